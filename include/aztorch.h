@@ -1,0 +1,447 @@
+// aztorch: Azure Blob Storage for LibTorch, from any language that speaks C.
+//
+// Written by cbindgen from src/ffi/. Edit the doc comments there and run `make header`.
+//
+// Conventions, which hold for every function:
+//
+// - A call that can fail returns azt_status and takes a last `azt_error **error`, which may be NULL. It is set
+//   to NULL at entry, whatever it held, and to an error on failure, which the caller frees. Other outputs are
+//   written on success only; an output handle is set to NULL first.
+// - When a call returns, with whatever status, the library never again touches memory that the caller passed.
+// - A `const` handle may be used from many threads at once, any other by one thread at a time; a breach of
+//   that serialises. Handles keep what they need alive: a client may be freed before its blobs.
+// - Every `_free` accepts NULL, does no network I/O, may be called from static destructors and after fork, and
+//   is the only way to free its type.
+// - Strings in are NUL-terminated UTF-8 and copied before the call returns. Strings out are borrowed and live as
+//   long as the handle that gave them. Accessors given NULL return "", NULL, 0, false or AZT_STATUS_OK.
+// - NULL where it is not allowed, bad UTF-8, unknown constants and impossible lengths are
+//   AZT_STATUS_INVALID_ARGUMENT, never a crash. A length of 0 ignores its pointer.
+// - Errors and URLs given out never hold a SAS signature, a key or a token.
+// - "Blocks" means that a call waits for the network, until it succeeds, its retries end, or its deadline passes.
+// - Nothing happens when the library is loaded; its threads start with the first request.
+// - In a forked child clients work, with connections of their own, if no other thread was inside a call at the
+//   fork; blobs opened before it say AZT_STATUS_FORKED.
+//
+// URLs: https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB with any of a SAS, snapshot= and versionid= in the
+// query; sovereign clouds and custom host names; http://HOST:PORT/ACCOUNT/CONTAINER/BLOB, as Azurite serves it, when
+// the host is an IP address, localhost or one label, or the port is given and neither 80 nor 443. dfs, abfs[s]://
+// and wasb[s]:// URLs are translated. A SAS in a URL wins over the client's credential.
+
+
+#ifndef AZTORCH_H
+#define AZTORCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// The version of this header; azt_version() gives that of the loaded library.
+#define AZT_VERSION_MAJOR 0
+#define AZT_VERSION_MINOR 1
+#define AZT_VERSION_PATCH 0
+
+// One blob, opened for reading or for writing.
+//
+// Functions for both: azt_blob_open(), azt_blob_open_in(), azt_blob_tell(), azt_blob_etag(), azt_blob_url(),
+// azt_blob_flush(), azt_blob_close(), azt_blob_free(). Readers: azt_blob_open_if_changed(), azt_blob_read(),
+// azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers: azt_blob_write(), azt_blob_set_if_match().
+//
+// A reader is pinned to the version that it opened: a blob replaced meanwhile gives AZT_STATUS_MODIFIED, never
+// a mix of two versions. A writer publishes nothing before azt_blob_close(). In a forked child both say
+// AZT_STATUS_FORKED and may be freed.
+typedef struct azt_blob azt_blob;
+
+// A credential, a connection pool and limits. Thread-safe; works in a forked child, with connections of
+// its own. May be freed before the blobs that were opened with it.
+//
+// Where a call takes a client, NULL means the process's default one: default options, no credential, so that
+// URLs with a SAS and public containers work.
+//
+// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_free().
+typedef struct azt_client azt_client;
+
+// The settings of a client: made with defaults, changed by setters, read by azt_client_new().
+//
+// Each setter checks its value and leaves the options as they were if it refuses it
+// (AZT_STATUS_INVALID_ARGUMENT). None blocks. Of the credentials the one set last counts; a SAS in a URL wins
+// over all of them for that URL. One thread at a time.
+//
+// Functions: azt_client_options_new(), azt_client_options_free(); credentials:
+// azt_client_options_set_anonymous(), azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
+// azt_client_options_set_connection_string(); limits: azt_client_options_set_max_concurrency(),
+// azt_client_options_set_memory_limit(), azt_client_options_set_block_size(),
+// azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms().
+typedef struct azt_client_options azt_client_options;
+
+// What went wrong in a call.
+//
+// Every call that can fail takes a last parameter `azt_error **error`, which may be NULL. It is set to NULL
+// at entry, whatever it held, and to an error on failure, which the caller frees with azt_error_free().
+// An error is immutable and may be read from many threads at once.
+//
+// Accessors: azt_error_status(), azt_error_message(), azt_error_http_status(), azt_error_service_code(),
+// azt_error_request_id(), azt_error_is_retryable().
+typedef struct azt_error azt_error;
+
+// The outcome of a call that can fail: one of the AZT_STATUS_* constants. Their numbers never change, and
+// later versions may add some.
+typedef int32_t azt_status;
+
+// How a blob is opened: one of the AZT_BLOB_MODE_* constants.
+typedef int32_t azt_blob_mode;
+
+// Success.
+#define AZT_STATUS_OK 0
+
+// A value that no call of this kind accepts; the message names it.
+#define AZT_STATUS_INVALID_ARGUMENT 1
+
+// The handle does not offer this (reading a writer, seeking a writer, writing after close), or a blocking
+// call was made from inside a callback.
+#define AZT_STATUS_UNSUPPORTED 2
+
+// An allocation failed.
+#define AZT_STATUS_OUT_OF_MEMORY 3
+
+// A file of this machine could not be read or written.
+#define AZT_STATUS_LOCAL_IO 4
+
+// No such blob or container.
+#define AZT_STATUS_NOT_FOUND 10
+
+// The blob or container exists already.
+#define AZT_STATUS_ALREADY_EXISTS 11
+
+// The blob changed under an open reader, or another writer won.
+#define AZT_STATUS_MODIFIED 12
+
+// An index or range past the end.
+#define AZT_STATUS_OUT_OF_RANGE 13
+
+// The caller's buffer is too small; the size needed was written.
+#define AZT_STATUS_BUFFER_TOO_SMALL 14
+
+// No credential, or one that the service does not accept (HTTP 401).
+#define AZT_STATUS_UNAUTHENTICATED 20
+
+// The credential does not permit this (HTTP 403).
+#define AZT_STATUS_PERMISSION_DENIED 21
+
+// Any other refusal (HTTP 4xx); azt_error_service_code() says which.
+#define AZT_STATUS_REJECTED 22
+
+// The service asked to slow down (HTTP 429, 503), after retries.
+#define AZT_STATUS_THROTTLED 30
+
+// Network trouble or another HTTP 5xx, after retries.
+#define AZT_STATUS_UNAVAILABLE 31
+
+// The deadline passed and no answer had come.
+#define AZT_STATUS_TIMEOUT 32
+
+// The caller cancelled.
+#define AZT_STATUS_CANCELLED 33
+
+// What arrived is not what was stored: a length or checksum does not match, after retries.
+#define AZT_STATUS_CORRUPT 40
+
+// A reader or writer opened before a fork was used in the child.
+#define AZT_STATUS_FORKED 50
+
+// A defect of this library.
+#define AZT_STATUS_INTERNAL 99
+
+// For reading.
+#define AZT_BLOB_MODE_READ 0
+
+// For writing; a blob that is there is replaced when the writer is closed.
+#define AZT_BLOB_MODE_WRITE 1
+
+// For writing; a blob that is there stays, and the writer fails with AZT_STATUS_ALREADY_EXISTS, also when
+// another writer was faster. The failure shows in a write, in azt_blob_flush() or in azt_blob_close().
+#define AZT_BLOB_MODE_CREATE 2
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The name of a status, such as "AZT_STATUS_NOT_FOUND", or "AZT_STATUS_UNKNOWN".
+//
+// The text is static. Thread-safe, does not block.
+const char *azt_status_name(azt_status status);
+
+// The version of the loaded library, "MAJOR.MINOR.PATCH"; the AZT_VERSION_* macros are the header's.
+//
+// The text is static. Thread-safe, does not block.
+const char *azt_version(void);
+
+// The error's status, the same that the failed call returned; AZT_STATUS_OK for NULL.
+//
+// Thread-safe, does not block.
+azt_status azt_error_status(const azt_error *error);
+
+// What failed, on which blob, why, and what to do: one readable line without secrets; "" for NULL.
+//
+// The text lives as long as the error. Thread-safe, does not block.
+const char *azt_error_message(const azt_error *error);
+
+// The HTTP status of the service's answer; 0 when there was none, and for NULL.
+//
+// Thread-safe, does not block.
+uint16_t azt_error_http_status(const azt_error *error);
+
+// The service's error code, such as "BlobNotFound"; "" when there is none, and for NULL.
+// See <https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes>.
+//
+// The text lives as long as the error. Thread-safe, does not block.
+const char *azt_error_service_code(const azt_error *error);
+
+// The service's x-ms-request-id, which Azure support asks for; "" when there is none, and for NULL.
+//
+// The text lives as long as the error. Thread-safe, does not block.
+const char *azt_error_request_id(const azt_error *error);
+
+// Whether the same call may succeed later although the caller changes nothing; false for NULL.
+//
+// The library has already retried as its options say. Thread-safe, does not block.
+bool azt_error_is_retryable(const azt_error *error);
+
+// Frees an error. NULL is allowed.
+void azt_error_free(azt_error *error);
+
+// New options with the defaults and no credential; NULL when there is no memory.
+//
+// The caller frees them with azt_client_options_free(). Thread-safe, does not block.
+azt_client_options *azt_client_options_new(void);
+
+// Frees options; clients made from them are not affected. NULL is allowed.
+void azt_client_options_free(azt_client_options *options);
+
+// Sends no credential: for public containers, and for URLs with a SAS.
+azt_status azt_client_options_set_anonymous(azt_client_options *options, azt_error **error);
+
+// Uses a shared access signature, with or without its leading '?', for all URLs without one.
+azt_status azt_client_options_set_sas_token(azt_client_options *options, const char *sas, azt_error **error);
+
+// Signs each request with an account's key (SharedKey). The key is base64, as the portal shows it.
+azt_status azt_client_options_set_account_key(azt_client_options *options,
+                                              const char *account,
+                                              const char *key_base64,
+                                              azt_error **error);
+
+// Takes credential and endpoint from an Azure Storage connection string, with an AccountKey or a
+// SharedAccessSignature, with or without a BlobEndpoint; or UseDevelopmentStorage=true, with or without a
+// DevelopmentStorageProxyUri.
+// See <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
+azt_status azt_client_options_set_connection_string(azt_client_options *options,
+                                                    const char *connection_string,
+                                                    azt_error **error);
+
+// How many requests the client has under way at once at most, 1 to 4096. Default: 64, so that a batch of
+// 64 samples goes out at once.
+azt_status azt_client_options_set_max_concurrency(azt_client_options *options,
+                                                  uint32_t requests,
+                                                  azt_error **error);
+
+// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default:
+// 512 MiB. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
+// open writer may hold 64 KiB beyond it.
+azt_status azt_client_options_set_memory_limit(azt_client_options *options,
+                                               uint64_t bytes,
+                                               azt_error **error);
+
+// The size in bytes of a blob's first blocks, 64 KiB to 4000 MiB. Default: 8 MiB. Block n (from 0) has
+// block_size * (1 + n / 2500) bytes, n / 2500 rounded down, so that the 50,000 blocks which the service allows
+// hold 525,000 * block_size: 4 TiB by default. For blobs of S bytes set at least S / 525,000.
+azt_status azt_client_options_set_block_size(azt_client_options *options,
+                                             uint64_t bytes,
+                                             azt_error **error);
+
+// How often a request that failed for now (HTTP 408, 429, 500, 502, 503, 504, connection errors, broken
+// bodies) is tried again, 0 to 1000. Default: 5, some six seconds of patience. Pauses begin at 0.1 to 0.2 s and
+// double, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke.
+azt_status azt_client_options_set_max_retries(azt_client_options *options,
+                                              uint32_t retries,
+                                              azt_error **error);
+
+// Ends each call after so many milliseconds, retries included. Default: none; then a call ends with its
+// retries. See azt_client_with_timeout_ms() for a limit on some calls only.
+azt_status azt_client_options_set_timeout_ms(azt_client_options *options,
+                                             uint64_t whole_call_ms,
+                                             azt_error **error);
+
+// Makes a client with these options; NULL means the defaults. The options are copied.
+//
+// The caller frees the client with azt_client_free(). Thread-safe; sends nothing, does not block.
+azt_status azt_client_new(const azt_client_options *options, azt_client **out_client, azt_error **error);
+
+// Makes a client that shares everything with `client` but ends each call after so many milliseconds; 0 means
+// no limit.
+//
+// The caller frees it with azt_client_free(); either may be freed first. Thread-safe, does not block.
+azt_status azt_client_with_timeout_ms(const azt_client *client,
+                                      uint64_t whole_call_ms,
+                                      azt_client **out_client,
+                                      azt_error **error);
+
+// Frees a client. Its blobs go on working. NULL is allowed.
+void azt_client_free(azt_client *client);
+
+// Opens a blob.
+//
+// For reading this sends one ranged GET and returns when the answer begins, while the first bytes come in;
+// a missing blob is AZT_STATUS_NOT_FOUND. For writing it sends nothing.
+//
+// The caller frees the blob with azt_blob_free(). Thread-safe. Blocks when reading.
+azt_status azt_blob_open(const azt_client *client,
+                         const char *url,
+                         azt_blob_mode mode,
+                         azt_blob **out_blob,
+                         azt_error **error);
+
+// Opens the blob of a container that has this name. The name is taken literally and percent-encoded here; a
+// SAS in the container's URL is kept.
+//
+// Otherwise like azt_blob_open().
+azt_status azt_blob_open_in(const azt_client *client,
+                            const char *container_url,
+                            const char *blob_name,
+                            azt_blob_mode mode,
+                            azt_blob **out_blob,
+                            azt_error **error);
+
+// Opens a blob for reading if its ETag is no longer `etag`. While it is, the call succeeds and the blob is
+// NULL: one request, no bytes of the blob. For programs that poll for a new model.
+//
+// Otherwise like azt_blob_open().
+azt_status azt_blob_open_if_changed(const azt_client *client,
+                                    const char *url,
+                                    const char *etag,
+                                    azt_blob **out_blob,
+                                    azt_error **error);
+
+// Frees a blob. A writer that was not closed is discarded: nothing is published. NULL is allowed.
+//
+// Does no network I/O. Allowed from static destructors and in a forked child.
+void azt_blob_free(azt_blob *blob);
+
+// Reads up to `length` bytes at the current position, which moves on. Fewer come only at the end, none past it.
+//
+// The bytes go straight into `buffer`; large reads are split into parallel ranges. One thread at a time.
+// Blocks. AZT_STATUS_MODIFIED when the blob was replaced since it was opened. On failure the position stays,
+// and what `buffer` holds is not defined.
+azt_status azt_blob_read(azt_blob *blob,
+                         void *buffer,
+                         size_t length,
+                         size_t *out_read,
+                         azt_error **error);
+
+// Reads up to `length` bytes at `offset`, leaving the position alone. Fewer come only at the end.
+//
+// Any number of threads at once. Otherwise like azt_blob_read(), but it never fetches more than it was asked
+// for.
+azt_status azt_blob_read_at(const azt_blob *blob,
+                            uint64_t offset,
+                            void *buffer,
+                            size_t length,
+                            size_t *out_read,
+                            azt_error **error);
+
+// Moves a reader's position by `offset` from the start (`whence` 0), the current position (1) or the end (2).
+// Past the end is allowed; before the start is AZT_STATUS_INVALID_ARGUMENT, and nothing moves.
+//
+// `out_position` may be NULL. One thread at a time. Sends nothing, and forgets nothing that was fetched.
+azt_status azt_blob_seek(azt_blob *blob,
+                         int64_t offset,
+                         int32_t whence,
+                         uint64_t *out_position,
+                         azt_error **error);
+
+// A reader's position, or how many bytes were written to a writer.
+//
+// Thread-safe. Sends nothing.
+azt_status azt_blob_tell(const azt_blob *blob, uint64_t *out_position, azt_error **error);
+
+// The size in bytes of the version that a reader opened.
+//
+// Thread-safe. Sends nothing.
+azt_status azt_blob_size(const azt_blob *blob, uint64_t *out_size, azt_error **error);
+
+// The ETag of the version that a reader opened, or that a writer published; "" for a writer not closed yet,
+// and for NULL. Quoted, as the service gives it.
+//
+// The text lives as long as the blob. Thread-safe, does not block.
+const char *azt_blob_etag(const azt_blob *blob);
+
+// The blob's URL without its query, so without a SAS; "" for NULL.
+//
+// The text lives as long as the blob. Thread-safe, does not block.
+const char *azt_blob_url(const azt_blob *blob);
+
+// Makes a writer publish only over the version with this ETag: if another is there at azt_blob_close(), that
+// fails with AZT_STATUS_MODIFIED. A job that was evicted but still runs cannot overwrite its successor's work.
+//
+// One thread at a time. Sends nothing.
+azt_status azt_blob_set_if_match(azt_blob *blob,
+                                 const char *etag,
+                                 azt_error **error);
+
+// Writes all of `length` bytes, or fails for good: then each later call gives the same error, and nothing
+// is published.
+//
+// Small writes are copied and sent in the background; large ones (from four blocks on) are sent from `data`
+// itself. One thread at a time. Blocks while as much is under way as the limits allow. A failure in the
+// background shows in a later write, in azt_blob_flush() or in azt_blob_close().
+azt_status azt_blob_write(azt_blob *blob, const void *data, size_t length, azt_error **error);
+
+// Returns when everything written so far is staged at the service. Nothing is published. Each flush ends a
+// block, of which a blob can have 50,000. For a reader it does nothing.
+//
+// One thread at a time. Blocks.
+azt_status azt_blob_flush(azt_blob *blob, azt_error **error);
+
+// Publishes what was written, at once and as a whole, or, for a reader, ends reading. Called again it gives
+// the same answer. The handle stays until azt_blob_free().
+//
+// A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless
+// the message says that the outcome is unknown because the service's answer was lost: then the blob is wholly
+// old or wholly new. One thread at a time. Blocks.
+azt_status azt_blob_close(azt_blob *blob, azt_error **error);
+
+// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND.
+//
+// Thread-safe. Blocks.
+azt_status azt_blob_exists(const azt_client *client, const char *url, bool *out_exists, azt_error **error);
+
+// Deletes a blob, or the snapshot or version that the URL names. A blob that has snapshots is refused
+// (AZT_STATUS_REJECTED, SnapshotsPresent).
+//
+// Thread-safe. Blocks.
+azt_status azt_blob_delete(const azt_client *client, const char *url, azt_error **error);
+
+// Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
+// what was there; on failure nothing is left. AZT_STATUS_LOCAL_IO when the file cannot be written.
+//
+// Thread-safe. Blocks.
+azt_status azt_blob_download(const azt_client *client, const char *url, const char *path, azt_error **error);
+
+// Writes a file as a blob, in blocks large enough for its size. AZT_STATUS_LOCAL_IO when the file cannot be
+// read; `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
+//
+// Thread-safe. Blocks.
+azt_status azt_blob_upload(const azt_client *client,
+                           const char *path,
+                           const char *url,
+                           azt_blob_mode mode,
+                           azt_error **error);
+
+// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS.
+//
+// Thread-safe. Blocks.
+azt_status azt_container_create(const azt_client *client, const char *container_url, azt_error **error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* AZTORCH_H */

@@ -1,0 +1,208 @@
+//! Ranged GETs: pinned to one version of the blob, resumed where they broke, believed only when they add up.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::Method;
+use http::StatusCode;
+use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
+
+use crate::client::Call;
+use crate::error::{Error, Result, Status};
+use crate::ranges::{self, parse_content_range};
+use crate::retry::{Attempts, retry};
+use crate::sys::memory::Destination;
+use crate::transport::{Request, Response};
+use crate::url::Target;
+
+/// A body that brought this much before it broke counts as progress: its retries begin anew.
+const PROGRESS: u64 = 64 << 10;
+
+/// What a reader is pinned to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) etag: String,
+    pub(crate) size: u64,
+}
+
+/// Where a body's bytes go.
+pub(crate) trait Sink: Send {
+    /// Takes the next bytes; they never exceed the range that was asked for.
+    fn accept(&mut self, piece: Bytes) -> Result<()>;
+}
+
+impl Sink for Destination {
+    fn accept(&mut self, piece: Bytes) -> Result<()> {
+        match self.fill(&piece) == piece.len() {
+            true => Ok(()),
+            false => Err(Error::internal("a body was larger than its destination")),
+        }
+    }
+}
+
+/// The first look at a blob: which version it is, and the beginning of its bytes, still arriving.
+pub(crate) struct Opened {
+    pub(crate) version: Version,
+    pub(crate) first: Range<u64>,
+    pub(crate) body: Option<Response>,
+}
+
+/// Asks for a blob's first `length` bytes. `Ok(None)` when its ETag is still `unless`.
+pub(crate) async fn open(call: &Call, target: &Target, length: u64, unless: Option<&str>) -> Result<Option<Opened>> {
+    retry(call.limits.clone(), || open_once(call, target, length, unless)).await
+}
+
+async fn open_once(call: &Call, target: &Target, length: u64, unless: Option<&str>) -> Result<Option<Opened>> {
+    let mut request = Request::new(Method::GET, target.uri("")?).header(RANGE, &ranges::header(&(0..length)))?;
+    if let Some(etag) = unless {
+        request = request.header(IF_NONE_MATCH, etag)?;
+    }
+    let response = call.transport.send(request).await?;
+    match response.status {
+        StatusCode::NOT_MODIFIED if unless.is_some() => Ok(None),
+        StatusCode::RANGE_NOT_SATISFIABLE => open_empty(call, target, response).await.map(Some),
+        _ => {
+            let response = response.success(call.transport.credential()).await?;
+            open_whole(response, length).map(Some)
+        }
+    }
+}
+
+fn open_whole(response: Response, length: u64) -> Result<Opened> {
+    let etag = etag(&response)?;
+    if response.status == StatusCode::OK && response.content_length() == Some(0) {
+        return Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None });
+    }
+    let (range, size) = content_range(&response)?;
+    if range != (0..length.min(size)) {
+        return Err(wrong_range(&response, &(0..length)));
+    }
+    check_length(&response, &range)?;
+    Ok(Opened { version: Version { etag, size }, first: range, body: Some(response) })
+}
+
+/// No byte of an empty blob can be asked for, so the service refuses the range: that is how empty looks.
+async fn open_empty(call: &Call, target: &Target, mut refusal: Response) -> Result<Opened> {
+    let etag = refusal.header(&ETAG).to_owned();
+    let total = refusal.header(&CONTENT_RANGE).to_owned();
+    refusal.bytes(64 << 10).await?;
+    if !etag.is_empty() && total == "bytes */0" {
+        return Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None });
+    }
+    // The refusal did not name the version: a GET of all the nothing does.
+    let response = call.transport.send(Request::new(Method::GET, target.uri("")?)).await?;
+    let mut response = response.success(call.transport.credential()).await?;
+    let etag = self::etag(&response)?;
+    if response.content_length() != Some(0) {
+        return Err(Error::network(format!("{}: the blob changed while it was opened", target.display())));
+    }
+    response.bytes(0).await?;
+    Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None })
+}
+
+/// Brings `range` of the pinned version into `sink`, in order, going on where a body broke off.
+/// `open` may be a response that already brings the range.
+pub(crate) async fn fetch(
+    call: &Call,
+    target: &Target,
+    version: &Version,
+    range: Range<u64>,
+    mut open: Option<Response>,
+    sink: &mut impl Sink,
+) -> Result<()> {
+    let mut attempts = Attempts::new(call.limits.clone());
+    let mut at = range.start;
+    while at < range.end {
+        let before = at;
+        let attempt = fetch_once(call, target, version, &mut at, range.end, open.take(), sink);
+        let Err(trouble) = attempts.try_once(attempt).await else { break };
+        if at - before >= PROGRESS {
+            attempts.progressed();
+        }
+        attempts.pause_after(trouble).await?;
+    }
+    Ok(())
+}
+
+async fn fetch_once(
+    call: &Call,
+    target: &Target,
+    version: &Version,
+    at: &mut u64,
+    end: u64,
+    open: Option<Response>,
+    sink: &mut impl Sink,
+) -> Result<()> {
+    let mut response = match open {
+        Some(response) => response,
+        None => get(call, target, version, *at..end).await?,
+    };
+    while let Some(piece) = response.piece().await? {
+        let length = piece.len() as u64;
+        if length > end - *at {
+            return Err(corrupt(target, "the body is longer than the range that was asked for"));
+        }
+        sink.accept(piece)?;
+        *at += length;
+    }
+    match *at == end {
+        true => Ok(()),
+        false => Err(corrupt(target, "the body is shorter than the range that was asked for")),
+    }
+}
+
+async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>) -> Result<Response> {
+    let request = Request::new(Method::GET, target.uri("")?)
+        .header(RANGE, &ranges::header(&range))?
+        .header(IF_MATCH, &version.etag)?;
+    let response = call.transport.send(request).await?.success(call.transport.credential()).await?;
+    if content_range(&response)? != (range.clone(), version.size) {
+        return Err(wrong_range(&response, &range));
+    }
+    if etag(&response)? != version.etag {
+        return Err(Error::new(
+            Status::Modified,
+            format!("{}: the answer belongs to another version of the blob", target.display()),
+        ));
+    }
+    check_length(&response, &range)?;
+    Ok(response)
+}
+
+fn etag(response: &Response) -> Result<String> {
+    match response.header(&ETAG) {
+        "" => Err(corrupt_answer(response, "it has no ETag")),
+        etag => Ok(etag.to_owned()),
+    }
+}
+
+fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
+    if response.status != StatusCode::PARTIAL_CONTENT {
+        return Err(corrupt_answer(response, "the range that was asked for was ignored"));
+    }
+    parse_content_range(response.header(&CONTENT_RANGE))
+        .ok_or_else(|| corrupt_answer(response, "its Content-Range cannot be read"))
+}
+
+fn check_length(response: &Response, range: &Range<u64>) -> Result<()> {
+    match response.content_length() {
+        Some(length) if length != range.end - range.start => {
+            Err(corrupt_answer(response, "its Content-Length and Content-Range contradict each other"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wrong_range(response: &Response, asked: &Range<u64>) -> Error {
+    let got = response.header(&CONTENT_RANGE);
+    corrupt_answer(response, &format!("{} was asked for, '{got}' came", ranges::header(asked)))
+}
+
+fn corrupt_answer(response: &Response, reason: &str) -> Error {
+    let message = format!("{}: the answer cannot be right: {reason}", response.shown());
+    Error::new(Status::Corrupt, message).retryable(None)
+}
+
+fn corrupt(target: &Target, reason: &str) -> Error {
+    Error::new(Status::Corrupt, format!("{}: {reason}", target.display())).retryable(None)
+}

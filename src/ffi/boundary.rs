@@ -1,0 +1,55 @@
+//! The one wrapper round every exported function: panics end here, results become statuses.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::error::azt_error;
+use super::status::azt_status;
+use crate::error::{Error, Result, Status};
+
+/// Runs a call that can fail. `out_error` may be NULL; it is NULL afterwards unless the call failed.
+pub(super) fn call(out_error: *mut *mut azt_error, body: impl FnOnce() -> Result<()>) -> azt_status {
+    if !out_error.is_null() {
+        // SAFETY: a caller who passes a pointer for an error passes one that can be written.
+        unsafe { out_error.write(std::ptr::null_mut()) };
+    }
+    let error = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => return Status::Ok as azt_status,
+        Ok(Err(error)) => error,
+        Err(panic) => panicked(panic.as_ref()),
+    };
+    let status = error.status() as azt_status;
+    if !out_error.is_null() {
+        // SAFETY: as above.
+        unsafe { out_error.write(azt_error::into_raw(error)) };
+    }
+    status
+}
+
+/// Runs a call that cannot fail; should it panic all the same, it gives `otherwise`.
+pub(super) fn total<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    Error::internal(format!("the library panicked: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_internal_error() {
+        let mut error = std::ptr::null_mut();
+        let status = call(&raw mut error, || panic!("on purpose"));
+        assert_eq!(status, Status::Internal as azt_status);
+        // SAFETY: `call` has just made this error.
+        let error = unsafe { Box::from_raw(error) };
+        assert!(error.message().to_string_lossy().contains("on purpose"));
+    }
+}

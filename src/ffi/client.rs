@@ -1,0 +1,70 @@
+//! `azt_client`: credential, connections and limits.
+
+use std::time::Duration;
+
+use super::boundary::{call, total};
+use super::error::azt_error;
+use super::handle;
+use super::options::azt_client_options;
+use super::status::azt_status;
+use crate::client::Client;
+
+/// A credential, a connection pool and limits. Thread-safe; works in a forked child, with connections of
+/// its own. May be freed before the blobs that were opened with it.
+///
+/// Where a call takes a client, NULL means the process's default one: default options, no credential, so that
+/// URLs with a SAS and public containers work.
+///
+/// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_free().
+pub struct azt_client(Client);
+
+impl azt_client {
+    pub(super) fn client(&self) -> &Client {
+        &self.0
+    }
+}
+
+/// Makes a client with these options; NULL means the defaults. The options are copied.
+///
+/// The caller frees the client with azt_client_free(). Thread-safe; sends nothing, does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_new(
+    options: *const azt_client_options,
+    out_client: *mut *mut azt_client,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (out, options) = unsafe { (handle::out_handle(out_client, "out_client")?, options.as_ref()) };
+        let options = options.map(azt_client_options::snapshot).unwrap_or_default();
+        out.set(handle::into_raw(azt_client(Client::new(&options)?)));
+        Ok(())
+    })
+}
+
+/// Makes a client that shares everything with `client` but ends each call after so many milliseconds; 0 means
+/// no limit.
+///
+/// The caller frees it with azt_client_free(); either may be freed first. Thread-safe, does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_with_timeout_ms(
+    client: *const azt_client,
+    whole_call_ms: u64,
+    out_client: *mut *mut azt_client,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (out, client) = unsafe { (handle::out_handle(out_client, "out_client")?, handle::client(client)?) };
+        let timeout = (whole_call_ms > 0).then(|| Duration::from_millis(whole_call_ms));
+        out.set(handle::into_raw(azt_client(client.with_timeout(timeout))));
+        Ok(())
+    })
+}
+
+/// Frees a client. Its blobs go on working. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_free(client: *mut azt_client) {
+    // SAFETY: the caller passes NULL or a client that it owns.
+    total((), || unsafe { handle::free(client) });
+}

@@ -1,0 +1,135 @@
+//! Pointers in and out: every conversion between the caller's pointers and Rust's references is here.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::ffi::client::azt_client;
+use crate::sys::memory::Destination;
+
+/// Hands an object to the caller, who gives it back through [`free`].
+pub(super) fn into_raw<T>(object: T) -> *mut T {
+    Box::into_raw(Box::new(object))
+}
+
+/// Takes an object back; NULL is nothing to take.
+///
+/// # Safety
+/// `pointer` is NULL or came from [`into_raw`] and was not freed before.
+pub(super) unsafe fn free<T>(pointer: *mut T) {
+    if !pointer.is_null() {
+        // SAFETY: by the contract above this is the box that `into_raw` gave away.
+        drop(unsafe { Box::from_raw(pointer) });
+    }
+}
+
+/// A handle as a shared reference; `name` is the parameter's, for the error.
+///
+/// # Safety
+/// `pointer` is NULL or a live handle.
+pub(super) unsafe fn borrow<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
+    // SAFETY: by the contract above.
+    unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
+}
+
+/// The client that a call works with: NULL means the process's default one.
+///
+/// # Safety
+/// `pointer` is NULL or a live client.
+pub(super) unsafe fn client(pointer: *const azt_client) -> Result<Client> {
+    // SAFETY: by the contract above.
+    match unsafe { pointer.as_ref() } {
+        Some(client) => Ok(client.client().clone()),
+        None => Client::shared(),
+    }
+}
+
+/// Text from the caller.
+///
+/// # Safety
+/// `pointer` is NULL or a NUL-terminated string that stays as it is during the call.
+pub(super) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: by the contract above.
+    let text = unsafe { CStr::from_ptr(pointer) };
+    text.to_str().map_err(|_| Error::invalid(format!("{name} is not valid UTF-8")))
+}
+
+/// Bytes from the caller; a length of 0 ignores the pointer.
+///
+/// # Safety
+/// `pointer` is NULL or valid for reads of `length` bytes during the call.
+pub(super) unsafe fn bytes<'a>(pointer: *const c_void, length: usize, name: &str) -> Result<&'a [u8]> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    check_memory(pointer, length, name)?;
+    // SAFETY: by the contract above; the length is one that a slice can have.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
+}
+
+/// Memory of the caller's to write into; a length of 0 ignores the pointer.
+///
+/// # Safety
+/// `pointer` is NULL or valid for writes of `length` bytes until the call returns.
+pub(super) unsafe fn destination(pointer: *mut c_void, length: usize, name: &str) -> Result<Destination> {
+    if length == 0 {
+        return Ok(Destination::from_slice(&mut []));
+    }
+    check_memory(pointer, length, name)?;
+    // SAFETY: by the contract above, and every call waits for its transfers before it returns.
+    Ok(unsafe { Destination::new(pointer.cast(), length) })
+}
+
+/// A place for a result, written on success only.
+pub(super) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    pub(super) fn set(self, value: T) {
+        // SAFETY: `out` and `out_handle` have seen that the pointer is not NULL.
+        unsafe { self.0.write(value) };
+    }
+}
+
+/// # Safety
+/// `pointer` is NULL or valid for a write of a `T` until the call returns.
+pub(super) unsafe fn out<T>(pointer: *mut T, name: &str) -> Result<Out<T>> {
+    match pointer.is_null() {
+        true => Err(null(name)),
+        false => Ok(Out(pointer)),
+    }
+}
+
+/// A place for a handle, which is NULL until there is one.
+///
+/// # Safety
+/// `pointer` is NULL or valid for a write of a pointer until the call returns.
+pub(super) unsafe fn out_handle<T>(pointer: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
+    // SAFETY: by the contract above.
+    let out = unsafe { out(pointer, name) }?;
+    // SAFETY: `out` has seen that the pointer is not NULL.
+    unsafe { pointer.write(std::ptr::null_mut()) };
+    Ok(out)
+}
+
+/// Text for the caller. None of ours has a NUL inside; should one, the text ends there.
+pub(super) fn c_string(text: &str) -> CString {
+    let end = text.find('\0').unwrap_or(text.len());
+    CString::new(&text[..end]).unwrap_or_default()
+}
+
+fn null(name: &str) -> Error {
+    Error::invalid(format!("{name} is NULL"))
+}
+
+fn check_memory(pointer: *const c_void, length: usize, name: &str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    if isize::try_from(length).is_err() || (pointer as usize).checked_add(length).is_none() {
+        return Err(Error::invalid(format!("no object has {length} bytes, as the length of {name} says")));
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The C ABI: a file for each handle, no logic. `boundary` is the only way in, `handle` the only place
+//! where pointers become references.
+//!
+//! The doc comments of the exported items are the header's text: `make header` writes `include/aztorch.h`
+//! from them.
+
+#![allow(non_camel_case_types, reason = "types have the names of the C API")]
+#![allow(clippy::missing_safety_doc, reason = "the header states the rules for all functions once, at its top")]
+
+mod boundary;
+mod handle;
+
+// In the order in which the header is read.
+mod status;
+mod error;
+mod options;
+mod client;
+mod blob_open;
+mod blob;
+mod operations;
+
+pub use blob::*;
+pub use blob_open::*;
+pub use client::*;
+pub use error::*;
+pub use operations::*;
+pub use options::*;
+pub use status::*;

@@ -1,0 +1,104 @@
+//! What can be done with blobs and containers by their URL alone.
+
+use std::ffi::c_char;
+use std::path::Path;
+
+use super::blob_open::{azt_blob_mode, write_mode};
+use super::boundary::call;
+use super::client::azt_client;
+use super::error::azt_error;
+use super::handle;
+use super::status::azt_status;
+use crate::error::Error;
+
+/// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND.
+///
+/// Thread-safe. Blocks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_exists(
+    client: *const azt_client,
+    url: *const c_char,
+    out_exists: *mut bool,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (out, client, url) =
+            unsafe { (handle::out(out_exists, "out_exists")?, handle::client(client)?, handle::text(url, "url")?) };
+        out.set(client.exists(url)?);
+        Ok(())
+    })
+}
+
+/// Deletes a blob, or the snapshot or version that the URL names. A blob that has snapshots is refused
+/// (AZT_STATUS_REJECTED, SnapshotsPresent).
+///
+/// Thread-safe. Blocks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_delete(
+    client: *const azt_client,
+    url: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (client, url) = unsafe { (handle::client(client)?, handle::text(url, "url")?) };
+        client.delete(url)
+    })
+}
+
+/// Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
+/// what was there; on failure nothing is left. AZT_STATUS_LOCAL_IO when the file cannot be written.
+///
+/// Thread-safe. Blocks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_download(
+    client: *const azt_client,
+    url: *const c_char,
+    path: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (client, url, path) =
+            unsafe { (handle::client(client)?, handle::text(url, "url")?, handle::text(path, "path")?) };
+        client.download(url, Path::new(path))
+    })
+}
+
+/// Writes a file as a blob, in blocks large enough for its size. AZT_STATUS_LOCAL_IO when the file cannot be
+/// read; `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
+///
+/// Thread-safe. Blocks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_upload(
+    client: *const azt_client,
+    path: *const c_char,
+    url: *const c_char,
+    mode: azt_blob_mode,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (client, path, url) =
+            unsafe { (handle::client(client)?, handle::text(path, "path")?, handle::text(url, "url")?) };
+        let mode = write_mode(mode)?.ok_or_else(|| Error::invalid("mode must be AZT_BLOB_MODE_WRITE or _CREATE"))?;
+        client.upload(Path::new(path), url, mode)
+    })
+}
+
+/// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS.
+///
+/// Thread-safe. Blocks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_container_create(
+    client: *const azt_client,
+    container_url: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (client, url) = unsafe { (handle::client(client)?, handle::text(container_url, "container_url")?) };
+        client.create_container(url)
+    })
+}

@@ -1,0 +1,178 @@
+//! `azt_client_options`: the settings of a client.
+
+use std::ffi::c_char;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::boundary::{call, total};
+use super::error::azt_error;
+use super::handle;
+use super::status::azt_status;
+use crate::error::Result;
+use crate::options::ClientOptions;
+
+/// The settings of a client: made with defaults, changed by setters, read by azt_client_new().
+///
+/// Each setter checks its value and leaves the options as they were if it refuses it
+/// (AZT_STATUS_INVALID_ARGUMENT). None blocks. Of the credentials the one set last counts; a SAS in a URL wins
+/// over all of them for that URL. One thread at a time.
+///
+/// Functions: azt_client_options_new(), azt_client_options_free(); credentials:
+/// azt_client_options_set_anonymous(), azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
+/// azt_client_options_set_connection_string(); limits: azt_client_options_set_max_concurrency(),
+/// azt_client_options_set_memory_limit(), azt_client_options_set_block_size(),
+/// azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms().
+pub struct azt_client_options(Mutex<ClientOptions>);
+
+impl azt_client_options {
+    pub(super) fn snapshot(&self) -> ClientOptions {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// # Safety
+/// `options` is NULL or live options; `error` is NULL or can be written.
+unsafe fn set(
+    options: *mut azt_client_options,
+    error: *mut *mut azt_error,
+    change: impl FnOnce(&mut ClientOptions) -> Result<()>,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: by the contract above.
+        let options = unsafe { handle::borrow(options, "options") }?;
+        change(&mut options.0.lock().unwrap_or_else(PoisonError::into_inner))
+    })
+}
+
+/// New options with the defaults and no credential; NULL when there is no memory.
+///
+/// The caller frees them with azt_client_options_free(). Thread-safe, does not block.
+#[unsafe(no_mangle)]
+pub extern "C" fn azt_client_options_new() -> *mut azt_client_options {
+    total(std::ptr::null_mut(), || handle::into_raw(azt_client_options(Mutex::default())))
+}
+
+/// Frees options; clients made from them are not affected. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_free(options: *mut azt_client_options) {
+    // SAFETY: the caller passes NULL or options that it owns.
+    total((), || unsafe { handle::free(options) });
+}
+
+/// Sends no credential: for public containers, and for URLs with a SAS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_anonymous(
+    options: *mut azt_client_options,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, ClientOptions::set_anonymous) }
+}
+
+/// Uses a shared access signature, with or without its leading '?', for all URLs without one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_sas_token(
+    options: *mut azt_client_options,
+    sas: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_sas_token(handle::text(sas, "sas")?)) }
+}
+
+/// Signs each request with an account's key (SharedKey). The key is base64, as the portal shows it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_account_key(
+    options: *mut azt_client_options,
+    account: *const c_char,
+    key_base64: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        set(options, error, |options| {
+            options.set_account_key(handle::text(account, "account")?, handle::text(key_base64, "key_base64")?)
+        })
+    }
+}
+
+/// Takes credential and endpoint from an Azure Storage connection string, with an AccountKey or a
+/// SharedAccessSignature, with or without a BlobEndpoint; or UseDevelopmentStorage=true, with or without a
+/// DevelopmentStorageProxyUri.
+/// See <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_connection_string(
+    options: *mut azt_client_options,
+    connection_string: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        set(options, error, |options| {
+            options.set_connection_string(handle::text(connection_string, "connection_string")?)
+        })
+    }
+}
+
+/// How many requests the client has under way at once at most, 1 to 4096. Default: 64, so that a batch of
+/// 64 samples goes out at once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_max_concurrency(
+    options: *mut azt_client_options,
+    requests: u32,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_max_concurrency(requests)) }
+}
+
+/// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default:
+/// 512 MiB. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
+/// open writer may hold 64 KiB beyond it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_memory_limit(
+    options: *mut azt_client_options,
+    bytes: u64,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_memory_limit(bytes)) }
+}
+
+/// The size in bytes of a blob's first blocks, 64 KiB to 4000 MiB. Default: 8 MiB. Block n (from 0) has
+/// block_size * (1 + n / 2500) bytes, n / 2500 rounded down, so that the 50,000 blocks which the service allows
+/// hold 525,000 * block_size: 4 TiB by default. For blobs of S bytes set at least S / 525,000.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_block_size(
+    options: *mut azt_client_options,
+    bytes: u64,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_block_size(bytes)) }
+}
+
+/// How often a request that failed for now (HTTP 408, 429, 500, 502, 503, 504, connection errors, broken
+/// bodies) is tried again, 0 to 1000. Default: 5, some six seconds of patience. Pauses begin at 0.1 to 0.2 s and
+/// double, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_max_retries(
+    options: *mut azt_client_options,
+    retries: u32,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_max_retries(retries)) }
+}
+
+/// Ends each call after so many milliseconds, retries included. Default: none; then a call ends with its
+/// retries. See azt_client_with_timeout_ms() for a limit on some calls only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_timeout_ms(
+    options: *mut azt_client_options,
+    whole_call_ms: u64,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_timeout(Some(Duration::from_millis(whole_call_ms)))) }
+}

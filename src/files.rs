@@ -1,0 +1,87 @@
+//! Whole blobs from and to files of this machine.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::fetch::{self, Opened, Sink, fetch};
+use crate::parallel::Transfers;
+use crate::pattern::CHUNK;
+use crate::ranges;
+use crate::runtime::block_on;
+use crate::url::Target;
+use crate::writer::{BlobWriter, WriteMode};
+
+/// Writes a range's bytes to their place in a file.
+struct FileSink {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Sink for FileSink {
+    fn accept(&mut self, piece: Bytes) -> Result<()> {
+        // The page cache takes these at memory speed; when it does not, other threads take over meanwhile.
+        let written = tokio::task::block_in_place(|| self.file.write_all_at(&piece, self.at));
+        written.map_err(|error| Error::new(crate::Status::LocalIo, format!("cannot write the file: {error}")))?;
+        self.at += piece.len() as u64;
+        Ok(())
+    }
+}
+
+/// Brings a blob into a temporary file beside `path`, which takes that name once it is whole.
+pub(crate) fn download(client: &Client, target: Target, path: &Path) -> Result<()> {
+    let call = client.call()?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if path.file_name().is_none() || path.is_dir() {
+        return Err(Error::invalid(format!("'{}' is not a file name", path.display())));
+    }
+    let target = Arc::new(target);
+    let (open_call, open_target) = (call.clone(), target.clone());
+    let opened = block_on(async move { fetch::open(&open_call, &open_target, CHUNK, None).await })?;
+    let Some(Opened { version, first, body }) = opened else {
+        return Err(Error::internal("an unconditional open was skipped"));
+    };
+    // The mode that an ordinary new file gets: the umask still applies.
+    let temporary = tempfile::Builder::new()
+        .prefix(".aztorch-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+        .map_err(|error| Error::file("cannot write in", directory, &error))?;
+    let file = Arc::new(temporary.as_file().try_clone().map_err(|error| Error::file("cannot write", path, &error))?);
+    let connections = call.transport.max_concurrency().min(MAX_CONNECTIONS);
+    let mut parts = Vec::new();
+    let mut body = body;
+    let rest = first.end..version.size;
+    for range in std::iter::once(first).chain(ranges::split(rest, connections)) {
+        let mut sink = FileSink { file: file.clone(), at: range.start };
+        let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
+        parts.push(async move { fetch(&call, &target, &version, range, body, &mut sink).await });
+    }
+    Transfers::start(parts, connections)?.wait().map_err(|error| error.context(path.display().to_string()))?;
+    temporary.persist(path).map_err(|error| Error::file("cannot create", path, &error.error))?;
+    Ok(())
+}
+
+/// More connections for one file do not help, and other transfers want some.
+const MAX_CONNECTIONS: usize = 32;
+
+/// Writes a file as a blob.
+pub(crate) fn upload(client: &Client, path: &Path, target: Target, mode: WriteMode) -> Result<()> {
+    let unreadable = |error| Error::file("cannot read", path, &error);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(Error::invalid(format!("'{}' is a directory", path.display())));
+    }
+    let writer = BlobWriter::for_size(client, target, mode, metadata.len())?;
+    writer.write_from(&mut file, path)?;
+    writer.close()
+}

@@ -1,0 +1,53 @@
+//! aztorch: Azure Blob Storage for LibTorch, from any language that speaks C.
+//!
+//! The C API is [`ffi`], documented in `include/aztorch.h`; what is at the top level here is the same
+//! library for Rust. The way of a byte, and who owns it:
+//!
+//! ```text
+//! C, C++, Python ─ ffi ─┐
+//! Rust ─────────────────┴─ client ─┬─ reader ─ window, pattern ─┬─ fetch ────────────┐
+//!                                  ├─ writer ─ blocks, staging ─┼─ service ──────────┼─ transport ─ network
+//!                                  └─ files ────────────────────┘  └ SDK: documents ─┘
+//! ```
+//!
+//! * `client`: credential, connections and limits, and what can be done with them; `options`: its settings
+//! * `reader`: positions and plans of reads; `window`: what it keeps; `pattern`: what it expects
+//! * `writer`: what a caller writes; `blocks`: how it is cut and named; `staging`: blocks under way
+//! * `files`: whole blobs from and to files
+//! * `fetch`: ranged GETs, pinned, resumed, checked; `ranges`: their arithmetic
+//! * `service`: all other operations; control documents are `azure_storage_blob`'s business
+//! * `transport`: connections, one exchange at a time; what an answer means; the SDK's way in
+//! * `credential`: who signs, and connection strings; `url`: which blob a text names
+//! * `retry`: the one policy; `memory`: the one budget; `parallel`: several transfers in one call
+//! * `runtime`: the process's threads; `sys`: caller memory, fork and signals, and the only unsafe code
+//!   outside `ffi`; `redact`: keeps secrets out of texts; `error`: what went wrong
+
+mod blocks;
+mod client;
+mod credential;
+mod error;
+mod fetch;
+pub mod ffi;
+mod files;
+mod memory;
+mod options;
+mod parallel;
+mod pattern;
+mod ranges;
+mod reader;
+mod redact;
+mod retry;
+mod runtime;
+mod service;
+mod staging;
+mod sys;
+mod transport;
+mod url;
+mod window;
+mod writer;
+
+pub use client::Client;
+pub use error::{Error, Result, Status};
+pub use options::ClientOptions;
+pub use reader::BlobReader;
+pub use writer::{BlobWriter, WriteMode};

@@ -1,0 +1,76 @@
+//! Byte ranges: how a large one is divided, and what the service says of one in `Content-Range`.
+
+use std::ops::Range;
+
+const MIB: u64 = 1 << 20;
+/// Below this a request's fixed cost shows.
+const MIN_PART: u64 = 4 * MIB;
+/// Above this a slow connection holds up the whole read.
+const MAX_PART: u64 = 16 * MIB;
+
+/// Divides a range into parts of equal size, at least `MIN_PART` each, about one for each connection.
+pub(crate) fn split(range: Range<u64>, connections: usize) -> Vec<Range<u64>> {
+    let length = range.end - range.start;
+    let per_connection = length.div_ceil(connections.max(1) as u64);
+    let count = length.div_ceil(per_connection.clamp(MIN_PART, MAX_PART)).max(1);
+    let part = length.div_ceil(count);
+    (0..count)
+        .map(|i| range.start + i * part..(range.start + (i + 1) * part).min(range.end))
+        .filter(|part| part.start < part.end)
+        .collect()
+}
+
+/// The value of a `Range` header; never called with an empty range.
+pub(crate) fn header(range: &Range<u64>) -> String {
+    format!("bytes={}-{}", range.start, range.end - 1)
+}
+
+/// `Content-Range: bytes 0-99/1000` as a range and the whole's size.
+pub(crate) fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
+    let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, size): (u64, u64, u64) = (number(first)?, number(last)?, number(size)?);
+    (first <= last && last < size).then(|| (first..last + 1, size))
+}
+
+/// Digits only: `str::parse` takes a leading '+'.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_range_without_gap_or_overlap() {
+        for (start, length, connections) in
+            [(0, 1, 32), (5, 4 * MIB, 32), (7, 100 * MIB + 3, 32), (0, 5000 * MIB, 4), (1, 64 * MIB, 1)]
+        {
+            let parts = split(start..start + length, connections);
+            assert_eq!(parts.first().unwrap().start, start);
+            assert_eq!(parts.last().unwrap().end, start + length);
+            assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert!(parts.iter().all(|part| part.end - part.start <= MAX_PART));
+        }
+        assert_eq!(split(0..4 * MIB, 32).len(), 1);
+    }
+
+    #[test]
+    fn only_a_whole_and_possible_content_range_is_believed() {
+        assert_eq!(parse_content_range("bytes 0-99/1000"), Some((0..100, 1000)));
+        for bad in [
+            "",
+            "bytes */0",
+            "bytes 0-99/*",
+            "bytes 5-4/10",
+            "bytes 0-10/10",
+            "0-1/2",
+            "bytes +0-1/2",
+            "bytes 0-1",
+            "bytes 0-18446744073709551615/18446744073709551615",
+        ] {
+            assert_eq!(parse_content_range(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! A blob opened for reading, pinned to the version that was there at the time.
+
+use std::io::SeekFrom;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::client::{Call, Client};
+use crate::error::{Error, Result};
+use crate::fetch::{self, Opened, Version, fetch};
+use crate::parallel::Transfers;
+use crate::pattern::{CHUNK, MAX_AHEAD, Pattern, TAIL, is_in_tail};
+use crate::ranges;
+use crate::runtime::{block_on, check_may_block, spawn};
+use crate::service::quoted_etag;
+use crate::sys::memory::Destination;
+use crate::sys::process::ProcessBound;
+use crate::transport::Response;
+use crate::url::Target;
+use crate::window::{Chunk, ChunkSink, Copied, Held, Piece, Window};
+
+/// Reads of at least this go straight into the caller's memory; smaller ones through the window.
+const DIRECT: u64 = 1 << 20;
+/// What is kept behind a reader that reads on, for small steps back.
+const KEPT_BEHIND: u64 = 2 * CHUNK;
+/// What the window holds at most: read-ahead, what lies behind, the tail, and the chunk being read.
+const MAX_WINDOW: u64 = MAX_AHEAD + KEPT_BEHIND + TAIL + CHUNK;
+/// More connections for one read do not help, and other readers want some.
+const MAX_CONNECTIONS: usize = 32;
+
+/// A blob opened for reading. Every byte is of the version that was current at the time (or that the URL
+/// names); a blob replaced meanwhile gives `Status::Modified`, never a mix. Safe to share between threads.
+pub struct BlobReader {
+    url: String,
+    version: Arc<Version>,
+    inner: ProcessBound<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    target: Arc<Target>,
+    version: Arc<Version>,
+    cursor: Mutex<Cursor>,
+    window: Mutex<Window>,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Cursor {
+    position: u64,
+    pattern: Pattern,
+}
+
+impl BlobReader {
+    pub(crate) fn open(client: &Client, target: Target) -> Result<Self> {
+        Self::open_unless(client, target, None)?.ok_or_else(|| Error::internal("an unconditional open was skipped"))
+    }
+
+    pub(crate) fn open_if_changed(client: &Client, target: Target, etag: &str) -> Result<Option<Self>> {
+        Self::open_unless(client, target, Some(quoted_etag(etag)?))
+    }
+
+    fn open_unless(client: &Client, target: Target, etag: Option<String>) -> Result<Option<Self>> {
+        let call = client.call()?;
+        let target = Arc::new(target);
+        let (task_call, task_target) = (call.clone(), target.clone());
+        let opened = block_on(async move { fetch::open(&task_call, &task_target, CHUNK, etag.as_deref()).await })?;
+        let Some(Opened { version, first, body }) = opened else { return Ok(None) };
+        let version = Arc::new(version);
+        let inner = Inner {
+            client: client.clone(),
+            target: target.clone(),
+            version: version.clone(),
+            cursor: Mutex::default(),
+            window: Mutex::default(),
+            closed: AtomicBool::new(false),
+        };
+        if let Some(body) = body {
+            inner.keep_first(&call, first, body)?;
+        }
+        Ok(Some(Self { url: target.display(), version, inner: ProcessBound::new(inner) }))
+    }
+
+    /// Reads at the current position, which moves on. Fewer bytes than asked for come only at the end.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        self.read_into(Destination::from_slice(buffer))
+    }
+
+    /// Reads at `offset` without touching the position. Any number of threads may do so at once.
+    ///
+    /// What an earlier [`read`](Self::read) left in the window is used; beyond that exactly the bytes asked
+    /// for are fetched.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.read_at_into(offset, Destination::from_slice(buffer))
+    }
+
+    pub(crate) fn read_into(&self, to: Destination) -> Result<usize> {
+        let inner = self.inner()?;
+        let call = inner.client.call()?;
+        let mut cursor = inner.lock_cursor();
+        let range = inner.clip(cursor.position, to.len());
+        if range.is_empty() {
+            return Ok(0);
+        }
+        cursor.pattern.observe(&range, inner.version.size);
+        let pieces = inner.plan(&call, &range, &cursor.pattern)?;
+        inner.transfer(&call, pieces, to)?;
+        cursor.position = range.end;
+        Ok((range.end - range.start) as usize)
+    }
+
+    pub(crate) fn read_at_into(&self, offset: u64, to: Destination) -> Result<usize> {
+        let inner = self.inner()?;
+        let call = inner.client.call()?;
+        let range = inner.clip(offset, to.len());
+        if range.is_empty() {
+            return Ok(0);
+        }
+        let pieces = inner.lock_window().plan(range.clone());
+        inner.transfer(&call, pieces, to)?;
+        Ok((range.end - range.start) as usize)
+    }
+
+    /// Moves the position; past the end is allowed, and reads there give no bytes.
+    pub fn seek(&self, to: SeekFrom) -> Result<u64> {
+        let inner = self.inner()?;
+        let mut cursor = inner.lock_cursor();
+        let target = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::Current(offset) => cursor.position.checked_add_signed(offset),
+            SeekFrom::End(offset) => inner.version.size.checked_add_signed(offset),
+        };
+        // Positions travel as signed 64-bit numbers in C and C++ streams.
+        cursor.position = target.filter(|&position| i64::try_from(position).is_ok()).ok_or_else(|| {
+            Error::invalid(format!(
+                "{}: cannot seek to {to:?} from position {} of {} bytes",
+                self.url, cursor.position, inner.version.size
+            ))
+        })?;
+        Ok(cursor.position)
+    }
+
+    /// The current position in bytes.
+    pub fn position(&self) -> Result<u64> {
+        Ok(self.inner()?.lock_cursor().position)
+    }
+
+    /// The blob's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.version.size
+    }
+
+    /// The ETag of the version being read, quoted as the service gives it.
+    pub fn etag(&self) -> &str {
+        &self.version.etag
+    }
+
+    /// The blob's URL without query.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends reading and what is being read ahead.
+    pub fn close(&self) -> Result<()> {
+        let inner = self.inner.get()?;
+        inner.closed.store(true, Ordering::Relaxed);
+        inner.lock_window().clear();
+        Ok(())
+    }
+
+    fn inner(&self) -> Result<&Inner> {
+        check_may_block()?;
+        let inner = self.inner.get()?;
+        match inner.closed.load(Ordering::Relaxed) {
+            false => Ok(inner),
+            true => Err(Error::unsupported(format!("{}: the reader is closed", self.url))),
+        }
+    }
+}
+
+impl Inner {
+    fn lock_cursor(&self) -> MutexGuard<'_, Cursor> {
+        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of a read lies inside the blob.
+    fn clip(&self, start: u64, length: usize) -> Range<u64> {
+        let end = start.saturating_add(length as u64).min(self.version.size);
+        start.min(end)..end
+    }
+
+    /// Decides where each byte of a read comes from, and starts the requests of the window's own.
+    fn plan(&self, call: &Call, range: &Range<u64>, pattern: &Pattern) -> Result<Vec<Piece>> {
+        let mut window = self.lock_window();
+        window.forget_failed();
+        if pattern.ahead() > 0 && !is_in_tail(range.start, self.version.size) {
+            window.drop_before(range.start.saturating_sub(KEPT_BEHIND));
+        }
+        let mut pieces = window.plan(range.clone());
+        let small = |piece: &Piece| matches!(piece, Piece::Missing(gap) if gap.end - gap.start < DIRECT);
+        if pieces.iter().any(small) {
+            for gap in pieces.iter().filter(|piece| small(piece)) {
+                if let Piece::Missing(gap) = gap {
+                    let chunk = self.around(&window, gap, pattern);
+                    self.begin(&mut window, call, chunk, None)?;
+                }
+            }
+            pieces = window.plan(range.clone());
+        }
+        self.read_ahead(&mut window, call, range.end, pattern)?;
+        window.shrink(MAX_WINDOW, &(range.start..range.end + pattern.ahead()));
+        Ok(pieces)
+    }
+
+    /// The chunk to fetch for a small gap: the whole tail, or as much as the pattern promises to use.
+    fn around(&self, window: &Window, gap: &Range<u64>, pattern: &Pattern) -> Range<u64> {
+        let size = self.version.size;
+        let limit = window.next_gap(gap.start, size).end;
+        if is_in_tail(gap.start, size) {
+            return size.saturating_sub(TAIL).max(window.end_before(gap.start))..limit;
+        }
+        gap.start..(gap.start + pattern.window()).max(gap.end).min(limit)
+    }
+
+    /// Starts the requests for what lies beyond a read. Only whole chunks, or the last bit of a gap, so that
+    /// small reads do not make small requests.
+    fn read_ahead(&self, window: &mut Window, call: &Call, from: u64, pattern: &Pattern) -> Result<()> {
+        if pattern.ahead() == 0 {
+            return Ok(());
+        }
+        let limit = from.saturating_add(pattern.ahead()).min(self.version.size);
+        let mut at = from;
+        loop {
+            let gap = window.next_gap(at, self.version.size);
+            let end = (gap.start + CHUNK).min(gap.end);
+            if gap.is_empty() || end > limit || !self.begin(window, call, gap.start..end, None)? {
+                return Ok(());
+            }
+            at = end;
+        }
+    }
+
+    fn keep_first(&self, call: &Call, range: Range<u64>, body: Response) -> Result<()> {
+        // Without memory for it the body is let go, and reads fetch what they need.
+        self.begin(&mut self.lock_window(), call, range, Some(body)).map(drop)
+    }
+
+    /// Starts a chunk's request if there is memory for it.
+    fn begin(&self, window: &mut Window, call: &Call, range: Range<u64>, body: Option<Response>) -> Result<bool> {
+        let Some(memory) = self.client.budget().try_reserve(range.end - range.start) else { return Ok(false) };
+        let (call, target, version) = (call.in_background(), self.target.clone(), self.version.clone());
+        let chunk = Chunk::new(range.clone(), call.limits.clone());
+        let mut sink = ChunkSink(chunk.clone());
+        let request = spawn(async move {
+            let result = fetch(&call, &target, &version, range, body, &mut sink).await;
+            sink.0.end(result);
+        })?;
+        window.insert(Held { chunk, request, _memory: memory, last_used: 0 });
+        Ok(true)
+    }
+
+    /// Brings all pieces into place: what is missing in parallel, straight from the network, while this
+    /// thread copies what is kept.
+    fn transfer(&self, call: &Call, pieces: Vec<Piece>, mut to: Destination) -> Result<()> {
+        let (mut kept, mut missing) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Piece::Kept(chunk, range) => {
+                    let part = to.split_to((range.end - range.start) as usize);
+                    kept.push((chunk, range, part));
+                }
+                Piece::Missing(range) => {
+                    let part = to.split_to((range.end - range.start) as usize);
+                    missing.push((range, part));
+                }
+            }
+        }
+        let direct = self.fetch_direct(call, missing)?;
+        let copied = self.copy_kept(call, kept);
+        if let Some(direct) = direct {
+            if copied.is_err() {
+                direct.cancel();
+            }
+            // The caller's memory is lent to these until they have ended, whatever became of the copies.
+            let fetched = direct.wait();
+            copied.as_ref().map_err(Clone::clone)?;
+            fetched?;
+        }
+        match self.fetch_direct(call, copied?)? {
+            Some(given_up) => given_up.wait(),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies out of chunks; gives back what has to be fetched after all.
+    fn copy_kept(
+        &self,
+        call: &Call,
+        kept: Vec<(Arc<Chunk>, Range<u64>, Destination)>,
+    ) -> Result<Vec<(Range<u64>, Destination)>> {
+        let mut gone = Vec::new();
+        for (chunk, range, part) in kept {
+            if let Copied::Gone(range, part) = chunk.copy(range, part, call.limits.deadline)? {
+                gone.push((range, part));
+            }
+        }
+        Ok(gone)
+    }
+
+    fn fetch_direct(&self, call: &Call, missing: Vec<(Range<u64>, Destination)>) -> Result<Option<Transfers>> {
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let connections = call.transport.max_concurrency().min(MAX_CONNECTIONS);
+        let mut parts = Vec::new();
+        for (range, mut to) in missing {
+            for part in ranges::split(range, connections) {
+                let mut to = to.split_to((part.end - part.start) as usize);
+                let (call, target, version) = (call.clone(), self.target.clone(), self.version.clone());
+                parts.push(async move { fetch(&call, &target, &version, part, None, &mut to).await });
+            }
+        }
+        Transfers::start(parts, connections).map(Some)
+    }
+}
+
+impl std::io::Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(BlobReader::read(self, buffer)?)
+    }
+}
+
+impl std::io::Seek for BlobReader {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        Ok(BlobReader::seek(self, to)?)
+    }
+}

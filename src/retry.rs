@@ -1,0 +1,152 @@
+//! The one retry policy: what is tried again, how long it waits, and which error is the last word.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, Result, Status};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// The limits of one call of the caller's: how often it may try, and until when.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_retries: u32,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) trouble: Arc<Trouble>,
+}
+
+impl Limits {
+    pub(crate) fn new(max_retries: u32, deadline: Option<Instant>) -> Self {
+        Self { max_retries, deadline, trouble: Arc::default() }
+    }
+
+    /// The error of a call that its deadline ended.
+    pub(crate) fn deadline_passed(&self) -> Error {
+        deadline_error(self.trouble.last().as_ref())
+    }
+}
+
+/// The trouble that is being retried, for whoever waits for the end of it and loses patience.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble(Mutex<Option<Error>>);
+
+impl Trouble {
+    fn set(&self, trouble: Option<Error>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn last(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The tries of one request.
+pub(crate) struct Attempts {
+    limits: Limits,
+    failed: u32,
+}
+
+impl Attempts {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, failed: 0 }
+    }
+
+    /// Runs one try, ended by the deadline. Dropping `attempt` is what aborts its connection.
+    pub(crate) async fn try_once<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        let result = match self.limits.deadline {
+            None => attempt.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline, attempt).await {
+                Ok(result) => result,
+                Err(_) => return Err(self.limits.deadline_passed().last_word()),
+            },
+        };
+        if result.is_ok() {
+            self.limits.trouble.set(None);
+        }
+        result
+    }
+
+    /// Waits before the next try, or gives the error that ends them.
+    pub(crate) async fn pause_after(&mut self, error: Error) -> Result<()> {
+        if !error.may_be_retried() || self.failed >= self.limits.max_retries {
+            return Err(match self.failed {
+                0 => error,
+                n => error.hint(format!("gave up after {} tries", n + 1)),
+            });
+        }
+        self.failed += 1;
+        let pause = pause(self.failed, error.retry_after());
+        self.limits.trouble.set(Some(error));
+        if self.limits.deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
+            return Err(self.limits.deadline_passed());
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Something arrived, so the next trouble counts from the beginning.
+    pub(crate) fn progressed(&mut self) {
+        self.failed = 0;
+    }
+}
+
+/// An answer that asked to wait says more than the clock does.
+fn deadline_error(last: Option<&Error>) -> Error {
+    match last {
+        Some(answer) if answer.http_status() != 0 => answer.clone().hint("the call's deadline ended the retries"),
+        Some(trouble) => {
+            Error::new(Status::Timeout, format!("the call's deadline passed; the last trouble was: {trouble}"))
+                .retryable(None)
+        }
+        None => Error::new(Status::Timeout, "the call's deadline passed before an answer came").retryable(None),
+    }
+}
+
+/// Runs `operation` until it succeeds or its error is the last word.
+pub(crate) async fn retry<T, F>(limits: Limits, mut operation: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut attempts = Attempts::new(limits);
+    loop {
+        match attempts.try_once(operation()).await {
+            Ok(value) => return Ok(value),
+            Err(error) => attempts.pause_after(error).await?,
+        }
+    }
+}
+
+/// Exponential with equal jitter: at least half, so that a crowd spreads out and none hurries.
+fn pause(failed: u32, retry_after: Option<Duration>) -> Duration {
+    let exponential = FIRST_PAUSE.saturating_mul(1 << (failed - 1).min(16)).min(LONGEST_PAUSE);
+    let jittered = exponential.mul_f64(0.5 + fastrand::f64() / 2.0);
+    retry_after.unwrap_or_default().max(jittered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_are_jittered_and_obey_retry_after() {
+        for _ in 0..100 {
+            assert!((0.1..=0.2).contains(&pause(1, None).as_secs_f64()));
+            assert!((0.8..=1.6).contains(&pause(4, None).as_secs_f64()));
+            assert!(pause(40, None) <= LONGEST_PAUSE);
+            assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        }
+        assert_ne!(pause(5, None), pause(5, None));
+    }
+
+    #[test]
+    fn the_last_answer_outranks_the_deadline() {
+        let throttled = Error::service(Status::Throttled, 503, "ServerBusy", "", "busy");
+        assert_eq!(deadline_error(Some(&throttled)).status(), Status::Throttled);
+        assert_eq!(deadline_error(Some(&Error::network("refused"))).status(), Status::Timeout);
+        assert_eq!(deadline_error(None).status(), Status::Timeout);
+    }
+}

@@ -1,0 +1,98 @@
+//! The process's one tokio runtime, and the way from a blocking call into it.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::num::NonZero;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use once_cell::sync::Lazy;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::error::{Error, Result};
+use crate::sys::process::{PerProcess, with_signals_blocked};
+
+/// Made by the first call that needs it and never shut down: its threads may outlive every handle.
+static RUNTIME: Lazy<PerProcess<Runtime>> = Lazy::new(PerProcess::new);
+
+/// More threads do not move bytes faster than a few connections can deliver them, and the host's own
+/// threads need the cores.
+const MAX_WORKERS: usize = 4;
+
+thread_local! {
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(true) };
+}
+
+fn runtime() -> Result<&'static Runtime> {
+    RUNTIME.get_or_try_init(|| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        with_signals_blocked(|| {
+            Builder::new_multi_thread()
+                .worker_threads(cores.clamp(2, MAX_WORKERS))
+                .thread_name("aztorch")
+                .on_thread_start(|| MAY_BLOCK.set(false))
+                .enable_io()
+                .enable_time()
+                .build()
+        })
+        .map_err(|error| Error::internal(format!("could not start the library's threads: {error}")))
+    })
+}
+
+/// Refuses a blocking call on one of the library's own threads, where it could wait for itself.
+pub(crate) fn check_may_block() -> Result<()> {
+    if MAY_BLOCK.get() {
+        return Ok(());
+    }
+    Err(Error::unsupported("a blocking call was made from inside one of the library's callbacks"))
+}
+
+/// Starts `task` in the background.
+pub(crate) fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> Result<tokio::task::AbortHandle> {
+    Ok(runtime()?.spawn(task).abort_handle())
+}
+
+/// Starts `task`; its result can be waited for. The task and all it owns are gone when the result is there.
+pub(crate) fn start<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<Started<T>> {
+    let (sender, receiver) = sync_channel(1);
+    spawn(async move {
+        let result = task.await;
+        // The receiver is gone only when its owner stopped caring.
+        let _ = sender.send(result);
+    })?;
+    Ok(Started(receiver))
+}
+
+/// A task whose result is still to come.
+pub(crate) struct Started<T>(Receiver<Result<T>>);
+
+impl<T> Started<T> {
+    pub(crate) fn wait(self) -> Result<T> {
+        self.0.recv().unwrap_or_else(|_| Err(Error::internal("a task of the library panicked")))
+    }
+}
+
+/// Runs `task` on the library's threads and blocks until it is done.
+pub(crate) fn block_on<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    check_may_block()?;
+    start(task)?.wait()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Status;
+
+    #[test]
+    fn blocking_inside_the_runtime_is_refused() {
+        let inner = block_on(async { Ok(block_on(async { Ok(1) })) }).unwrap();
+        assert_eq!(inner.unwrap_err().status(), Status::Unsupported);
+    }
+
+    #[test]
+    fn a_panic_in_a_task_is_an_error() {
+        let result: Result<()> = block_on(async { panic!("on purpose") });
+        assert_eq!(result.unwrap_err().status(), Status::Internal);
+    }
+}

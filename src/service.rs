@@ -1,0 +1,228 @@
+//! The service's operations other than ranged reads. Blocks go straight to the transport, from the
+//! caller's memory where it lends it; everything that carries a document is the SDK's.
+
+use azure_core::http::headers::{ETAG as SDK_ETAG, Headers};
+use azure_core::http::{Etag, RequestContent};
+use azure_storage_blob::models::{
+    BlobClientGetPropertiesOptions, BlockBlobClientCommitBlockListOptions, BlockListType, BlockLookupList,
+};
+use azure_storage_blob::{
+    BlobClient, BlobClientOptions, BlobContainerClient, BlobContainerClientOptions, BlockBlobClient,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Method;
+use http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::client::Call;
+use crate::error::{Error, Result, Status};
+use crate::retry::retry;
+use crate::sys::memory::Loan;
+use crate::transport::{Request, SERVICE_VERSION, SdkTransport};
+use crate::url::Target;
+
+const X_MS_BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
+
+/// What must hold of the blob for a write to be published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Whatever is there is replaced.
+    #[default]
+    None,
+    /// Nothing is there yet.
+    Absent,
+    /// This version is there.
+    Matches(String),
+}
+
+/// A request body, and the loan if it is memory of the caller's.
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
+    pub(crate) loan: Option<Loan>,
+}
+
+/// Stages one block. `id` is the block's id before base64.
+pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Body) -> Result<()> {
+    let id = utf8_percent_encode(&STANDARD.encode(id), NON_ALPHANUMERIC).to_string();
+    let uri = target.uri(&format!("comp=block&blockid={id}"))?;
+    retry(call.limits.clone(), || async {
+        let mut request = Request::new(Method::PUT, uri.clone());
+        request.body = body.bytes.clone();
+        request.loan = body.loan.clone();
+        let mut response = call.transport.send(request).await?.success(call.transport.credential()).await?;
+        response.bytes(MAX_ANSWER).await.map(drop)
+    })
+    .await
+}
+
+/// An answer to a write has headers only.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// Writes a whole small blob in one request; gives its ETag.
+pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
+    let mut doubt = Doubt::default();
+    let result = retry(call.limits.clone(), || {
+        let doubt = &doubt;
+        let body = body.clone();
+        async move {
+            let mut request = Request::new(Method::PUT, target.uri("")?).header(X_MS_BLOB_TYPE, "BlockBlob")?;
+            request = match condition {
+                Condition::None => request,
+                Condition::Absent => request.header(IF_NONE_MATCH, "*")?,
+                Condition::Matches(etag) => request.header(IF_MATCH, etag)?,
+            };
+            request.body = body;
+            let answer = call.transport.send(request).await;
+            let mut response = doubt.watch(answer)?.success(call.transport.credential()).await?;
+            let etag = response.header(&ETAG).to_owned();
+            response.bytes(MAX_ANSWER).await?;
+            Ok(etag)
+        }
+    })
+    .await;
+    doubt.settle(result)
+}
+
+/// Publishes the staged blocks as the blob; gives its ETag.
+pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, ids: &[String]) -> Result<String> {
+    let client = block_blob_client(call, target)?;
+    let blocks =
+        BlockLookupList { latest: Some(ids.iter().map(|id| id.clone().into_bytes()).collect()), ..Default::default() };
+    let content: RequestContent<_, _> = blocks.try_into()?;
+    let mut doubt = Doubt::default();
+    let result = retry(call.limits.clone(), || {
+        let (doubt, client, content) = (&doubt, &client, content.clone());
+        async move {
+            let (if_match, if_none_match) = match condition {
+                Condition::None => (None, None),
+                Condition::Absent => (None, Some(Etag::from("*"))),
+                Condition::Matches(etag) => (Some(Etag::from(etag.clone())), None),
+            };
+            let options = BlockBlobClientCommitBlockListOptions { if_match, if_none_match, ..Default::default() };
+            let answer = client.commit_block_list(content, Some(options)).await.map_err(Error::from);
+            doubt.watch(answer).map(|response| etag(response.headers()))
+        }
+    })
+    .await;
+    match result {
+        Err(refused) if doubt.exists() && is_committed(&client, ids).await => {
+            // A try whose answer was lost did it, and the next one met its result.
+            exists_etag(call, target).await.map_err(|_| doubt.explain(refused))
+        }
+        other => doubt.settle(other).map_err(lost_blocks),
+    }
+}
+
+/// Someone else's commit discards the blocks that were staged before it.
+fn lost_blocks(error: Error) -> Error {
+    match error.service_code() {
+        "InvalidBlockList" => error
+            .with_status(Status::Modified)
+            .hint("another writer published this blob meanwhile, which discarded the blocks staged here"),
+        _ => error,
+    }
+}
+
+async fn is_committed(client: &BlockBlobClient, ids: &[String]) -> bool {
+    let Ok(response) = client.get_block_list(BlockListType::Committed, None).await else { return false };
+    let Ok(list) = response.into_model() else { return false };
+    let committed = list.committed_blocks.unwrap_or_default();
+    committed.len() == ids.len()
+        && committed.iter().zip(ids).all(|(block, id)| block.name.as_deref() == Some(id.as_bytes()))
+}
+
+/// Whether an earlier try of a write may have been carried out though no answer came.
+#[derive(Default)]
+struct Doubt(std::sync::atomic::AtomicBool);
+
+impl Doubt {
+    fn watch<T>(&self, answer: Result<T>) -> Result<T> {
+        if let Err(error) = &answer
+            && error.outcome_unknown()
+        {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        answer
+    }
+
+    fn exists(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        error.hint(
+            "the answer to an earlier try was lost, so the outcome is unknown: the blob is wholly old or wholly new",
+        )
+    }
+
+    fn settle<T>(&mut self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(error) if self.exists() => Err(self.explain(error)),
+            result => result,
+        }
+    }
+}
+
+/// An ETag as conditional headers want it: in quotes, which listings leave out.
+pub(crate) fn quoted_etag(etag: &str) -> Result<String> {
+    let bare = etag.strip_prefix("W/").unwrap_or(etag);
+    let inner = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(bare);
+    if inner.is_empty() || !inner.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
+        return Err(Error::invalid(format!("'{}' is not an ETag", etag.escape_debug())));
+    }
+    match etag {
+        "*" => Ok(etag.to_owned()),
+        _ if inner.len() < bare.len() => Ok(etag.to_owned()),
+        _ => Ok(format!("\"{inner}\"")),
+    }
+}
+
+pub(crate) async fn exists(call: &Call, target: &Target) -> Result<bool> {
+    match exists_etag(call, target).await {
+        Ok(_) => Ok(true),
+        // A missing container is the caller's mistake, and a question about a blob in it has no answer.
+        Err(error) if error.status() == Status::NotFound && error.service_code() != "ContainerNotFound" => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn exists_etag(call: &Call, target: &Target) -> Result<String> {
+    let client = blob_client(call, target)?;
+    retry(call.limits.clone(), || async {
+        let options = BlobClientGetPropertiesOptions::default();
+        Ok(etag(client.get_properties(Some(options)).await?.headers()))
+    })
+    .await
+}
+
+pub(crate) async fn delete(call: &Call, target: &Target) -> Result<()> {
+    let client = blob_client(call, target)?;
+    retry(call.limits.clone(), || async { Ok(client.delete(None).await.map(drop)?) }).await
+}
+
+pub(crate) async fn create_container(call: &Call, target: &Target) -> Result<()> {
+    let options = BlobContainerClientOptions {
+        client_options: SdkTransport::client_options(call.transport.clone()),
+        version: SERVICE_VERSION.to_owned(),
+    };
+    let client = BlobContainerClient::new(target.url()?, None, Some(options))?;
+    retry(call.limits.clone(), || async { Ok(client.create(None).await.map(drop)?) }).await
+}
+
+fn blob_client(call: &Call, target: &Target) -> Result<BlobClient> {
+    let options = BlobClientOptions {
+        client_options: SdkTransport::client_options(call.transport.clone()),
+        version: SERVICE_VERSION.to_owned(),
+    };
+    Ok(BlobClient::new(target.url()?, None, Some(options))?)
+}
+
+fn block_blob_client(call: &Call, target: &Target) -> Result<BlockBlobClient> {
+    Ok(blob_client(call, target)?.block_blob_client())
+}
+
+fn etag(headers: &Headers) -> String {
+    headers.get_optional_str(&SDK_ETAG).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,235 @@
+//! Blocks on their way to the service while the caller goes on writing.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::task::AbortHandle;
+
+use crate::client::Call;
+use crate::error::{Error, Result};
+use crate::memory::{Budget, Reservation};
+use crate::retry::Limits;
+use crate::runtime::spawn;
+use crate::service::{self, Body};
+use crate::url::Target;
+
+/// What one writer has under way at most: enough for 16 connections with blocks of 8 MiB.
+const MAX_IN_FLIGHT: u64 = 128 << 20;
+/// How many landed buffers a writer keeps for its next blocks.
+const MAX_SPARE: usize = 4;
+/// What a writer may always buffer, whatever the budget: without it nothing could be written at all.
+const SMALLEST_BUFFER: u64 = 64 << 10;
+
+/// A block being filled.
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    size: usize,
+    _memory: Option<Reservation>,
+}
+
+impl Buffer {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.size - self.bytes.len()
+    }
+
+    /// Takes the beginning of `data`, as much as there is room for; gives the rest.
+    pub(crate) fn fill<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let (head, rest) = data.split_at(data.len().min(self.room()));
+        self.bytes.extend_from_slice(head);
+        rest
+    }
+
+    /// Takes as much from `source` as there is room for; gives how much came.
+    pub(crate) fn fill_from(&mut self, source: &mut impl std::io::Read) -> std::io::Result<usize> {
+        use std::io::Read;
+        let room = self.room() as u64;
+        source.by_ref().take(room).read_to_end(&mut self.bytes)
+    }
+}
+
+/// A filled buffer as a request body; when the last copy is gone the memory serves the next block.
+struct Filled {
+    buffer: Option<Buffer>,
+    staging: Arc<Staging>,
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer.bytes)
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        if let Some(mut buffer) = self.buffer.take() {
+            buffer.bytes.clear();
+            let mut state = self.staging.lock();
+            if state.spare.len() < MAX_SPARE {
+                state.spare.push(buffer);
+            }
+        }
+    }
+}
+
+/// A writer's blocks under way.
+#[derive(Default)]
+pub(crate) struct Staging {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight: u64,
+    failed: Option<Error>,
+    /// Buffers to use again: fresh memory costs a page fault for every 4 KiB.
+    spare: Vec<Buffer>,
+    requests: Vec<AbortHandle>,
+}
+
+impl Staging {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first failure, which every later call repeats.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.lock().failed.clone().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn fail(&self, error: Error) {
+        self.lock().failed.get_or_insert(error);
+        self.changed.notify_all();
+    }
+
+    /// Ends what is under way; nothing of it will be published.
+    pub(crate) fn abort(&self) {
+        for request in self.lock().requests.drain(..) {
+            request.abort();
+        }
+    }
+
+    /// An empty buffer of `size` bytes, or fewer where the budget leaves less.
+    pub(crate) fn buffer(&self, budget: &Arc<Budget>, size: u64, limits: &Limits) -> Result<Buffer> {
+        let mut state = self.lock();
+        loop {
+            match state.spare.pop() {
+                Some(buffer) if buffer.size as u64 == size => return Ok(buffer),
+                // Blocks have grown: the memory of the old ones goes back to the budget.
+                _ => state.spare.clear(),
+            }
+            if let Some(memory) = budget.try_reserve(size) {
+                return allocate(size, Some(memory));
+            }
+            if state.in_flight == 0 {
+                break;
+            }
+            // Blocks of our own will come back without the caller's doing.
+            state = self.wait(state, limits)?;
+        }
+        let mut smaller = size / 2;
+        while smaller > SMALLEST_BUFFER {
+            if let Some(memory) = budget.try_reserve(smaller) {
+                return allocate(smaller, Some(memory));
+            }
+            smaller /= 2;
+        }
+        allocate(SMALLEST_BUFFER.min(size), None)
+    }
+
+    /// Stages a filled buffer in the background, once there is room for it.
+    pub(crate) fn stage(self: &Arc<Self>, call: &Call, target: &Arc<Target>, id: String, buffer: Buffer) -> Result<()> {
+        let length = buffer.len() as u64;
+        let mut state = self.lock();
+        while state.in_flight > 0 && state.in_flight + length > MAX_IN_FLIGHT && state.failed.is_none() {
+            state = self.wait(state, &call.limits)?;
+        }
+        if let Some(error) = &state.failed {
+            return Err(error.clone());
+        }
+        state.in_flight += length;
+        state.requests.retain(|request| !request.is_finished());
+        // What the task owns takes the lock when it is dropped, also if the task cannot start.
+        drop(state);
+        let body = self.freeze(buffer);
+        let landing = Landing { staging: self.clone(), length, result: None };
+        let (call, target) = (in_background(call), target.clone());
+        let request = spawn(async move {
+            let body = Body { bytes: body, loan: None };
+            let result = service::put_block(&call, &target, &id, &body).await;
+            // The memory is free before anyone hears that the block has landed.
+            drop(body);
+            landing.land(result);
+        })?;
+        self.lock().requests.push(request);
+        Ok(())
+    }
+
+    pub(crate) fn freeze(self: &Arc<Self>, buffer: Buffer) -> Bytes {
+        Bytes::from_owner(Filled { buffer: Some(buffer), staging: self.clone() })
+    }
+
+    /// Waits until everything staged so far has landed.
+    pub(crate) fn wait_all(&self, limits: &Limits) -> Result<()> {
+        let mut state = self.lock();
+        while state.in_flight > 0 && state.failed.is_none() {
+            state = self.wait(state, limits)?;
+        }
+        state.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, limits: &Limits) -> Result<MutexGuard<'a, State>> {
+        let Some(deadline) = limits.deadline else {
+            return Ok(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
+        };
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        if left.is_zero() {
+            return Err(limits.deadline_passed());
+        }
+        Ok(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+    }
+}
+
+/// Background requests outlive the call that began them, but report their trouble to the writer's calls.
+fn in_background(call: &Call) -> Call {
+    let mut background = call.in_background();
+    background.limits.trouble = call.limits.trouble.clone();
+    background
+}
+
+/// Tells the writer that a block's request has ended, even by a panic.
+struct Landing {
+    staging: Arc<Staging>,
+    length: u64,
+    result: Option<Result<()>>,
+}
+
+impl Landing {
+    fn land(mut self, result: Result<()>) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let mut state = self.staging.lock();
+        state.in_flight -= self.length;
+        let result = self.result.take().unwrap_or_else(|| Err(Error::internal("a block's task ended early")));
+        if let Err(error) = result {
+            state.failed.get_or_insert(error);
+        }
+        drop(state);
+        self.staging.changed.notify_all();
+    }
+}
+
+fn allocate(size: u64, memory: Option<Reservation>) -> Result<Buffer> {
+    let size = usize::try_from(size).map_err(|_| Error::out_of_memory(usize::MAX))?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| Error::out_of_memory(size))?;
+    Ok(Buffer { bytes, size, _memory: memory })
+}

@@ -1,0 +1,154 @@
+//! Memory that belongs to the caller: received bytes are written into it, sent bytes are read from it.
+//!
+//! Both types are plain pointers, since the memory may be uninitialised and must never be seen as
+//! `&mut [u8]`. Whoever makes one promises that the memory stays valid until every task that was
+//! given a part of it has ended; `parallel::run` is what waits for that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A part of a caller's buffer that one task may write.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: a Destination is the only one for its bytes (`split_to` divides, nothing copies), so moving
+// it to another thread moves the sole right to write there.
+unsafe impl Send for Destination {}
+
+impl Destination {
+    /// # Safety
+    /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, until the
+    /// Destination and all parts split off it are gone.
+    pub(crate) unsafe fn new(start: *mut u8, length: usize) -> Self {
+        Self { start, length }
+    }
+
+    /// The caller's slice, which stays borrowed by contract rather than by the compiler: the blocking
+    /// call that made this returns only when every task that holds a part has ended.
+    pub(crate) fn from_slice(slice: &mut [u8]) -> Self {
+        Self { start: slice.as_mut_ptr(), length: slice.len() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Splits off the first `length` bytes; all of them when there are fewer.
+    pub(crate) fn split_to(&mut self, length: usize) -> Self {
+        let length = length.min(self.length);
+        let head = Self { start: self.start, length };
+        // SAFETY: `length` is at most `self.length`, so the result is in bounds or one past the end.
+        self.start = unsafe { self.start.add(length) };
+        self.length -= length;
+        head
+    }
+
+    /// Copies as much of `bytes` as there is room for, moves past it, and says how much that was.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
+        let length = bytes.len().min(self.length);
+        // SAFETY: `start` is valid for writes of at least `length` bytes, and received bytes never lie
+        // in the caller's buffer, so the ranges do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start, length) };
+        self.split_to(length);
+        length
+    }
+}
+
+/// A part of a caller's buffer lent to the transport as a request body, without a copy.
+#[derive(Debug)]
+struct Lent {
+    start: *const u8,
+    length: usize,
+    _outstanding: Arc<()>,
+}
+
+// SAFETY: the bytes are only read, and the caller leaves them alone until the loan is returned.
+unsafe impl Send for Lent {}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `lend` got these bytes from a live slice, and its caller keeps that slice alive
+        // until the loan is returned.
+        unsafe { std::slice::from_raw_parts(self.start, self.length) }
+    }
+}
+
+/// Says whether the transport still holds lent memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Loan(Arc<()>);
+
+impl Loan {
+    /// True once no request body refers to the memory any more.
+    pub(crate) fn is_returned(&self, holders_of_loan: usize) -> bool {
+        Arc::strong_count(&self.0) <= holders_of_loan
+    }
+}
+
+/// Memory to send from. Like [`Destination`], valid until every task that uses it has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    start: *const u8,
+    length: usize,
+}
+
+// SAFETY: the bytes are only read while the Source is in use.
+unsafe impl Send for Source {}
+
+impl Source {
+    pub(crate) fn from_slice(slice: &[u8]) -> Self {
+        Self { start: slice.as_ptr(), length: slice.len() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Splits off the first `length` bytes; all of them when there are fewer.
+    pub(crate) fn split_to(&mut self, length: usize) -> Self {
+        let length = length.min(self.length);
+        let head = Self { start: self.start, length };
+        // SAFETY: `length` is at most `self.length`, so the result is in bounds or one past the end.
+        self.start = unsafe { self.start.add(length) };
+        self.length -= length;
+        head
+    }
+
+    /// The bytes as a request body, and the means to see that the transport has let go of them.
+    pub(crate) fn lend(self) -> (Bytes, Loan) {
+        let token = Arc::new(());
+        let lent = Lent { start: self.start, length: self.length, _outstanding: token.clone() };
+        (Bytes::from_owner(lent), Loan(token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_never_writes_past_its_end() {
+        let mut buffer = [0u8; 6];
+        let mut whole = Destination::from_slice(&mut buffer[..4]);
+        let mut head = whole.split_to(3);
+        assert_eq!(head.fill(b"abcdef"), 3);
+        assert_eq!(whole.fill(b"xyz"), 1);
+        assert_eq!((head.len(), whole.len()), (0, 0));
+        assert_eq!(&buffer, b"abcx\0\0");
+    }
+
+    #[test]
+    fn a_loan_is_returned_when_the_last_body_is_gone() {
+        let data = b"hello".to_vec();
+        let (body, loan) = Source::from_slice(&data).lend();
+        let copy = body.slice(1..3);
+        drop(body);
+        assert!(!loan.is_returned(1));
+        assert_eq!(&copy[..], b"el");
+        drop(copy);
+        assert!(loan.is_returned(1));
+    }
+}

@@ -1,0 +1,164 @@
+//! One exchange with the service: a request out, a response's head in, its body as it comes.
+//!
+//! Both the bulk data path and the SDK's control plane go through [`Transport::send`]. A connection is
+//! owned by the request that uses it and driven from the same task, so that dropping the request (a
+//! deadline, a cancel) closes the connection and lets go of the caller's memory at once.
+
+mod connection;
+mod pool;
+mod response;
+mod sdk;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Uri};
+use http_body_util::Full;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::credential::Credential;
+use crate::error::{Error, Result, Status};
+use crate::options::ClientOptions;
+use crate::sys::memory::Loan;
+use pool::Pool;
+use response::Lease;
+
+pub(crate) use response::Response;
+pub(crate) use sdk::SdkTransport;
+
+/// One version for the SDK's requests and ours: the oldest that has all that we use (blocks of 4,000 MiB
+/// came with 2019-12-12, listings with encoded names with 2021-02-12), so that a user's own Azurite accepts it.
+pub(crate) const SERVICE_VERSION: &str = "2021-12-02";
+
+const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+const X_MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+
+/// How long the service may take to begin its answer. Its own limit for most operations is 30 s, and
+/// 2 minutes per MiB for blocks (<https://learn.microsoft.com/rest/api/storageservices/setting-timeouts-for-blob-service-operations>).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// The slowest upload that counts as moving, for the time that a body may take before the answer.
+const SLOWEST_UPLOAD: usize = 64 << 10;
+
+/// One request, before it is signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// Set when `body` is memory of the caller's.
+    pub(crate) loan: Option<Loan>,
+}
+
+impl Request {
+    pub(crate) fn new(method: Method, uri: Uri) -> Self {
+        Self { method, uri, headers: HeaderMap::new(), body: Bytes::new(), loan: None }
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Result<Self> {
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| Error::invalid(format!("'{}' cannot be sent as {name}", value.escape_debug())))?;
+        self.headers.insert(name, value);
+        Ok(self)
+    }
+}
+
+/// A client's connections and credential.
+pub(crate) struct Transport {
+    pool: Arc<Pool>,
+    credential: Credential,
+    permits: Arc<Semaphore>,
+    max_concurrency: usize,
+}
+
+impl Transport {
+    pub(crate) fn new(options: &ClientOptions) -> Self {
+        Self {
+            pool: Arc::new(Pool::new(options.max_concurrency)),
+            credential: options.credential.clone(),
+            permits: Arc::new(Semaphore::new(options.max_concurrency)),
+            max_concurrency: options.max_concurrency,
+        }
+    }
+
+    pub(crate) fn max_concurrency(&self) -> usize {
+        self.max_concurrency
+    }
+
+    /// One try of a request: an answer of the service, whatever its status, or the network's trouble.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response> {
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::internal("the client's semaphore is closed"))?;
+        let Request { method, uri, mut headers, body, loan } = request;
+        let client_request_id = uuid::Uuid::new_v4().to_string();
+        headers.insert(X_MS_VERSION, HeaderValue::from_static(SERVICE_VERSION));
+        headers.insert(X_MS_CLIENT_REQUEST_ID, ascii(&client_request_id)?);
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("aztorch/", env!("CARGO_PKG_VERSION"))));
+        // A stored Content-Encoding is the caller's business: bytes come as they were stored.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if method == Method::PUT || !body.is_empty() {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let shown = show(&method, &uri);
+        let uri = self.credential.authorize(&method, uri, &mut headers, body.len()).await?;
+        headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
+        let patience = HEAD_TIMEOUT + Duration::from_secs((body.len() / SLOWEST_UPLOAD) as u64);
+
+        let connection = self.pool.checkout(&uri).await.map_err(|error| error.context(&shown))?;
+        let mut outgoing = http::Request::new(Full::new(body));
+        *outgoing.method_mut() = method;
+        *outgoing.uri_mut() = origin_form(&uri)?;
+        *outgoing.headers_mut() = headers;
+        let (connection, head) = match timeout(patience, connection.send(outgoing)).await {
+            Ok(sent) => sent.map_err(|error| error.context(&shown))?,
+            Err(_) => {
+                let message = format!("{shown}: no answer within {} s", patience.as_secs());
+                return Err(Error::network(message).with_status(Status::Timeout));
+            }
+        };
+        check_echo(head.headers(), &client_request_id).map_err(|error| error.context(&shown))?;
+        let lease = Lease { connection: Some(connection), pool: self.pool.clone(), origin: pool::origin(&uri), loan };
+        Ok(Response::new(head, shown, lease, permit))
+    }
+
+    pub(crate) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+}
+
+fn ascii(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).map_err(|_| Error::internal("a header has an invalid character"))
+}
+
+/// Method and URL as errors show them: no query, no secret.
+fn show(method: &Method, uri: &Uri) -> String {
+    format!(
+        "{method} {}://{}{}",
+        uri.scheme_str().unwrap_or(""),
+        uri.authority().map_or("", |a| a.as_str()),
+        uri.path()
+    )
+}
+
+fn origin_form(uri: &Uri) -> Result<Uri> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    path.parse().map_err(|_| Error::internal("a checked URL has an invalid path"))
+}
+
+/// An answer to another request must never be handed to a caller; no echo at all is fine.
+fn check_echo(headers: &HeaderMap, sent: &str) -> Result<()> {
+    match headers.get(X_MS_CLIENT_REQUEST_ID) {
+        Some(echo) if echo.as_bytes() != sent.as_bytes() => {
+            Err(Error::network("the answer belongs to another request (its client request id differs)"))
+        }
+        _ => Ok(()),
+    }
+}

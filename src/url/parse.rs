@@ -1,0 +1,291 @@
+//! From a caller's text to a [`Target`].
+
+use std::net::IpAddr;
+
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+use super::names::{check_blob, check_container, decode, encode_name};
+use super::{Target, has_signature, parameter};
+use crate::error::{Error, Result};
+use crate::redact::redact;
+
+const BLOB_FORM: &str =
+    "https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB, or http://HOST:PORT/ACCOUNT/CONTAINER/BLOB for an emulator";
+const CONTAINER_FORM: &str =
+    "https://ACCOUNT.blob.core.windows.net/CONTAINER, or http://HOST:PORT/ACCOUNT/CONTAINER for an emulator";
+
+/// The account's endpoint, where a connection string names one: it decides the style of its own host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) scheme: String,
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+    /// How many path segments stand before the container: 0 (host style) or 1 (path style).
+    pub(crate) account_segments: usize,
+}
+
+impl Endpoint {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let url = Url::parse(text).map_err(|error| Error::invalid(format!("BlobEndpoint: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Error::invalid(format!(
+                "BlobEndpoint: the scheme must be https or http, not '{}'",
+                url.scheme()
+            )));
+        }
+        let segments = url.path().split('/').filter(|segment| !segment.is_empty()).count();
+        if segments > 1 || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+            return Err(Error::invalid(
+                "BlobEndpoint: expected https://ACCOUNT.blob.core.windows.net or http://HOST:PORT/ACCOUNT",
+            ));
+        }
+        Ok(Self {
+            scheme: url.scheme().to_owned(),
+            host: url.host_str().unwrap_or_default().to_owned(),
+            port: url.port_or_known_default(),
+            account_segments: segments,
+        })
+    }
+
+    fn serves(&self, url: &Url) -> bool {
+        self.scheme == url.scheme()
+            && Some(self.host.as_str()) == url.host_str()
+            && self.port == url.port_or_known_default()
+    }
+}
+
+/// A blob's URL, for every call that takes one.
+pub(crate) fn parse_blob(text: &str, endpoint: Option<&Endpoint>) -> Result<Target> {
+    parse(text, endpoint, BLOB_FORM, |container, blob| {
+        if blob.is_none_or(str::is_empty) {
+            return Err(format!("it names the container '{}' but no blob in it", container.escape_debug()));
+        }
+        Ok(())
+    })
+}
+
+/// A container's URL.
+pub(crate) fn parse_container(text: &str, endpoint: Option<&Endpoint>) -> Result<Target> {
+    parse(text, endpoint, CONTAINER_FORM, |_, blob| match blob {
+        Some(blob) if !blob.is_empty() => Err("it names a blob, not a container".to_owned()),
+        _ => Ok(()),
+    })
+}
+
+/// A blob by its container's URL and its own name, which is taken literally and encoded here.
+pub(crate) fn parse_container_and_blob(
+    container_url: &str,
+    blob_name: &str,
+    endpoint: Option<&Endpoint>,
+) -> Result<Target> {
+    let mut target = parse_container(container_url, endpoint)?;
+    check_blob(blob_name)
+        .map_err(|reason| Error::invalid(format!("blob name '{}': {reason}", blob_name.escape_debug())))?;
+    target.path = format!("{}/{}", target.path, encode_name(blob_name));
+    Ok(target)
+}
+
+type CheckParts = fn(container: &str, blob: Option<&str>) -> std::result::Result<(), String>;
+
+fn parse(text: &str, endpoint: Option<&Endpoint>, form: &str, check_parts: CheckParts) -> Result<Target> {
+    parse_parts(text, endpoint, check_parts).map_err(|reason| {
+        // The query may hold a signature in a form that no redaction knows, so it is never shown.
+        let shown = redact(text.split('?').next().unwrap_or_default());
+        let shown: String = shown.chars().take(200).collect();
+        Error::invalid(format!("bad URL '{}': {reason}; expected {form}", shown.escape_debug()))
+    })
+}
+
+fn parse_parts(
+    text: &str,
+    endpoint: Option<&Endpoint>,
+    check_parts: CheckParts,
+) -> std::result::Result<Target, String> {
+    check_text(text)?;
+    let translated = translate(text)?;
+    let (before_query, query) = match translated.split_once('?') {
+        Some((before, query)) => (before, Some(query)),
+        None => (translated.as_str(), None),
+    };
+    let url = Url::parse(before_query).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => "it does not begin with https://".to_owned(),
+        other => other.to_string(),
+    })?;
+    let raw_path = raw_path(before_query)?;
+    check_authority(&url)?;
+    let skip = match endpoint {
+        Some(endpoint) if endpoint.serves(&url) => endpoint.account_segments,
+        _ => usize::from(is_path_style(&url)),
+    };
+    let mut segments = raw_path.splitn(skip + 2, '/');
+    for _ in 0..skip {
+        if segments.next().is_none_or(str::is_empty) {
+            return Err("the account, which comes first in the path on such a host, is missing".to_owned());
+        }
+    }
+    let container = decode(segments.next().unwrap_or_default())?;
+    if container.is_empty() {
+        return Err("the container is missing".to_owned());
+    }
+    if matches!(container.as_str(), "." | "..") {
+        return Err("'.' and '..' are not container names".to_owned());
+    }
+    let blob = segments.next().map(decode).transpose()?;
+    if skip == 0 && blob.is_none() && check_container(&container).is_err() {
+        return Err(format!(
+            "'{}' is the only path segment and no container name; a blob in the root container is written /$root/BLOB",
+            container.escape_debug()
+        ));
+    }
+    check_container(&container)?;
+    check_parts(&container, blob.as_deref())?;
+    if let Some(blob) = blob.as_deref().filter(|blob| !blob.is_empty()) {
+        check_blob(blob)?;
+    }
+    let query = query.filter(|query| !query.is_empty());
+    query.map_or(Ok(()), check_query)?;
+    Ok(Target {
+        origin: url.origin().ascii_serialization(),
+        path: if blob.as_deref().is_none_or(str::is_empty) { url.path().trim_end_matches('/') } else { url.path() }
+            .to_owned(),
+        query: query.map(encode_query),
+    })
+}
+
+/// What the URL standard would silently repair is refused, since it would name another blob.
+fn check_text(text: &str) -> std::result::Result<(), String> {
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.trim() != text {
+        return Err("it begins or ends with white space".to_owned());
+    }
+    if let Some(control) = text.chars().find(|c| c.is_control()) {
+        return Err(format!("it has the control character U+{:04X}", u32::from(control)));
+    }
+    if text.contains('#') {
+        return Err("it has a '#'; write one in a blob name as %23".to_owned());
+    }
+    if text.split('?').next().is_some_and(|path| path.contains('\\')) {
+        return Err("it has a backslash; write one in a blob name as %5C".to_owned());
+    }
+    Ok(())
+}
+
+/// The Hadoop-style schemes and the Data Lake host name the same blobs: `https://` is what we speak.
+fn translate(text: &str) -> std::result::Result<String, String> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Ok(text.to_owned());
+    };
+    let scheme = scheme.to_ascii_lowercase();
+    match scheme.as_str() {
+        "https" | "http" => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (authority, tail) = rest.split_at(end);
+            Ok(format!("{scheme}://{}{tail}", blob_host(authority)))
+        }
+        "abfs" | "abfss" | "wasb" | "wasbs" => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (authority, tail) = rest.split_at(end);
+            match authority.split_once('@') {
+                Some((container, host)) if !container.is_empty() && !host.is_empty() && !container.contains(':') => {
+                    Ok(format!("https://{}/{container}{tail}", blob_host(host)))
+                }
+                _ => Err(format!(
+                    "{scheme}:// URLs have the form {scheme}://CONTAINER@ACCOUNT.dfs.core.windows.net/BLOB"
+                )),
+            }
+        }
+        other => Err(format!("the scheme '{}' is not supported", other.escape_debug())),
+    }
+}
+
+/// `account.dfs.core.windows.net` and `account.blob.core.windows.net` are two doors to one store.
+fn blob_host(authority: &str) -> String {
+    match authority.split_once('.') {
+        Some((account, domain)) if domain.starts_with("dfs.") => format!("{account}.blob.{}", &domain["dfs.".len()..]),
+        Some((account, domain)) if domain.starts_with("privatelink.dfs.") => {
+            format!("{account}.privatelink.blob.{}", &domain["privatelink.dfs.".len()..])
+        }
+        _ => authority.to_owned(),
+    }
+}
+
+/// The path as it was written: the URL parser resolves dot segments, which are refused here instead.
+fn raw_path(before_query: &str) -> std::result::Result<&str, String> {
+    let after_scheme = before_query.split_once("://").map_or(before_query, |(_, rest)| rest);
+    let path = after_scheme.split_once('/').map_or("", |(_, path)| path);
+    for segment in path.split('/') {
+        let plain = percent_decode_str(segment).decode_utf8_lossy();
+        if matches!(plain.as_ref(), "." | "..") {
+            return Err("'.' and '..' cannot be path segments: HTTP would resolve them".to_owned());
+        }
+    }
+    Ok(path)
+}
+
+fn check_authority(url: &Url) -> std::result::Result<(), String> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it has a user name or password, which Blob Storage does not take".to_owned());
+    }
+    if url.host().is_none() {
+        return Err("it has no host".to_owned());
+    }
+    if url.port() == Some(0) {
+        return Err("port 0 is no port".to_owned());
+    }
+    Ok(())
+}
+
+/// Emulators and private front ends put the account in the path.
+fn is_path_style(url: &Url) -> bool {
+    let by_host = match url.host() {
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        Some(Host::Domain(name)) => !name.trim_end_matches('.').contains('.') || name.parse::<IpAddr>().is_ok(),
+        None => false,
+    };
+    by_host || url.port().is_some_and(|port| !matches!(port, 80 | 443))
+}
+
+fn check_query(query: &str) -> std::result::Result<(), String> {
+    if query.contains('?') {
+        return Err("its query has a second '?'; a SAS is joined with one '?' only".to_owned());
+    }
+    if let Some(name) = parameter(query, &["comp", "restype"]) {
+        return Err(format!("the query parameter '{name}' belongs to the service's protocol"));
+    }
+    for name in ["sig", "snapshot", "versionid"] {
+        let values: Vec<_> = query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .filter(|(candidate, _)| candidate.eq_ignore_ascii_case(name))
+            .collect();
+        if values.iter().any(|(_, value)| value.is_empty()) {
+            return Err(format!("the query parameter '{name}' is empty"));
+        }
+        if values.len() > 1 {
+            return Err(format!("the query has '{name}' {} times", values.len()));
+        }
+    }
+    if parameter(query, &["snapshot"]).is_some() && parameter(query, &["versionid"]).is_some() {
+        return Err("it names both a snapshot and a version".to_owned());
+    }
+    if has_sas_fields(query) && !has_signature(query) {
+        return Err("its SAS has no signature (sig=); was it cut off at an unquoted '&' in a shell?".to_owned());
+    }
+    Ok(())
+}
+
+/// The signed version and the signed expiry come in every SAS.
+fn has_sas_fields(query: &str) -> bool {
+    parameter(query, &["se"]).is_some() && parameter(query, &["sv"]).is_some()
+}
+
+/// The caller's escapes stay as they are; only what cannot stand in a request line is encoded.
+fn encode_query(query: &str) -> String {
+    use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+    const QUERY: &AsciiSet =
+        &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+    utf8_percent_encode(query, QUERY).to_string()
+}

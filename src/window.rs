@@ -1,0 +1,243 @@
+//! The part of a blob that a reader keeps: pieces that arrived or are arriving, in memory as the network
+//! brought them, so that a small read costs one copy and no request.
+
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::fetch::Sink;
+use crate::memory::Reservation;
+use crate::retry::Limits;
+use crate::sys::memory::Destination;
+
+/// A contiguous piece of a blob that one background request brings.
+pub(crate) struct Chunk {
+    range: Range<u64>,
+    /// Those of the request that fills it.
+    limits: Limits,
+    state: Mutex<Arrival>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Arrival {
+    /// What came so far: the offset of each segment, ascending, without gaps.
+    segments: Vec<(u64, Bytes)>,
+    received: u64,
+    /// The request's end: `Some(Ok)` when all came.
+    ended: Option<Result<()>>,
+    discarded: bool,
+}
+
+/// How a copy out of a chunk ended.
+pub(crate) enum Copied {
+    /// All of it is in place.
+    Whole,
+    /// The chunk was given up meanwhile: this range is still to be fetched, into what is left of the destination.
+    Gone(Range<u64>, Destination),
+}
+
+impl Chunk {
+    pub(crate) fn new(range: Range<u64>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { range, limits, state: Mutex::default(), arrived: Condvar::new() })
+    }
+
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arrival> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request has ended, well or not.
+    pub(crate) fn end(&self, result: Result<()>) {
+        self.lock().ended = Some(result);
+        self.arrived.notify_all();
+    }
+
+    fn discard(&self) {
+        self.lock().discarded = true;
+        self.arrived.notify_all();
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.lock().ended, Some(Err(_)))
+    }
+
+    /// Copies `range`, which lies in this chunk, waiting for what has not arrived.
+    pub(crate) fn copy(&self, range: Range<u64>, mut to: Destination, deadline: Option<Instant>) -> Result<Copied> {
+        let mut at = range.start;
+        let mut state = self.lock();
+        loop {
+            while at < range.end && at < self.range.start + state.received {
+                let index = state.segments.partition_point(|(start, _)| *start <= at) - 1;
+                let (start, segment) = &state.segments[index];
+                let from = (at - start) as usize;
+                let length = (segment.len() - from).min((range.end - at) as usize);
+                let piece = segment.slice(from..from + length);
+                // The network goes on filling the chunk while this thread copies.
+                drop(state);
+                at += to.fill(&piece) as u64;
+                state = self.lock();
+            }
+            if at == range.end {
+                return Ok(Copied::Whole);
+            }
+            if state.discarded {
+                return Ok(Copied::Gone(at..range.end, to));
+            }
+            if let Some(result) = &state.ended {
+                return Err(result.clone().err().unwrap_or_else(|| Error::internal("a chunk ended before its end")));
+            }
+            state = self.wait(state, deadline)?;
+        }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, Arrival>, deadline: Option<Instant>) -> Result<MutexGuard<'a, Arrival>> {
+        let Some(deadline) = deadline else {
+            return Ok(self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner));
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(self.limits.deadline_passed());
+        }
+        Ok(self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+    }
+}
+
+/// Fills a chunk from the network.
+pub(crate) struct ChunkSink(pub(crate) Arc<Chunk>);
+
+impl Sink for ChunkSink {
+    fn accept(&mut self, piece: Bytes) -> Result<()> {
+        let chunk = &self.0;
+        let mut state = chunk.lock();
+        let at = chunk.range.start + state.received;
+        state.received += piece.len() as u64;
+        state.segments.push((at, piece));
+        drop(state);
+        chunk.arrived.notify_all();
+        Ok(())
+    }
+}
+
+impl Drop for ChunkSink {
+    fn drop(&mut self) {
+        // Reached without an end when the task was aborted or panicked: nobody may wait for more.
+        self.0.lock().ended.get_or_insert_with(|| Err(Error::internal("a read-ahead task ended early")));
+        self.0.arrived.notify_all();
+    }
+}
+
+/// A chunk in the window; dropped, it ends its request and gives its memory back.
+pub(crate) struct Held {
+    pub(crate) chunk: Arc<Chunk>,
+    pub(crate) request: AbortHandle,
+    pub(crate) _memory: Reservation,
+    pub(crate) last_used: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.request.abort();
+        self.chunk.discard();
+    }
+}
+
+/// A part of a read: from a chunk, or still to be fetched.
+pub(crate) enum Piece {
+    Kept(Arc<Chunk>, Range<u64>),
+    Missing(Range<u64>),
+}
+
+/// A reader's chunks, disjoint and ascending.
+#[derive(Default)]
+pub(crate) struct Window {
+    held: Vec<Held>,
+    clock: u64,
+}
+
+impl Window {
+    /// Forgets chunks whose request failed, so that they are asked for anew.
+    pub(crate) fn forget_failed(&mut self) {
+        self.held.retain(|held| !held.chunk.has_failed());
+    }
+
+    pub(crate) fn insert(&mut self, mut held: Held) {
+        self.clock += 1;
+        held.last_used = self.clock;
+        let at = self.held.partition_point(|other| other.chunk.range.start < held.chunk.range.start);
+        self.held.insert(at, held);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.held.clear();
+    }
+
+    /// Divides `range` into what is here and what is not, in order.
+    pub(crate) fn plan(&mut self, range: Range<u64>) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut at = range.start;
+        self.clock += 1;
+        let first = self.held.partition_point(|held| held.chunk.range.end <= at);
+        for held in &mut self.held[first..] {
+            let kept = held.chunk.range();
+            if kept.start >= range.end {
+                break;
+            }
+            if at < kept.start {
+                pieces.push(Piece::Missing(at..kept.start));
+            }
+            let end = kept.end.min(range.end);
+            pieces.push(Piece::Kept(held.chunk.clone(), at.max(kept.start)..end));
+            held.last_used = self.clock;
+            at = end;
+        }
+        if at < range.end {
+            pieces.push(Piece::Missing(at..range.end));
+        }
+        pieces
+    }
+
+    /// The stretch without chunks that begins at or after `at`; its end is `limit` when nothing follows.
+    pub(crate) fn next_gap(&self, at: u64, limit: u64) -> Range<u64> {
+        let mut start = at;
+        let first = self.held.partition_point(|held| held.chunk.range.end <= at);
+        for held in &self.held[first..] {
+            if held.chunk.range.start > start {
+                return start.min(limit)..held.chunk.range.start.min(limit);
+            }
+            start = held.chunk.range.end;
+        }
+        start.min(limit)..limit
+    }
+
+    /// Where the chunk before `at` ends; 0 when there is none.
+    pub(crate) fn end_before(&self, at: u64) -> u64 {
+        let after = self.held.partition_point(|held| held.chunk.range.end <= at);
+        after.checked_sub(1).map_or(0, |index| self.held[index].chunk.range.end)
+    }
+
+    /// Lets go of what lies wholly before `at`.
+    pub(crate) fn drop_before(&mut self, at: u64) {
+        self.held.retain(|held| held.chunk.range.end > at);
+    }
+
+    /// Lets go of what was not used for longest, until at most `limit` bytes are held; spares `wanted`.
+    pub(crate) fn shrink(&mut self, limit: u64, wanted: &Range<u64>) {
+        let size = |held: &Held| held.chunk.range.end - held.chunk.range.start;
+        let mut total: u64 = self.held.iter().map(size).sum();
+        while total > limit {
+            let spared = |held: &Held| held.chunk.range.start < wanted.end && held.chunk.range.end > wanted.start;
+            let oldest =
+                self.held.iter().enumerate().filter(|(_, held)| !spared(held)).min_by_key(|(_, held)| held.last_used);
+            let Some((index, _)) = oldest else { return };
+            total -= size(&self.held.remove(index));
+        }
+    }
+}

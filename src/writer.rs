@@ -1,0 +1,302 @@
+//! A blob being written: staged in the background, published whole by `close` or not at all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use once_cell::sync::OnceCell;
+
+use crate::blocks::Plan;
+use crate::client::{Call, Client};
+use crate::error::{Error, Result, Status};
+use crate::parallel::Transfers;
+use crate::retry::Trouble;
+use crate::runtime::{block_on, check_may_block, spawn};
+use crate::service::{self, Body, Condition, quoted_etag};
+use crate::staging::{Buffer, Staging};
+use crate::sys::memory::Source;
+use crate::sys::process::ProcessBound;
+use crate::url::Target;
+
+/// A write of at least this many blocks is staged from the caller's memory, without a copy of it.
+const DIRECT_BLOCKS: u64 = 4;
+const MAX_CONNECTIONS: usize = 32;
+
+/// What happens to a blob that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// It is replaced when the writer is closed.
+    Replace,
+    /// It stays, and the writer fails with `Status::AlreadyExists`.
+    Create,
+}
+
+/// A blob opened for writing. Nothing is visible until [`close`](Self::close), which publishes all or
+/// nothing; a writer that is dropped without it leaves the old blob as it was.
+pub struct BlobWriter {
+    url: String,
+    etag: OnceCell<String>,
+    written: AtomicU64,
+    inner: ProcessBound<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    target: Arc<Target>,
+    mode: WriteMode,
+    staging: Arc<Staging>,
+    trouble: Arc<Trouble>,
+    state: Mutex<State>,
+}
+
+struct State {
+    plan: Plan,
+    /// Ids of the blocks staged so far, in the blob's order.
+    ids: Vec<String>,
+    buffer: Option<Buffer>,
+    condition: Condition,
+    outcome: Option<Result<()>>,
+}
+
+impl BlobWriter {
+    pub(crate) fn new(client: &Client, target: Target, mode: WriteMode) -> Result<Self> {
+        Self::with_plan(client, target, mode, Plan::new(client.block_size()))
+    }
+
+    /// A writer for `size` bytes, which picks its block size accordingly.
+    pub(crate) fn for_size(client: &Client, target: Target, mode: WriteMode, size: u64) -> Result<Self> {
+        Self::with_plan(client, target, mode, Plan::for_size(client.block_size(), size)?)
+    }
+
+    fn with_plan(client: &Client, target: Target, mode: WriteMode, plan: Plan) -> Result<Self> {
+        target.require_writable()?;
+        let condition = match mode {
+            WriteMode::Replace => Condition::None,
+            WriteMode::Create => Condition::Absent,
+        };
+        let url = target.display();
+        let inner = Inner {
+            client: client.clone(),
+            target: Arc::new(target),
+            mode,
+            staging: Arc::default(),
+            trouble: Arc::default(),
+            state: Mutex::new(State { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
+        };
+        Ok(Self { url, etag: OnceCell::new(), written: AtomicU64::new(0), inner: ProcessBound::new(inner) })
+    }
+
+    /// Publishes only over the version with this ETag; otherwise `close` fails with `Status::Modified`.
+    pub fn set_if_match(&self, etag: &str) -> Result<()> {
+        let etag = quoted_etag(etag)?;
+        let inner = self.inner.get()?;
+        let mut state = inner.lock_open(&self.url)?;
+        if inner.mode == WriteMode::Create {
+            return Err(Error::invalid("a writer that only creates a blob cannot also require a version of it"));
+        }
+        state.condition = Condition::Matches(etag);
+        Ok(())
+    }
+
+    /// Takes all of `data`, or fails for good. A failure in the background shows here, or in `flush`, or in `close`.
+    pub fn write_all(&self, data: &[u8]) -> Result<()> {
+        let (inner, call) = self.begin()?;
+        let mut state = inner.lock_open(&self.url)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        inner.write(&call, &mut state, data, self.written.load(Ordering::Relaxed)).map_err(|e| inner.remember(e))?;
+        self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes all that `source` gives, without a buffer in between.
+    pub(crate) fn write_from(&self, source: &mut impl std::io::Read, from: &std::path::Path) -> Result<()> {
+        let (inner, call) = self.begin()?;
+        let mut state = inner.lock_open(&self.url)?;
+        loop {
+            let mut buffer = inner.buffer_with_room(&call, &mut state)?;
+            let read = buffer.fill_from(source).map_err(|error| Error::file("cannot read", from, &error))?;
+            state.buffer = Some(buffer);
+            if read == 0 {
+                return Ok(());
+            }
+            self.written.fetch_add(read as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when everything written so far is staged. Nothing is published.
+    pub fn flush(&self) -> Result<()> {
+        let (inner, call) = self.begin()?;
+        let mut state = inner.lock_open(&self.url)?;
+        inner.stage_buffer(&call, &mut state).map_err(|error| inner.remember(error))?;
+        inner.staging.wait_all(&call.limits)
+    }
+
+    /// Publishes the blob. Called again, it gives the same answer.
+    pub fn close(&self) -> Result<()> {
+        let (inner, call) = self.begin()?;
+        let mut state = inner.lock();
+        if let Some(outcome) = &state.outcome {
+            return outcome.clone();
+        }
+        let outcome = inner.publish(&call, &mut state).map(|etag| {
+            self.etag.get_or_init(|| etag);
+        });
+        let outcome = outcome.map_err(|error| error.context(format!("{} was not published", self.url)));
+        inner.staging.abort();
+        state.outcome = Some(outcome.clone());
+        outcome
+    }
+
+    /// How many bytes were written.
+    pub fn position(&self) -> Result<u64> {
+        self.inner.get()?;
+        Ok(self.written.load(Ordering::Relaxed))
+    }
+
+    /// The ETag of the published blob; "" until `close` has succeeded.
+    pub fn etag(&self) -> &str {
+        self.etag.get().map_or("", String::as_str)
+    }
+
+    /// The blob's URL without query.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn begin(&self) -> Result<(&Inner, Call)> {
+        check_may_block()?;
+        let inner = self.inner.get()?;
+        let mut call = inner.client.call()?;
+        call.limits.trouble = inner.trouble.clone();
+        Ok((inner, call))
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_open(&self, url: &str) -> Result<MutexGuard<'_, State>> {
+        let state = self.lock();
+        if state.outcome.is_some() {
+            return Err(Error::unsupported(format!("{url}: the writer is closed")));
+        }
+        self.staging.check()?;
+        Ok(state)
+    }
+
+    /// Every failure but a passed deadline is final: bytes are missing, so nothing may be published. A
+    /// deadline is too when it ended a write, of which a part may have been taken.
+    fn remember(&self, error: Error) -> Error {
+        self.staging.fail(error.clone());
+        error
+    }
+
+    fn write(&self, call: &Call, state: &mut State, mut data: &[u8], written: u64) -> Result<()> {
+        let buffered = state.buffer.as_ref().map_or(0, Buffer::room) as u64;
+        state.plan.check_room(written, (data.len() as u64).saturating_sub(buffered))?;
+        while !data.is_empty() {
+            let full_or_none = state.buffer.as_ref().is_none_or(|buffer| buffer.room() == 0);
+            if full_or_none && data.len() as u64 >= DIRECT_BLOCKS * state.plan.block_size() {
+                self.stage_buffer(call, state)?;
+                data = self.stage_direct(call, state, data)?;
+                continue;
+            }
+            let mut buffer = self.buffer_with_room(call, state)?;
+            data = buffer.fill(data);
+            state.buffer = Some(buffer);
+        }
+        Ok(())
+    }
+
+    /// The buffer being filled; a full one is staged only now, when more comes, so that a blob of one
+    /// block is one Put Blob.
+    fn buffer_with_room(&self, call: &Call, state: &mut State) -> Result<Buffer> {
+        if state.buffer.as_ref().is_some_and(|buffer| buffer.room() == 0) {
+            self.stage_buffer(call, state)?;
+        }
+        match state.buffer.take() {
+            Some(buffer) => Ok(buffer),
+            None => self.staging.buffer(self.client.budget(), state.plan.block_size(), &call.limits),
+        }
+    }
+
+    fn stage_buffer(&self, call: &Call, state: &mut State) -> Result<()> {
+        let Some(buffer) = state.buffer.take() else { return Ok(()) };
+        if buffer.len() == 0 {
+            return Ok(());
+        }
+        let id = self.next_id(call, state)?;
+        self.staging.stage(call, &self.target, id, buffer)
+    }
+
+    /// Stages whole blocks from the caller's memory and waits for them; gives the rest.
+    fn stage_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8]) -> Result<&'a [u8]> {
+        let block_size = state.plan.direct_block_size(data.len() as u64) as usize;
+        let (blocks, rest) = data.split_at(data.len() - data.len() % block_size);
+        let mut source = Source::from_slice(blocks);
+        let mut parts = Vec::with_capacity(blocks.len() / block_size);
+        while source.len() > 0 {
+            let (bytes, loan) = source.split_to(block_size).lend();
+            let body = Body { bytes, loan: Some(loan) };
+            let id = self.next_id(call, state)?;
+            let (call, target) = (call.clone(), self.target.clone());
+            parts.push(async move { service::put_block(&call, &target, &id, &body).await });
+        }
+        Transfers::start(parts, call.transport.max_concurrency().min(MAX_CONNECTIONS))?.wait()?;
+        Ok(rest)
+    }
+
+    fn next_id(&self, call: &Call, state: &mut State) -> Result<String> {
+        if state.ids.is_empty() && self.mode == WriteMode::Create {
+            self.look_for_existing(call)?;
+        }
+        let id = state.plan.next_id()?;
+        state.ids.push(id.clone());
+        Ok(id)
+    }
+
+    /// Finds out beside the first block that the blob exists, rather than after the last one.
+    fn look_for_existing(&self, call: &Call) -> Result<()> {
+        let (call, target, staging) = (call.in_background(), self.target.clone(), self.staging.clone());
+        spawn(async move {
+            // Whoever may only create cannot look; then the commit's own condition is what decides.
+            if let Ok(true) = service::exists(&call, &target).await {
+                staging.fail(Error::new(Status::AlreadyExists, format!("{} exists already", target.display())));
+            }
+        })
+        .map(drop)
+    }
+
+    fn publish(&self, call: &Call, state: &mut State) -> Result<String> {
+        self.staging.check()?;
+        let (call_for_task, target, condition) = (call.clone(), self.target.clone(), state.condition.clone());
+        if state.ids.is_empty() {
+            let body = state.buffer.take().map(|buffer| self.staging.freeze(buffer)).unwrap_or_default();
+            return block_on(async move { service::put_blob(&call_for_task, &target, &condition, body).await });
+        }
+        self.stage_buffer(call, state)?;
+        self.staging.wait_all(&call.limits)?;
+        let ids = std::mem::take(&mut state.ids);
+        block_on(async move { service::commit(&call_for_task, &target, &condition, &ids).await })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.staging.abort();
+    }
+}
+
+impl std::io::Write for BlobWriter {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.write_all(data)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(BlobWriter::flush(self)?)
+    }
+}
