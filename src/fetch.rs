@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::BufMut;
 use http::Method;
 use http::StatusCode;
 use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
@@ -25,18 +25,22 @@ pub(crate) struct Version {
     pub(crate) size: u64,
 }
 
-/// Where a body's bytes go.
+/// Where a body's bytes go: the network writes them into memory that the sink offers.
 pub(crate) trait Sink: Send {
-    /// Takes the next bytes; they never exceed the range that was asked for.
-    fn accept(&mut self, piece: Bytes) -> Result<()>;
+    /// Memory for some of the next bytes, at least one.
+    fn room(&mut self) -> &mut (impl BufMut + Send);
+
+    /// More bytes are in the room.
+    fn received(&mut self) -> Result<()>;
 }
 
 impl Sink for Destination {
-    fn accept(&mut self, piece: Bytes) -> Result<()> {
-        match self.fill(&piece) == piece.len() {
-            true => Ok(()),
-            false => Err(Error::internal("a body was larger than its destination")),
-        }
+    fn room(&mut self) -> &mut (impl BufMut + Send) {
+        self
+    }
+
+    fn received(&mut self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -137,18 +141,17 @@ async fn fetch_once(
         Some(response) => response,
         None => get(call, target, version, *at..end).await?,
     };
-    while let Some(piece) = response.piece().await? {
-        let length = piece.len() as u64;
-        if length > end - *at {
-            return Err(corrupt(target, "the body is longer than the range that was asked for"));
+    while *at < end {
+        let received = response.receive(sink.room(), end - *at).await?;
+        if received == 0 {
+            let message = format!("{}: the body is shorter than the range that was asked for", target.display());
+            return Err(Error::new(Status::Corrupt, message).retryable(None));
         }
-        sink.accept(piece)?;
-        *at += length;
+        *at += received as u64;
+        sink.received()?;
     }
-    match *at == end {
-        true => Ok(()),
-        false => Err(corrupt(target, "the body is shorter than the range that was asked for")),
-    }
+    // Nothing is left: this only gives the connection back.
+    response.bytes(0).await.map(drop)
 }
 
 async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>) -> Result<Response> {
@@ -203,6 +206,3 @@ fn corrupt_answer(response: &Response, reason: &str) -> Error {
     Error::new(Status::Corrupt, message).retryable(None)
 }
 
-fn corrupt(target: &Target, reason: &str) -> Error {
-    Error::new(Status::Corrupt, format!("{}: {reason}", target.display())).retryable(None)
-}

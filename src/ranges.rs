@@ -8,11 +8,11 @@ const MIN_PART: u64 = 4 * MIB;
 /// Above this a slow connection holds up the whole read.
 const MAX_PART: u64 = 16 * MIB;
 
-/// Divides a range into parts of equal size, at least `MIN_PART` each, about one for each connection.
+/// Divides a range into parts of equal size, none under `MIN_PART`, about one for each connection.
 pub(crate) fn split(range: Range<u64>, connections: usize) -> Vec<Range<u64>> {
     let length = range.end - range.start;
-    let per_connection = length.div_ceil(connections.max(1) as u64);
-    let count = length.div_ceil(per_connection.clamp(MIN_PART, MAX_PART)).max(1);
+    let per_connection = length.div_ceil(connections.max(1) as u64).max(MIN_PART);
+    let count = (length / per_connection).max(length.div_ceil(MAX_PART)).max(1);
     let part = length.div_ceil(count);
     (0..count)
         .map(|i| range.start + i * part..(range.start + (i + 1) * part).min(range.end))
@@ -53,7 +53,8 @@ mod tests {
             assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert!(parts.iter().all(|part| part.end - part.start <= MAX_PART));
         }
-        assert_eq!(split(0..4 * MIB, 32).len(), 1);
+        assert_eq!(split(0..7 * MIB, 32).len(), 1);
+        assert_eq!(split(0..256 * MIB, 32).len(), 32);
     }
 
     #[test]

@@ -254,10 +254,10 @@ impl Inner {
         let Some(memory) = self.client.budget().try_reserve(range.end - range.start) else { return Ok(false) };
         let (call, target, version) = (call.in_background(), self.target.clone(), self.version.clone());
         let chunk = Chunk::new(range.clone(), call.limits.clone());
-        let mut sink = ChunkSink(chunk.clone());
+        let mut sink = ChunkSink::new(chunk.clone());
         let request = spawn(async move {
             let result = fetch(&call, &target, &version, range, body, &mut sink).await;
-            sink.0.end(result);
+            sink.end(result);
         })?;
         window.insert(Held { chunk, request, _memory: memory, last_used: 0 });
         Ok(true)

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -52,12 +52,6 @@ impl Chunk {
 
     fn lock(&self) -> MutexGuard<'_, Arrival> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The request has ended, well or not.
-    pub(crate) fn end(&self, result: Result<()>) {
-        self.lock().ended = Some(result);
-        self.arrived.notify_all();
     }
 
     fn discard(&self) {
@@ -111,17 +105,44 @@ impl Chunk {
 }
 
 /// Fills a chunk from the network.
-pub(crate) struct ChunkSink(pub(crate) Arc<Chunk>);
+pub(crate) struct ChunkSink {
+    chunk: Arc<Chunk>,
+    room: BytesMut,
+}
+
+/// The memory of a chunk comes in pieces of this, so that what has arrived can be read while more arrives.
+const PIECE: usize = 256 << 10;
+/// Less room than this is not worth a system call.
+const LEAST_ROOM: usize = 16 << 10;
+
+impl ChunkSink {
+    pub(crate) fn new(chunk: Arc<Chunk>) -> Self {
+        Self { chunk, room: BytesMut::new() }
+    }
+
+    pub(crate) fn end(&self, result: Result<()>) {
+        self.chunk.lock().ended = Some(result);
+        self.chunk.arrived.notify_all();
+    }
+}
 
 impl Sink for ChunkSink {
-    fn accept(&mut self, piece: Bytes) -> Result<()> {
-        let chunk = &self.0;
-        let mut state = chunk.lock();
-        let at = chunk.range.start + state.received;
+    fn room(&mut self) -> &mut (impl BufMut + Send) {
+        if self.room.capacity() < LEAST_ROOM {
+            let left = self.chunk.range.end - self.chunk.range.start - self.chunk.lock().received;
+            self.room = BytesMut::with_capacity(PIECE.min(left as usize).max(1));
+        }
+        &mut self.room
+    }
+
+    fn received(&mut self) -> Result<()> {
+        let piece = self.room.split().freeze();
+        let mut state = self.chunk.lock();
+        let at = self.chunk.range.start + state.received;
         state.received += piece.len() as u64;
         state.segments.push((at, piece));
         drop(state);
-        chunk.arrived.notify_all();
+        self.chunk.arrived.notify_all();
         Ok(())
     }
 }
@@ -129,8 +150,8 @@ impl Sink for ChunkSink {
 impl Drop for ChunkSink {
     fn drop(&mut self) {
         // Reached without an end when the task was aborted or panicked: nobody may wait for more.
-        self.0.lock().ended.get_or_insert_with(|| Err(Error::internal("a read-ahead task ended early")));
-        self.0.arrived.notify_all();
+        self.chunk.lock().ended.get_or_insert_with(|| Err(Error::internal("a read-ahead task ended early")));
+        self.chunk.arrived.notify_all();
     }
 }
 

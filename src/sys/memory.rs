@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::buf::UninitSlice;
+use bytes::{BufMut, Bytes};
 
 /// A part of a caller's buffer that one task may write.
 #[derive(Debug)]
@@ -55,6 +56,22 @@ impl Destination {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start, length) };
         self.split_to(length);
         length
+    }
+}
+
+// SAFETY: `chunk_mut` gives all of the memory that is left, and `advance_mut` never goes past its end.
+unsafe impl BufMut for Destination {
+    fn remaining_mut(&self) -> usize {
+        self.length
+    }
+
+    unsafe fn advance_mut(&mut self, count: usize) {
+        self.split_to(count);
+    }
+
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        // SAFETY: `new` promises that the memory is writable; it stays uninitialised to whoever looks.
+        unsafe { UninitSlice::from_raw_parts_mut(self.start, self.length) }
     }
 }
 

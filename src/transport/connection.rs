@@ -1,90 +1,226 @@
 //! One HTTP/1.1 connection. hyper speaks the protocol; we own the socket and decide when it is polled.
+//!
+//! A GET's body of known length does not pass through hyper's buffers: once hyper has read the head, the
+//! socket is taken back and the bytes are received where they belong.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
+use http::header::CONNECTION;
+use http::{Method, Version};
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::error::{Error, Result, chain};
 
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// Large enough that a fast network fills it between two polls.
-const READ_BUFFER: usize = 512 << 10;
-
-/// A connection that does nothing unless polled by the request that owns it, and is closed by dropping it.
-pub(super) struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
-    driver: Pin<Box<http1::Connection<Stream, Full<Bytes>>>>,
-    pub(super) idle_since: Instant,
+/// A connection that no request is using.
+pub(super) struct Idle {
+    stream: TokioIo<Stream>,
+    since: Instant,
 }
 
-impl Connection {
-    pub(super) async fn handshake(stream: Stream) -> Result<Self> {
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(READ_BUFFER)
-            .handshake(stream)
-            .await
-            .map_err(|error| Error::network(chain(&error)))?;
-        Ok(Self { sender, driver: Box::pin(driver), idle_since: Instant::now() })
+impl Idle {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream: TokioIo::new(stream), since: Instant::now() }
     }
 
-    /// Sends a request and waits for the head of its response.
-    pub(super) async fn send(
-        mut self,
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether the peer still holds its end open and has sent nothing unasked.
+    pub(super) async fn is_usable(&mut self) -> bool {
+        let mut byte = [0];
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending())).await
+    }
+
+    /// Sends a request and waits for the head of its response. Dropped meanwhile, the connection is closed.
+    pub(super) async fn exchange(
+        self,
         request: http::Request<Full<Bytes>>,
-    ) -> Result<(Self, http::Response<Incoming>)> {
-        let mut exchange = pin!(self.sender.send_request(request));
-        let driver = &mut self.driver;
-        let response = poll_fn(|cx| {
-            if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(|error| Error::network(chain(&error))));
-            }
-            // The driver is what fulfils the exchange, so the exchange is asked again after it.
-            let closed = driver.as_mut().poll(cx);
-            match (exchange.as_mut().poll(cx), closed) {
-                (Poll::Ready(result), _) => Poll::Ready(result.map_err(|error| Error::network(chain(&error)))),
-                (Poll::Pending, Poll::Ready(Ok(()))) => Poll::Ready(Err(Error::network("the connection was closed"))),
-                (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(Error::network(chain(&error)))),
-                (Poll::Pending, Poll::Pending) => Poll::Pending,
-            }
-        })
-        .await?;
-        Ok((self, response))
+    ) -> Result<(http::response::Parts, Body)> {
+        let is_get = request.method() == Method::GET;
+        let mut exchange = Exchange::begin(self.stream.into_inner()).await?;
+        let (head, incoming) = exchange.send(request).await?.into_parts();
+        let body = match incoming.size_hint().exact() {
+            Some(length) if is_get => Body::Plain(exchange.take_over(incoming, length, stays_open(&head)).await?),
+            _ => Body::Framed(exchange, incoming),
+        };
+        Ok((head, body))
     }
+}
 
-    /// The next piece of a body; `None` at its end.
-    pub(super) async fn next_piece(&mut self, body: &mut Incoming) -> Result<Option<Bytes>> {
-        let driver = &mut self.driver;
-        let frame = poll_fn(|cx| {
-            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                return Poll::Ready(frame);
-            }
-            // An error of the driver's reaches the body as well.
-            let _ = driver.as_mut().poll(cx);
-            Pin::new(&mut *body).poll_frame(cx)
-        })
-        .await;
-        match frame {
-            None => Ok(None),
-            // Trailers are the only other kind of frame, and carry nothing for us.
-            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
-            Some(Err(error)) => Err(Error::network(chain(&error))),
+/// What RFC 9112 (9.3) says of persistence.
+fn stays_open(head: &http::response::Parts) -> bool {
+    let closes = |value: &http::HeaderValue| {
+        value.to_str().is_ok_and(|list| list.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")))
+    };
+    head.version == Version::HTTP_11 && !head.headers.get_all(CONNECTION).iter().any(closes)
+}
+
+/// A body on its way in.
+pub(super) enum Body {
+    Plain(PlainBody),
+    Framed(Exchange, Incoming),
+}
+
+impl Body {
+    /// Receives some of the body into `to`; 0 at its end. More than `limit` bytes are an error.
+    pub(super) async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
+        match self {
+            Self::Plain(body) => body.receive(to, limit).await,
+            Self::Framed(exchange, incoming) => match exchange.next_frame(incoming).await? {
+                None => Ok(0),
+                Some(frame) if frame.len() as u64 > limit.min(to.remaining_mut() as u64) => Err(too_long()),
+                Some(frame) => {
+                    let length = frame.len();
+                    to.put(frame);
+                    Ok(length)
+                }
+            },
         }
     }
 
-    /// Whether another request can follow, after the driver had a last look at the socket.
-    pub(super) async fn is_reusable(&mut self) -> bool {
+    /// The connection, if another request can follow.
+    pub(super) async fn into_idle(self) -> Option<Idle> {
+        match self {
+            Self::Plain(body) => {
+                let clean = body.left == 0 && body.early.is_empty() && body.reusable;
+                clean.then(|| Idle { stream: body.stream, since: Instant::now() })
+            }
+            Self::Framed(exchange, _) => exchange.into_idle().await,
+        }
+    }
+}
+
+/// The rest of a body of known length, straight from the socket.
+pub(super) struct PlainBody {
+    stream: TokioIo<Stream>,
+    /// What came together with the head, in the order in which it came.
+    early: VecDeque<Bytes>,
+    left: u64,
+    reusable: bool,
+}
+
+impl PlainBody {
+    async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
+        if self.left > limit {
+            return Err(too_long());
+        }
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.remaining_mut());
+        let received = if wanted == 0 {
+            0
+        } else if let Some(early) = self.early.front_mut() {
+            let piece = early.split_to(wanted.min(early.len()));
+            if early.is_empty() {
+                self.early.pop_front();
+            }
+            to.put_slice(&piece);
+            piece.len()
+        } else {
+            match self.stream.read_buf(&mut to.limit(wanted)).await {
+                Ok(0) => return Err(Error::network("the connection was closed before the body's end")),
+                Ok(received) => received,
+                Err(error) => return Err(Error::network(chain(&error))),
+            }
+        };
+        self.left -= received as u64;
+        Ok(received)
+    }
+}
+
+fn too_long() -> Error {
+    Error::new(crate::Status::Corrupt, "the body is longer than what was asked for").retryable(None)
+}
+
+/// A connection that hyper is driving, polled by the request that owns it.
+pub(super) struct Exchange {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: http1::Connection<Stream, Full<Bytes>>,
+}
+
+impl Exchange {
+    async fn begin(stream: Stream) -> Result<Self> {
+        let (sender, driver) = http1::handshake(stream).await.map_err(|error| Error::network(chain(&error)))?;
+        Ok(Self { sender, driver })
+    }
+
+    async fn send(&mut self, request: http::Request<Full<Bytes>>) -> Result<http::Response<Incoming>> {
+        let mut exchange = pin!(self.sender.send_request(request));
         let driver = &mut self.driver;
-        let open = poll_fn(|cx| Poll::Ready(driver.as_mut().poll(cx).is_pending())).await;
-        open && self.sender.is_ready()
+        let failed = |error: hyper::Error| Error::network(chain(&error));
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(failed));
+            }
+            // The driver is what fulfils the exchange, so the exchange is asked again after it.
+            let closed = Pin::new(&mut *driver).poll(cx);
+            match (exchange.as_mut().poll(cx), closed) {
+                (Poll::Ready(result), _) => Poll::Ready(result.map_err(failed)),
+                (Poll::Pending, Poll::Ready(Ok(()))) => Poll::Ready(Err(Error::network("the connection was closed"))),
+                (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(failed(error))),
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Takes the socket back from hyper, with what it has read of the body.
+    async fn take_over(self, mut incoming: Incoming, length: u64, reusable: bool) -> Result<PlainBody> {
+        let mut early = VecDeque::new();
+        // The driver is not polled any more, so this gives only what it has passed on already.
+        while let Poll::Ready(Some(frame)) =
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut incoming).poll_frame(cx))).await
+        {
+            let frame = frame.map_err(|error| Error::network(chain(&error)))?;
+            early.extend(frame.into_data().ok().filter(|data| !data.is_empty()));
+        }
+        let parts = self.driver.into_parts();
+        early.extend(Some(parts.read_buf).filter(|rest| !rest.is_empty()));
+        Ok(PlainBody { stream: TokioIo::new(parts.io), early, left: length, reusable })
+    }
+
+    async fn next_frame(&mut self, body: &mut Incoming) -> Result<Option<Bytes>> {
+        let driver = &mut self.driver;
+        loop {
+            let frame = poll_fn(|cx| {
+                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                    return Poll::Ready(frame);
+                }
+                // An error of the driver's reaches the body as well.
+                let _ = Pin::new(&mut *driver).poll(cx);
+                Pin::new(&mut *body).poll_frame(cx)
+            })
+            .await;
+            match frame.transpose().map_err(|error| Error::network(chain(&error)))? {
+                None => return Ok(None),
+                Some(frame) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    // An empty frame is no end, and trailers carry nothing for us.
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    async fn into_idle(mut self) -> Option<Idle> {
+        let driver = &mut self.driver;
+        let open = poll_fn(|cx| Poll::Ready(Pin::new(&mut *driver).poll(cx).is_pending())).await;
+        if !open || !self.sender.is_ready() {
+            return None;
+        }
+        let parts = self.driver.into_parts();
+        parts.read_buf.is_empty().then(|| Idle::new(parts.io))
     }
 }

@@ -25,7 +25,6 @@ use crate::error::{Error, Result, Status};
 use crate::options::ClientOptions;
 use crate::sys::memory::Loan;
 use pool::Pool;
-use response::Lease;
 
 pub(crate) use response::Response;
 pub(crate) use sdk::SdkTransport;
@@ -117,16 +116,24 @@ impl Transport {
         *outgoing.method_mut() = method;
         *outgoing.uri_mut() = origin_form(&uri)?;
         *outgoing.headers_mut() = headers;
-        let (connection, head) = match timeout(patience, connection.send(outgoing)).await {
+        let (head, body) = match timeout(patience, connection.exchange(outgoing)).await {
             Ok(sent) => sent.map_err(|error| error.context(&shown))?,
             Err(_) => {
                 let message = format!("{shown}: no answer within {} s", patience.as_secs());
                 return Err(Error::network(message).with_status(Status::Timeout));
             }
         };
-        check_echo(head.headers(), &client_request_id).map_err(|error| error.context(&shown))?;
-        let lease = Lease { connection: Some(connection), pool: self.pool.clone(), origin: pool::origin(&uri), loan };
-        Ok(Response::new(head, shown, lease, permit))
+        check_echo(&head.headers, &client_request_id).map_err(|error| error.context(&shown))?;
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            shown,
+            body: Some(body),
+            pool: self.pool.clone(),
+            origin: pool::origin(&uri),
+            loan,
+            _permit: permit,
+        })
     }
 
     pub(crate) fn credential(&self) -> &Credential {

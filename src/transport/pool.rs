@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
@@ -13,7 +13,7 @@ use rustls::crypto::aws_lc_rs;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::connection::Connection;
+use super::connection::Idle;
 use crate::error::{Error, Result};
 
 /// Azure's load balancers drop idle flows without a word after four minutes
@@ -28,7 +28,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client's connections that no request is using.
 pub(super) struct Pool {
-    idle: Mutex<HashMap<String, Vec<Connection>>>,
+    idle: Mutex<HashMap<String, Vec<Idle>>>,
     max_idle: usize,
     http: HttpConnector,
     https: OnceCell<HttpsConnector<HttpConnector>>,
@@ -40,9 +40,9 @@ impl Pool {
     }
 
     /// A connection to `uri`'s origin: the one that was used last, which is the likeliest to be alive, or a new one.
-    pub(super) async fn checkout(&self, uri: &Uri) -> Result<Connection> {
+    pub(super) async fn checkout(&self, uri: &Uri) -> Result<Idle> {
         while let Some(mut connection) = self.take_idle(&origin(uri)) {
-            if connection.is_reusable().await {
+            if connection.is_usable().await {
                 return Ok(connection);
             }
         }
@@ -53,20 +53,19 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn check_in(&self, uri_origin: &str, mut connection: Connection) {
-        connection.idle_since = Instant::now();
+    pub(super) fn check_in(&self, origin: &str, connection: Idle) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry(uri_origin.to_owned()).or_default();
+        let connections = idle.entry(origin.to_owned()).or_default();
         if connections.len() < self.max_idle {
             connections.push(connection);
         }
     }
 
-    fn take_idle(&self, origin: &str) -> Option<Connection> {
+    fn take_idle(&self, origin: &str) -> Option<Idle> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = idle.get_mut(origin)?;
         let connection = connections.pop()?;
-        if connection.idle_since.elapsed() > MAX_IDLE {
+        if connection.since().elapsed() > MAX_IDLE {
             // All the others have been idle for longer.
             connections.clear();
             return None;
@@ -74,7 +73,7 @@ impl Pool {
         Some(connection)
     }
 
-    async fn connect(&self, uri: &Uri) -> Result<Connection> {
+    async fn connect(&self, uri: &Uri) -> Result<Idle> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             Error::network(format!("could not connect: {}", crate::error::chain(error.as_ref())))
         };
@@ -85,7 +84,7 @@ impl Pool {
             let stream = self.http.clone().call(uri.clone()).await.map_err(|error| failed(error.into()))?;
             MaybeHttpsStream::Http(stream)
         };
-        Connection::handshake(stream).await
+        Ok(Idle::new(stream))
     }
 }
 

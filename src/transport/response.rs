@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HeaderName};
 use http::{HeaderMap, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::connection::Connection;
+use super::connection::Body;
 use super::pool::Pool;
 use super::verdict;
 use crate::credential::Credential;
@@ -26,41 +25,16 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    shown: String,
-    body: Incoming,
-    lease: Lease,
-    _permit: OwnedSemaphorePermit,
-}
-
-/// A connection in use, and the way back to its pool.
-pub(super) struct Lease {
-    pub(super) connection: Option<Connection>,
+    pub(super) shown: String,
+    /// `None` once the body has ended and the connection was given back.
+    pub(super) body: Option<Body>,
     pub(super) pool: Arc<Pool>,
     pub(super) origin: String,
     pub(super) loan: Option<Loan>,
-}
-
-impl Lease {
-    /// Gives the connection back if it can serve again and holds nothing of the caller's.
-    async fn recycle(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        if connection.is_reusable().await && self.loan.as_ref().is_none_or(|loan| loan.is_returned(1)) {
-            self.pool.check_in(&self.origin, connection);
-        }
-    }
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 impl Response {
-    pub(super) fn new(
-        head: http::Response<Incoming>,
-        shown: String,
-        lease: Lease,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        let (parts, body) = head.into_parts();
-        Self { status: parts.status, headers: parts.headers, shown, body, lease, _permit: permit }
-    }
-
     pub(crate) fn header(&self, name: &HeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
@@ -74,32 +48,42 @@ impl Response {
         self.header(&CONTENT_LENGTH).parse().ok()
     }
 
-    /// The next piece of the body; `None` at its end, when the connection is free again.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>> {
-        let Some(connection) = self.lease.connection.as_mut() else { return Ok(None) };
-        let piece = match timeout(BODY_STALL, connection.next_piece(&mut self.body)).await {
-            Ok(piece) => piece.map_err(|error| error.context(format!("{}: the body broke off", self.shown)))?,
+    /// Receives some of the body into `to`, which must have room, and says how much; 0 at the body's end, when
+    /// the connection is free again. A body of more than `limit` bytes is an error.
+    pub(crate) async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
+        let Some(body) = self.body.as_mut() else { return Ok(0) };
+        let received = match timeout(BODY_STALL, body.receive(to, limit)).await {
+            Ok(received) => received.map_err(|error| error.context(format!("{}: the body broke off", self.shown)))?,
             Err(_) => {
                 let message = format!("{}: the body stalled for {} s", self.shown, BODY_STALL.as_secs());
                 return Err(Error::network(message));
             }
         };
-        if piece.is_none() {
-            self.lease.recycle().await;
+        if received == 0 {
+            self.recycle().await;
         }
-        Ok(piece)
+        Ok(received)
+    }
+
+    /// Gives the connection back if it can serve again and holds nothing of the caller's.
+    async fn recycle(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if let Some(connection) = body.into_idle().await
+            && self.loan.as_ref().is_none_or(|loan| loan.is_returned(1))
+        {
+            self.pool.check_in(&self.origin, connection);
+        }
     }
 
     /// The whole body, for answers that are small by their nature.
     pub(crate) async fn bytes(&mut self, max: usize) -> Result<Bytes> {
-        let mut whole = BytesMut::new();
-        while let Some(piece) = self.piece().await? {
-            if whole.len() + piece.len() > max {
-                return Err(Error::network(format!("{}: the answer has more than {max} bytes", self.shown)));
+        let mut whole = BytesMut::with_capacity(4096);
+        loop {
+            let left = (max - whole.len()) as u64;
+            if self.receive(&mut whole, left).await? == 0 {
+                return Ok(whole.freeze());
             }
-            whole.extend_from_slice(&piece);
         }
-        Ok(whole.freeze())
     }
 
     /// Takes an answer for success, or makes its error.

@@ -1,0 +1,169 @@
+//! Bulk reads and writes beside their floor, in one go: the same bytes over plain blocking sockets. `cargo bench`
+//! prints medians; compare the ratios, since absolute times are the machine's.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aztorch::{Client, ClientOptions, WriteMode};
+
+#[path = "support/server.rs"]
+mod server;
+
+use server::{Network, Server};
+
+const MIB: u64 = 1 << 20;
+const RUNS: usize = 5;
+
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
+}
+
+fn cpu_seconds() -> f64 {
+    // SAFETY: `usage` is plain data that getrusage fills.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+fn measure(mut work: impl FnMut()) -> Cost {
+    let (began, cpu) = (Instant::now(), cpu_seconds());
+    work();
+    Cost { wall: began.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu }
+}
+
+fn median(costs: &[Cost]) -> Cost {
+    let of = |get: fn(&Cost) -> f64| {
+        let mut values: Vec<f64> = costs.iter().map(get).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Cost { wall: of(|cost| cost.wall), cpu: of(|cost| cost.cpu) }
+}
+
+/// Runs both in turn, so that a change of the machine's mood meets both.
+fn compare(name: &str, mut floor: impl FnMut(), mut ours: impl FnMut()) {
+    floor();
+    ours();
+    let (mut floors, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        floors.push(measure(&mut floor));
+        all.push(measure(&mut ours));
+    }
+    let (floor, ours) = (median(&floors), median(&all));
+    println!(
+        "{name:34} floor {:6.3} s {:6.3} cpu   ours {:6.3} s {:6.3} cpu   ratio {:5.2} wall {:5.2} cpu",
+        floor.wall,
+        floor.cpu,
+        ours.wall,
+        ours.cpu,
+        ours.wall / floor.wall,
+        ours.cpu / floor.cpu
+    );
+}
+
+/// The least that reading can cost: blocking threads that receive into one buffer.
+fn plain_read(port: u16, buffer: &mut [u8], connections: usize) {
+    let part = buffer.len().div_ceil(connections);
+    thread::scope(|scope| {
+        for (index, target) in buffer.chunks_mut(part).enumerate() {
+            scope.spawn(move || {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                let (first, last) = (index * part, index * part + target.len() - 1);
+                write!(stream, "GET /account/container/b HTTP/1.1\r\nHost: x\r\nRange: bytes={first}-{last}\r\n\r\n").unwrap();
+                let mut reader = BufReader::new(stream);
+                let mut line = String::new();
+                while line != "\r\n" {
+                    line.clear();
+                    reader.read_line(&mut line).unwrap();
+                }
+                reader.read_exact(target).unwrap();
+            });
+        }
+    });
+}
+
+/// The least that writing can cost: blocking threads that send from one buffer, in blocks of 8 MiB.
+fn plain_write(port: u16, buffer: &[u8], connections: usize) {
+    thread::scope(|scope| {
+        for part in buffer.chunks(buffer.len().div_ceil(connections)) {
+            scope.spawn(move || {
+                let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+                for block in part.chunks(8 << 20) {
+                    write!(stream.get_mut(), "PUT /account/container/b HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", block.len()).unwrap();
+                    stream.get_mut().write_all(block).unwrap();
+                    let mut line = String::new();
+                    while line != "\r\n" {
+                        line.clear();
+                        stream.read_line(&mut line).unwrap();
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn main() {
+    server::serve_if_asked();
+    let client = Client::new(&ClientOptions::new()).unwrap();
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(only));
+    let gib = 1024 * MIB;
+
+    if wanted("read") {
+        let server = Server::start(gib, Network::default());
+        let url = server.url("b");
+        let mut buffer = vec![1u8; gib as usize];
+        let mut other = vec![1u8; gib as usize];
+        compare("read 1 GiB in one call", || plain_read(server.port, &mut buffer, 4), || {
+            let reader = client.open(&url).unwrap();
+            assert_eq!(reader.read(&mut other).unwrap() as u64, gib);
+        });
+        assert!(buffer == other);
+        compare("read 1 GiB in calls of 1 MiB", || plain_read(server.port, &mut buffer, 4), || {
+            let reader = client.open(&url).unwrap();
+            while reader.read(&mut other[..MIB as usize]).unwrap() > 0 {}
+        });
+        compare("read 1 GiB in calls of 64 KiB", || plain_read(server.port, &mut buffer, 4), || {
+            let reader = client.open(&url).unwrap();
+            while reader.read(&mut other[..64 << 10]).unwrap() > 0 {}
+        });
+    }
+    if wanted("slow") {
+        let slow = Network { latency: Duration::from_millis(20), bytes_per_second: 60_000_000 };
+        let server = Server::start(256 * MIB, slow);
+        let url = server.url("b");
+        let mut buffer = vec![1u8; 256 * MIB as usize];
+        let mut other = buffer.clone();
+        compare("slow network, 256 MiB, one call", || plain_read(server.port, &mut buffer, 16), || {
+            let reader = client.open(&url).unwrap();
+            reader.read(&mut other).unwrap();
+        });
+        compare("slow network, 256 MiB, 1 MiB calls", || plain_read(server.port, &mut buffer, 16), || {
+            let reader = client.open(&url).unwrap();
+            while reader.read(&mut other[..MIB as usize]).unwrap() > 0 {}
+        });
+    }
+    if wanted("write") {
+        let server = Server::start(0, Network::default());
+        let buffer = vec![1u8; gib as usize];
+        let url = server.url("b");
+        compare("write 1 GiB in one call", || plain_write(server.port, &buffer, 4), || {
+            let writer = client.writer(&url, WriteMode::Replace).unwrap();
+            writer.write_all(&buffer).unwrap();
+            writer.close().unwrap();
+        });
+        compare("write 1 GiB in calls of 1 MiB", || plain_write(server.port, &buffer, 4), || {
+            let writer = client.writer(&url, WriteMode::Replace).unwrap();
+            buffer.chunks(MIB as usize).for_each(|piece| writer.write_all(piece).unwrap());
+            writer.close().unwrap();
+        });
+    }
+}
