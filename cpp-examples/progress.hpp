@@ -1,0 +1,73 @@
+// A progress bar for a stream: it sits between the stream and its buffer and counts what passes. Draws on a terminal
+// only.
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <ios>
+#include <streambuf>
+#include <string>
+
+class Progress : public std::streambuf {
+ public:
+  Progress(std::basic_ios<char>& stream, std::uint64_t total)
+      : stream_(stream), inner_(stream.rdbuf()), total_(total), draws_(::isatty(STDERR_FILENO) != 0) {
+    stream_.rdbuf(this);
+  }
+
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  ~Progress() override {
+    const auto state = stream_.rdstate();
+    stream_.rdbuf(inner_);
+    // Only what setstate() does without throwing: this runs during unwinding, too.
+    if (stream_.exceptions() == std::ios_base::goodbit) stream_.setstate(state);
+    if (draws_) std::fprintf(stderr, "\r\x1b[K");
+  }
+
+ protected:
+  std::streamsize xsputn(const char* data, std::streamsize length) override { return count(inner_->sputn(data, length)); }
+  int_type overflow(int_type character) override { return inner_->sputc(traits_type::to_char_type(character)); }
+  std::streamsize xsgetn(char* data, std::streamsize length) override { return count(inner_->sgetn(data, length)); }
+  int_type underflow() override { return inner_->sgetc(); }
+  int_type uflow() override { return inner_->sbumpc(); }
+  int sync() override { return inner_->pubsync(); }
+
+  pos_type seekoff(off_type offset, std::ios_base::seekdir direction, std::ios_base::openmode which) override {
+    return inner_->pubseekoff(offset, direction, which);
+  }
+  pos_type seekpos(pos_type position, std::ios_base::openmode which) override {
+    return inner_->pubseekpos(position, which);
+  }
+
+ private:
+  std::streamsize count(std::streamsize bytes) {
+    done_ += static_cast<std::uint64_t>(bytes);
+    const auto now = std::chrono::steady_clock::now();
+    if (draws_ && now - drawn_ > std::chrono::milliseconds(50)) {
+      drawn_ = now;
+      draw();
+    }
+    return bytes;
+  }
+
+  void draw() const {
+    constexpr std::uint64_t kWidth = 30;
+    const std::uint64_t filled = total_ == 0 ? kWidth : std::min(kWidth, done_ * kWidth / total_);
+    std::string bar(static_cast<std::size_t>(filled), '#');
+    bar.resize(kWidth, '.');
+    std::fprintf(stderr, "\r[%s] %.1f of %.1f MB", bar.c_str(), double(done_) / 1e6, double(total_) / 1e6);
+  }
+
+  std::basic_ios<char>& stream_;
+  std::streambuf* inner_;
+  std::uint64_t total_;
+  std::uint64_t done_ = 0;
+  bool draws_;
+  std::chrono::steady_clock::time_point drawn_{};
+};

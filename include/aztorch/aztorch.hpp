@@ -1,0 +1,16 @@
+// aztorch for C++17: Azure blobs as RAII objects and as standard streams. Header-only; link with libaztorch.
+//
+//   aztorch::IStream in("https://account.blob.core.windows.net/container/labels.csv");
+//   for (std::string line; std::getline(in, line);) { ... }
+//
+//   aztorch::OStream out("https://account.blob.core.windows.net/container/result.csv");
+//   out << "accuracy," << accuracy << '\n';
+//   out.close();  // publishes the blob, all of it or nothing; without close() nothing is published
+//
+// Whatever fails throws aztorch::Error. For LibTorch models and tensors see torch.hpp.
+#pragma once
+
+#include "blob.hpp"
+#include "client.hpp"
+#include "error.hpp"
+#include "iostream.hpp"

@@ -1,0 +1,81 @@
+// aztorch::Error, and the bridge from the C ABI's status and azt_error to it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include <aztorch.h>
+
+namespace aztorch {
+
+// What failed, on which blob, why and what to do about it: what() is one readable line.
+class Error : public std::runtime_error {
+ public:
+  Error(azt_status status, const std::string& message)
+      : Error(message, Details{status, 0, false, {}, {}}) {}
+
+  explicit Error(const azt_error& error)
+      : Error(azt_error_message(&error),
+              Details{azt_error_status(&error), azt_error_http_status(&error), azt_error_is_retryable(&error),
+                      azt_error_service_code(&error), azt_error_request_id(&error)}) {}
+
+  azt_status status() const noexcept { return details_->status; }
+  // 0 when there was no response.
+  std::uint16_t http_status() const noexcept { return details_->http_status; }
+  // For example "BlobNotFound"; empty when the service gave none.
+  const std::string& service_code() const noexcept { return details_->service_code; }
+  // x-ms-request-id, the handle by which Azure support finds the request; empty when there was no response.
+  const std::string& request_id() const noexcept { return details_->request_id; }
+  // Whether the same call may succeed later, unchanged.
+  bool retryable() const noexcept { return details_->retryable; }
+
+ private:
+  struct Details {
+    azt_status status;
+    std::uint16_t http_status;
+    bool retryable;
+    std::string service_code;
+    std::string request_id;
+  };
+
+  Error(const std::string& message, Details details)
+      : std::runtime_error(message), details_(std::make_shared<const Details>(std::move(details))) {}
+
+  // Shared, because an exception's copy must not throw.
+  std::shared_ptr<const Details> details_;
+};
+
+namespace detail {
+
+template <typename T, void (*Free)(T*)>
+struct Deleter {
+  void operator()(T* handle) const noexcept { Free(handle); }
+};
+
+template <typename T, void (*Free)(T*)>
+using Handle = std::unique_ptr<T, Deleter<T, Free>>;
+
+// Calls a function of the C ABI with its last argument, the azt_error **, added; throws what it reports.
+template <typename Function, typename... Arguments>
+void call(Function function, Arguments... arguments) {
+  azt_error* raw = nullptr;
+  const azt_status status = function(arguments..., &raw);
+  const Handle<azt_error, azt_error_free> error(raw);
+  if (status == AZT_STATUS_OK) return;
+  if (error) throw Error(*error);
+  throw Error(status, azt_status_name(status));
+}
+
+// The C ABI ends a string at its first NUL: what follows one must not be dropped silently.
+inline const char* c_string(const std::string& text) {
+  if (text.find('\0') != std::string::npos) {
+    throw Error(AZT_STATUS_INVALID_ARGUMENT, "a string with a NUL character inside: " + std::string(text.c_str()));
+  }
+  return text.c_str();
+}
+
+}  // namespace detail
+}  // namespace aztorch

@@ -1,0 +1,29 @@
+// The container that the tests write to: AZTORCH_TEST_CONTAINER_URL, with its SAS.
+#pragma once
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include <aztorch/aztorch.hpp>
+
+inline std::string container_url() {
+  const char* url = std::getenv("AZTORCH_TEST_CONTAINER_URL");
+  if (url == nullptr || *url == '\0') throw std::runtime_error("AZTORCH_TEST_CONTAINER_URL is not set");
+  return url;
+}
+
+// Names are put in as they are: the tests use none that a URL would have to escape.
+inline std::string blob_url(const std::string& name) {
+  const std::string container = container_url();
+  const auto query = container.find('?');
+  if (query == std::string::npos) return container + "/" + name;
+  return container.substr(0, query) + "/" + name + container.substr(query);
+}
+
+// The same, without what an earlier run left there.
+inline std::string absent_blob_url(const std::string& name) {
+  const std::string url = blob_url(name);
+  if (aztorch::exists(url)) aztorch::remove(url);
+  return url;
+}
