@@ -205,4 +205,3 @@ fn corrupt_answer(response: &Response, reason: &str) -> Error {
     let message = format!("{}: the answer cannot be right: {reason}", response.shown());
     Error::new(Status::Corrupt, message).retryable(None)
 }
-

@@ -22,6 +22,8 @@
 //! * `runtime`: the process's threads; `sys`: caller memory, fork and signals, and the only unsafe code
 //!   outside `ffi`; `redact`: keeps secrets out of texts; `error`: what went wrong
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod blocks;
 mod client;
 mod credential;

@@ -42,20 +42,18 @@ impl Idle {
     /// Whether the peer still holds its end open and has sent nothing unasked.
     pub(super) async fn is_usable(&mut self) -> bool {
         let mut byte = [0];
-        poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending())).await
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()))
+            .await
     }
 
     /// Sends a request and waits for the head of its response. Dropped meanwhile, the connection is closed.
-    pub(super) async fn exchange(
-        self,
-        request: http::Request<Full<Bytes>>,
-    ) -> Result<(http::response::Parts, Body)> {
+    pub(super) async fn exchange(self, request: http::Request<Full<Bytes>>) -> Result<(http::response::Parts, Body)> {
         let is_get = request.method() == Method::GET;
         let mut exchange = Exchange::begin(self.stream.into_inner()).await?;
         let (head, incoming) = exchange.send(request).await?.into_parts();
         let body = match incoming.size_hint().exact() {
             Some(length) if is_get => Body::Plain(exchange.take_over(incoming, length, stays_open(&head)).await?),
-            _ => Body::Framed(exchange, incoming),
+            _ => Body::Framed(Box::new(exchange), incoming),
         };
         Ok((head, body))
     }
@@ -72,7 +70,7 @@ fn stays_open(head: &http::response::Parts) -> bool {
 /// A body on its way in.
 pub(super) enum Body {
     Plain(PlainBody),
-    Framed(Exchange, Incoming),
+    Framed(Box<Exchange>, Incoming),
 }
 
 impl Body {
@@ -180,9 +178,7 @@ impl Exchange {
     async fn take_over(self, mut incoming: Incoming, length: u64, reusable: bool) -> Result<PlainBody> {
         let mut early = VecDeque::new();
         // The driver is not polled any more, so this gives only what it has passed on already.
-        while let Poll::Ready(Some(frame)) =
-            poll_fn(|cx| Poll::Ready(Pin::new(&mut incoming).poll_frame(cx))).await
-        {
+        while let Poll::Ready(Some(frame)) = poll_fn(|cx| Poll::Ready(Pin::new(&mut incoming).poll_frame(cx))).await {
             let frame = frame.map_err(|error| Error::network(chain(&error)))?;
             early.extend(frame.into_data().ok().filter(|data| !data.is_empty()));
         }
