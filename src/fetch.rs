@@ -150,7 +150,7 @@ async fn fetch_once(
         *at += received as u64;
         sink.received()?;
     }
-    // Nothing is left: this only gives the connection back.
+    // A body of unknown length may go on, which would be wrong; one of known length has ended.
     response.bytes(0).await.map(drop)
 }
 

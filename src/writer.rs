@@ -292,7 +292,7 @@ impl Drop for Inner {
 
 impl std::io::Write for BlobWriter {
     fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.write_all(data)?;
+        BlobWriter::write_all(self, data)?;
         Ok(data.len())
     }
 

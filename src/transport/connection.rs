@@ -52,7 +52,9 @@ impl Idle {
         let mut exchange = Exchange::begin(self.stream.into_inner()).await?;
         let (head, incoming) = exchange.send(request).await?.into_parts();
         let body = match incoming.size_hint().exact() {
-            Some(length) if is_get => Body::Plain(exchange.take_over(incoming, length, stays_open(&head)).await?),
+            Some(length) if is_get => {
+                Body::Plain(Box::new(exchange.take_over(incoming, length, stays_open(&head)).await?))
+            }
             _ => Body::Framed(Box::new(exchange), incoming),
         };
         Ok((head, body))
@@ -69,7 +71,7 @@ fn stays_open(head: &http::response::Parts) -> bool {
 
 /// A body on its way in.
 pub(super) enum Body {
-    Plain(PlainBody),
+    Plain(Box<PlainBody>),
     Framed(Box<Exchange>, Incoming),
 }
 
@@ -87,6 +89,14 @@ impl Body {
                     Ok(length)
                 }
             },
+        }
+    }
+
+    /// Whether all of it was received, as far as that is known before asking for more.
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.left == 0,
+            Self::Framed(_, incoming) => incoming.is_end_stream(),
         }
     }
 

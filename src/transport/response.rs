@@ -59,7 +59,8 @@ impl Response {
                 return Err(Error::network(message));
             }
         };
-        if received == 0 {
+        // Before anyone sees the last bytes, so that the request that they lead to finds the connection free.
+        if received == 0 || body.has_ended() {
             self.recycle().await;
         }
         Ok(received)

@@ -112,8 +112,8 @@ fn parse_parts(
         url::ParseError::RelativeUrlWithoutBase => "it does not begin with https://".to_owned(),
         other => other.to_string(),
     })?;
-    let raw_path = raw_path(before_query)?;
     check_authority(&url)?;
+    let raw_path = raw_path(before_query)?;
     let skip = match endpoint {
         Some(endpoint) if endpoint.serves(&url) => endpoint.account_segments,
         _ => usize::from(is_path_style(&url)),
@@ -183,6 +183,10 @@ fn translate(text: &str) -> std::result::Result<String, String> {
         "https" | "http" => {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (authority, tail) = rest.split_at(end);
+            // The URL standard drops surplus slashes: the container would become the host.
+            if authority.is_empty() {
+                return Err("it has no host".to_owned());
+            }
             Ok(format!("{scheme}://{}{tail}", blob_host(authority)))
         }
         "abfs" | "abfss" | "wasb" | "wasbs" => {

@@ -1,0 +1,33 @@
+# The front door: `make` lists what there is. Everything it builds goes under target/.
+.DEFAULT_GOAL := help
+.PHONY: help setup build header demo test check clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '  make %-8s %s\n' "$$target" "$$text"; done
+
+demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9 (4 min the first time, then 20 s)
+	@scripts/setup.sh demo
+	@scripts/demo.sh
+
+test: ## every gate of this repository (15 min the first time, then 6 min)
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+check: ## the quick gates only: format, lints, header, symbols (6 min the first time, then 30 s)
+	@scripts/setup.sh check
+	@scripts/test.sh --quick
+
+build: ## the release libraries: target/release/libaztorch.so and .a (3 min the first time)
+	@scripts/setup.sh build
+	cargo build --release
+
+header: ## write include/aztorch.h anew from the Rust sources
+	@scripts/setup.sh build
+	AZTORCH_BLESS=1 cargo test --test header
+
+setup: ## install or name what `make test` needs, Azurite included
+	@scripts/setup.sh test
+
+clean: ## remove everything that was built or installed under target/
+	rm -rf target

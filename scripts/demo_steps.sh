@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Steps 2 to 5 of the demo, started by scripts/demo.sh, which names the programs and the server.
+# Counts of requests are taken from the server's log; a real account gives none, and then none are shown.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly checkpoint=$AZTORCH_CHECKPOINT
+readonly container=${AZTORCH_URL:-$AZTORCH_TEST_CONTAINER_URL}
+readonly server_log=${AZTORCH_TEST_LOG:-}
+readonly python=/usr/bin/python3
+# Names of this run only: a user's own container keeps what it has.
+readonly prefix=aztorch-demo-$(date -u +%Y%m%dT%H%M%S)-$$
+readonly work=target/demo
+
+blob_url() { # NAME
+    local query=
+    [[ $container == *\?* ]] && query="?${container#*\?}"
+    local path=${container%%\?*}
+    echo "${path%/}/$prefix-$1$query"
+}
+
+model=$(blob_url resnet18.pt)
+state_dict=$(blob_url state_dict.pt)
+saver=
+
+clean_up() {
+    [[ -z $saver ]] || kill -KILL "$saver" 2>/dev/null || true
+    if [[ -n ${AZTORCH_URL:-} ]]; then
+        "$python" -B scripts/demo_blob.py delete "$model" "$state_dict" ||
+            echo "blobs named $prefix-* may be left in the container" >&2
+    fi
+}
+trap clean_up EXIT
+
+fail() {
+    echo "      $*" >&2
+    exit 1
+}
+
+# --- the server's log -------------------------------------------------------------------------------------------
+
+mark=0
+log_lines() { wc -l <"$server_log"; }
+set_mark() { [[ -z $server_log ]] || mark=$(log_lines); }
+
+# The server writes a request's line just after its answer went out.
+log_settled() {
+    local before=-1 now
+    now=$(log_lines)
+    while ((now != before)); do
+        sleep 0.2
+        before=$now
+        now=$(log_lines)
+    done
+}
+
+count() { # METHOD [REST-OF-URL]: requests on this run's blobs since the mark
+    tail -n "+$((mark + 1))" "$server_log" | grep -cE "\"$1 [^ ]*/$prefix-[^ ]*${2:-} HTTP" || true
+}
+
+counted() { # METHOD: "8 GETs"
+    if [[ -z $server_log ]]; then
+        echo "(an account gives no log to count $1s from)"
+        return
+    fi
+    log_settled
+    echo "$(count "$1") $1s"
+}
+
+# --- the steps --------------------------------------------------------------------------------------------------
+
+# load_model: sets $figures, "46.9 MB  0.22 s", and $verdict, "122/122 tensors bit-equal"
+load_model() {
+    local line pattern='^(.*[^ ]) +([0-9]+/[0-9]+ tensors bit-equal)$'
+    line=$("$checkpoint" load "$model") || fail "the model does not load: ${line:-}"
+    [[ $line =~ $pattern ]] || fail "no comparison in: $line"
+    figures=${BASH_REMATCH[1]} verdict=${BASH_REMATCH[2]}
+}
+
+echo '[2/5] torch::save of a ResNet18 (usually 1 s)'
+set_mark
+figures=$("$checkpoint" save "$model")
+requests=$(counted PUT)
+echo "      $figures   $requests"
+
+echo '[3/5] torch::load (usually 1 s)'
+set_mark
+load_model
+requests=$(counted GET)
+echo "      $figures   $requests   $verdict"
+
+echo '[4/5] kill -9 in the middle of the next save (usually 6 s)'
+set_mark
+# Another seed: were the killed save visible, the old model's bits would not be there.
+exec 3< <(exec "$checkpoint" save-slowly "$model" --seed 19)
+saver=$!
+line=
+until [[ $line == sending ]]; do
+    IFS= read -r line <&3 || fail 'the save ended before it was under way'
+done
+kill -KILL "$saver"
+status=0
+{ wait "$saver" || status=$?; } 2>/dev/null
+saver=
+exec 3<&-
+((status == 128 + 9)) || fail "the save was not killed: it had ended with status $status"
+if [[ -n $server_log ]]; then
+    log_settled
+    blocks=$(count PUT 'comp=block(&[^ ]*)?')
+    ((blocks > 0)) || fail 'the server had received no block of the save'
+    (($(count PUT 'comp=blocklist[^ ]*') == 0)) || fail 'the killed save had published'
+    echo "      killed with $blocks blocks on the server, and no commit"
+fi
+load_model
+echo "      the old checkpoint still loads: $verdict"
+
+echo '[5/5] Python reads a state_dict that C++ wrote (usually 5 s)'
+"$checkpoint" save-state-dict "$state_dict" >/dev/null
+"$python" -B scripts/demo_read.py "$state_dict" "$work/state_dict.pt" | sed 's/^/      /'
+
+echo "Your account:  AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS' make demo"
+echo 'Your program:  cpp-examples/checkpoint.cpp'

@@ -1,0 +1,189 @@
+#!/usr/bin/env bash
+# What each gate of scripts/test.sh does. One of them alone, with its output: scripts/gates.sh NAME
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+readonly release=$target/release
+readonly work=$PWD/target/gates
+readonly python=/usr/bin/python3
+export PYTHONDONTWRITEBYTECODE=1
+readonly c_flags=(-std=c11 -pedantic -Wall -Wextra -Wstrict-prototypes -Werror -Iinclude)
+readonly cpp_flags=(-std=c++17 -pedantic -Wall -Wextra -Werror -Iinclude)
+readonly asan_flags=(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+readonly gate=${1:?usage: gates.sh NAME}
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+# with_server COMMAND…: with an Azurite, a container and a log of its own, in the AZTORCH_TEST_* variables.
+with_server() {
+    node tests/support/azurite.mjs --log "$work/$gate.server.log" -- "$@"
+}
+
+# blob_url NAME: a blob in the test's container, with its SAS.
+blob_url() {
+    echo "${AZTORCH_TEST_CONTAINER_URL%%\?*}/$1?${AZTORCH_TEST_CONTAINER_URL#*\?}"
+}
+
+# --- Rust -------------------------------------------------------------------------------------------------------
+
+gate_fmt() { cargo fmt --check -- --color never; }
+gate_clippy() { cargo clippy --locked --all-targets -- -D warnings; }
+gate_library() { cargo build --locked --release; }
+gate_header() { cargo test --test header; }
+gate_rust() { cargo test --no-fail-fast; }
+
+# --- the shared library and its header --------------------------------------------------------------------------
+
+gate_header_c() {
+    echo '#include "aztorch.h"' | gcc "${c_flags[@]}" -fsyntax-only -x c -
+}
+
+gate_header_cpp() {
+    echo '#include "aztorch.h"' | g++ "${cpp_flags[@]}" -fsyntax-only -x c++ -
+}
+
+gate_exports() {
+    local exported declared
+    exported=$(nm -D --defined-only "$release/libaztorch.so" | awk '{ print $3 }' | sort)
+    # The preprocessor takes the comments away, which name functions too.
+    declared=$(gcc -E -P -x c include/aztorch.h | grep -oE '\bazt_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
+    [[ -n $declared ]] || fail 'no function found in include/aztorch.h'
+    diff --label 'declared in the header' --label 'exported by the library' -u \
+        <(echo "$declared") <(echo "$exported") || fail 'the library exports something else than the header declares'
+    ! grep -vE '^azt_' <<<"$exported" || fail 'a name without the azt_ prefix is exported'
+    wc -l <<<"$exported"
+}
+
+gate_linkage() {
+    local dynamic needed
+    dynamic=$(readelf --dynamic --wide "$release/libaztorch.so")
+    echo "$dynamic"
+    grep -qE '\(SONAME\).*\[libaztorch\.so\.[0-9]+\]' <<<"$dynamic" || fail 'no SONAME'
+    grep -qE '\(FLAGS_1\).*\bNODELETE\b' <<<"$dynamic" || fail 'not linked with -z nodelete'
+    ! grep -E '\((TEXTREL|RPATH|RUNPATH)\)' <<<"$dynamic" || fail 'text relocations or a run path'
+    needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' <<<"$dynamic")
+    grep -q '^libc\.so\.6$' <<<"$needed" || fail 'readelf shows no needed libc: is this the library?'
+    ! grep -vE '^(libc\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux-.*\.so\.[0-9])$' <<<"$needed" ||
+        fail 'a library beyond libc, libm and libgcc_s is needed'
+}
+
+# --- the tools --------------------------------------------------------------------------------------------------
+
+gate_setup() { scripts/setup_test.sh; }
+
+gate_launcher() {
+    local line server
+    # The launcher's stdin closes at once, as when the process that started it was killed.
+    line=$(sleep 2 | node tests/support/azurite.mjs --log "$work/$gate.server.log")
+    server=$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' <<<"$line")
+    [[ -n $server ]] || fail "no pid in: $line"
+    ! kill -0 "$server" 2>/dev/null || fail "server $server outlived its launcher"
+    # The command's own exit code comes back, and its requests are in the log.
+    local code=0
+    with_server bash -c 'exit 7' || code=$?
+    ((code == 7)) || fail "exit code $code in place of 7"
+    grep -qE '"PUT /devstoreaccount1/test-[^ ]* HTTP/1.1" 201 ' "$work/$gate.server.log" || fail 'no request in the log'
+}
+
+# --- C ----------------------------------------------------------------------------------------------------------
+
+# assert_asan yes|no PROGRAM: an ASan build that lost its flag would pass every test.
+assert_asan() {
+    local found=no
+    [[ $(nm "$2") == *__asan_init* ]] && found=yes
+    [[ $found == "$1" ]] || fail "$2: AddressSanitizer $1 expected, $found found"
+}
+
+c_tests() { # yes|no: with AddressSanitizer
+    local source program failed=() flags=(-O1 -g)
+    [[ $1 == yes ]] && flags+=("${asan_flags[@]}")
+    mkdir -p "$work/$gate"
+    for source in tests/c/*.c; do
+        program=$work/$gate/$(basename "$source" .c)
+        gcc "${c_flags[@]}" "${flags[@]}" "$source" -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
+        assert_asan "$1" "$program"
+        echo "== $source"
+        with_server "$program" || failed+=("$source")
+    done
+    ((${#failed[@]} == 0)) || fail "failed: ${failed[*]}"
+}
+
+gate_c() { c_tests no; }
+gate_c_asan() { c_tests yes; }
+
+# --- C++ --------------------------------------------------------------------------------------------------------
+
+# cmake_build SOURCE BUILD [ARG…]: a LibTorch file takes 1 GB to compile, so no more than two at a time.
+cmake_build() {
+    local source=$1 build=$2
+    shift 2
+    cmake -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAZTORCH_LIB_DIR="$release" "$@"
+    CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2} cmake --build "$build"
+}
+
+cpp_tests_without_torch() { # BUILD
+    "$1/pickle_test" tests/fixtures
+    with_server "$1/iostream_test"
+}
+
+gate_cpp() {
+    local build=$target/cmake/tests written=$work/$gate
+    cmake_build tests/cpp "$build"
+    cpp_tests_without_torch "$build"
+    rm -rf "$written"
+    mkdir -p "$written"
+    with_server "$build/torch_test" tests/fixtures "$written"
+    "$python" tests/cpp/read_state_dict.py "$written"
+}
+
+gate_cpp_asan() {
+    local build=$target/cmake/tests-asan program
+    cmake_build tests/cpp "$build" -DAZTORCH_TEST_TORCH=OFF -DCMAKE_CXX_FLAGS="${asan_flags[*]}"
+    for program in pickle_test iostream_test; do
+        assert_asan yes "$build/$program"
+    done
+    cpp_tests_without_torch "$build"
+}
+
+build_examples() { cmake_build cpp-examples "$target/cmake/examples"; }
+
+gate_examples() {
+    build_examples
+    with_server scripts/gates.sh run_examples
+}
+
+gate_run_examples() {
+    local examples=$target/cmake/examples
+    "$examples/checkpoint_c" "$(blob_url checkpoint_c.bin)"
+    "$examples/checkpoint" save "$(blob_url model.pt)"
+    "$examples/checkpoint" load "$(blob_url model.pt)"
+}
+
+# --- Python -----------------------------------------------------------------------------------------------------
+
+gate_python() {
+    local test
+    for test in tests/python/test_*.py; do
+        echo "== $test"
+        AZTORCH_LIBRARY=$release/libaztorch.so with_server "$python" "$test"
+    done
+}
+
+gate_python_torch() {
+    build_examples
+    with_server scripts/gates.sh run_python_torch
+}
+
+gate_run_python_torch() {
+    local blob
+    blob=$(blob_url state_dict.pt)
+    "$target/cmake/examples/checkpoint" save-state-dict "$blob"
+    AZTORCH_LIBRARY=$release/libaztorch.so "$python" scripts/demo_read.py "$blob" "$work/$gate.pt"
+}
+
+[[ $(type -t "gate_$gate") == function ]] || fail "no gate is called $gate"
+"gate_$gate"

@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# Makes sure that this machine has what `make PURPOSE` needs: setup.sh build|check|demo|test
+# Everything that is missing or too old is listed at once, each with the line that mends it. As root,
+# what Debian's apt can give is then installed; Azurite goes under target/ and nowhere else.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly azurite_version=3.35.0
+readonly node_major=20
+readonly python=/usr/bin/python3
+readonly apt_install='apt-get install -y --no-install-recommends'
+
+purpose=${1:-test}
+case $purpose in
+build | check | demo | test) ;;
+*) echo "usage: $0 build|check|demo|test" >&2 && exit 2 ;;
+esac
+
+lines=()    # what is missing, one readable line each
+packages=() # those of them that apt can give
+
+as_root() { [[ $EUID -eq 0 ]]; }
+sudo_prefix() { as_root || echo 'sudo '; }
+
+lack() { # WHAT FOUND MEND
+    lines+=("$(printf '  %-22s %-16s %s' "$1" "$2" "$3")")
+}
+
+lack_package() { # WHAT PACKAGE
+    [[ " ${packages[*]} " == *" $2 "* ]] && return
+    packages+=("$2")
+    lack "$1" missing "$(sudo_prefix)$apt_install $2"
+}
+
+need_command() { # COMMAND PACKAGE
+    command -v "$1" >/dev/null || lack_package "$1" "$2"
+}
+
+at_least() { # WANTED FOUND
+    [[ $(printf '%s\n%s\n' "$1" "$2" | sort --version-sort | head -n 1) == "$1" ]]
+}
+
+need_cargo() {
+    local wanted found mend
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || found=missing
+    [[ $found != missing ]] && at_least "$wanted" "$found" && return
+    # Debian 12's own cargo is older than the crate allows.
+    if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
+        mend=". \"${CARGO_HOME:-$HOME/.cargo}/env\""
+    elif command -v rustup >/dev/null; then
+        mend='rustup update stable && rustup default stable'
+    else
+        command -v curl >/dev/null || lack_package curl curl
+        mend="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+    fi
+    lack "cargo >= $wanted" "$found" "$mend"
+}
+
+need_cargo_component() { # SUBCOMMAND COMPONENT
+    command -v cargo >/dev/null || return 0 # need_cargo says so, and its line brings both
+    cargo "$1" --version >/dev/null 2>&1 || lack "cargo $1" missing "rustup component add $2"
+}
+
+need_node() {
+    local found
+    found=$(node --version 2>/dev/null) || found=missing
+    if [[ $found == missing ]] || ! at_least "$node_major" "${found#v}"; then
+        # Debian 12's own Node is 18, which Azurite no longer runs on.
+        command -v curl >/dev/null || lack_package curl curl
+        lack "node >= $node_major" "$found" "curl -fsSL https://deb.nodesource.com/setup_$node_major.x \
+| $(as_root || echo 'sudo -E ')bash - && $(sudo_prefix)apt-get install -y nodejs"
+    elif ! command -v npm >/dev/null; then
+        lack_package npm npm
+    fi
+}
+
+need_ca_certificates() {
+    local bundle
+    for bundle in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
+        [[ -n $bundle && -e $bundle ]] && return
+    done
+    lack_package 'CA certificates' ca-certificates
+}
+
+need_libtorch() {
+    [[ -n ${Torch_DIR:-}${CMAKE_PREFIX_PATH:-} ]] && return # an own LibTorch, which CMake checks itself
+    compgen -G '/usr/lib/*/cmake/Torch/TorchConfig.cmake' >/dev/null || lack_package LibTorch libtorch-dev
+}
+
+need_python_torch() {
+    # Importing torch takes seconds; finding it does not.
+    "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null ||
+        lack_package 'torch for Python' python3-torch
+}
+
+need_asan() {
+    command -v gcc >/dev/null || return 0 # its package brings the sanitizers too
+    [[ $(gcc -print-file-name=libasan.so) == /* ]] || lack_package AddressSanitizer libgcc-12-dev
+}
+
+look() {
+    lines=() packages=()
+    need_cargo
+    need_ca_certificates
+    need_command gcc gcc
+    # gcc without the C library's headers is what a bare `gcc` package leaves behind.
+    [[ -e /usr/include/stdio.h ]] || lack_package 'C headers' libc6-dev
+    [[ $purpose == build ]] && return
+    need_command g++ g++
+    if [[ $purpose == check || $purpose == test ]]; then
+        need_cargo_component fmt rustfmt
+        need_cargo_component clippy clippy
+        need_command readelf binutils
+    fi
+    if [[ $purpose == demo || $purpose == test ]]; then
+        need_command cmake cmake
+        need_libtorch
+        need_python_torch
+        wants_azurite && need_node
+    fi
+    [[ $purpose == test ]] && need_asan
+    return 0
+}
+
+wants_azurite() {
+    [[ $purpose == test || ($purpose == demo && -z ${AZTORCH_URL:-}) ]]
+}
+
+install_packages() {
+    local install=($apt_install -o DPkg::Lock::Timeout=120 "${packages[@]}")
+    export DEBIAN_FRONTEND=noninteractive
+    echo "Installing: ${packages[*]}"
+    # A fresh image has no package lists, an old one has lists of files that are gone.
+    "${install[@]}" || { apt-get update && "${install[@]}"; }
+}
+
+list_missing() {
+    echo "make $purpose needs, and this machine lacks:"
+    printf '%s\n' "${lines[@]}"
+    if ((${#packages[@]} > 1)) && ! as_root; then
+        echo "All packages at once: sudo $apt_install ${packages[*]}"
+    fi
+}
+
+need_tools() {
+    look
+    ((${#lines[@]} == 0)) && return
+    list_missing >&2
+    if ((${#packages[@]} > 0)) && as_root && command -v apt-get >/dev/null; then
+        install_packages >&2 || echo 'apt could not install all of them.' >&2
+        look
+        ((${#lines[@]} == 0)) && return
+        { echo && list_missing; } >&2
+    fi
+    exit 1
+}
+
+need_azurite() {
+    local home=target/azurite partial=target/azurite.partial installed
+    installed=$(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' $home/node_modules/azurite/package.json 2>/dev/null) || true
+    [[ $installed == "$azurite_version" ]] && return
+    echo "Installing Azurite $azurite_version under $home (usually 20 s)"
+    # Moved into place when whole, so that an interrupted install is never taken for one.
+    rm -rf $home $partial
+    mkdir -p $partial
+    npm install --prefix $partial --cache $partial/cache --ignore-scripts --no-audit --no-fund \
+        --no-update-notifier --loglevel=error "azurite@$azurite_version"
+    rm -rf $partial/cache
+    mv $partial $home
+}
+
+need_tools
+if wants_azurite; then
+    need_azurite
+fi

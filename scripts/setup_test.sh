@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Runs setup.sh on pretended machines: a PATH with only the commands that are named, an apt-get that only
+# writes down what it was asked.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+pretended=$(mktemp -d)
+trap 'rm -rf "$pretended"' EXIT
+output=$pretended/output
+
+fail() {
+    cat "$output"
+    echo "$*" >&2
+    exit 1
+}
+
+pretend() { # COMMAND SCRIPT-LINE
+    printf '#!/bin/sh\n%s\n' "$2" >"$pretended/bin/$1"
+    chmod +x "$pretended/bin/$1"
+}
+
+bare_machine() {
+    local tool
+    rm -rf "$pretended/bin"
+    mkdir "$pretended/bin"
+    for tool in bash cut dirname env head mkdir mv rm sed sh sort; do
+        ln -s "$(type -P "$tool")" "$pretended/bin/$tool"
+    done
+    pretend apt-get "echo \"apt-get \$*\" >>'$pretended/apt'; exit 100"
+}
+
+setup() { # PURPOSE: leaves the exit status in $status
+    status=0
+    PATH=$pretended/bin HOME=$pretended CARGO_HOME=$pretended/cargo AZTORCH_URL=${url:-} \
+        scripts/setup.sh "$1" >"$output" 2>&1 || status=$?
+}
+
+says() { grep -qE -e "$1" "$output" || fail "not said: $1"; }
+says_not() { ! grep -qE -e "$1" "$output" || fail "said: $1"; }
+refuses() { ((status == 1)) || fail "exit status $status in place of 1"; }
+
+bare_machine
+setup test
+refuses
+says 'cargo >= 1\.[0-9]+ +missing +curl .*sh\.rustup\.rs'
+says 'node >= 20 +missing +curl .*deb\.nodesource\.com/setup_20'
+for package in curl gcc g++ cmake binutils; do
+    says "missing +(sudo )?apt-get install .* ${package//+/\\+}$"
+done
+if ((EUID == 0)); then
+    grep -q '^apt-get install -y --no-install-recommends .*cmake' "$pretended/apt" || fail 'apt was not asked'
+    grep -q '^apt-get update' "$pretended/apt" || fail 'no update after a failed install'
+else
+    [[ ! -e $pretended/apt ]] || fail 'apt was asked without being root'
+    says 'All packages at once: sudo apt-get install'
+fi
+
+# What Debian 12 itself has is too old.
+bare_machine
+pretend cargo 'echo "cargo 1.66.0"'
+pretend node 'echo v18.20.4'
+pretend npm ''
+setup demo
+refuses
+says 'cargo >= 1\.[0-9]+ +1\.66\.0 '
+says 'node >= 20 +v18\.20\.4 '
+says_not 'binutils|rustfmt'
+
+# rustup mends its own; a real account needs no Node.
+bare_machine
+pretend cargo 'exit 1'
+pretend rustup ''
+url='https://account.blob.core.windows.net/container?sig=x' setup demo
+refuses
+says 'cargo >= 1\.[0-9]+ +missing +rustup update stable'
+says_not 'node'
+
+# The library alone needs a C compiler and cargo.
+bare_machine
+pretend cargo 'echo "cargo 9.9.9 (of the future)"'
+pretend gcc ''
+setup build
+((status == 0)) || fail "a machine with all that a build needs is refused"

@@ -1,0 +1,22 @@
+//! The library's promises, held against a real Azurite and against a server that breaks any answer it is told to.
+//! One binary, since linking is what takes the time: `cargo test --test blobs read::` runs one module.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "how a test fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod around;
+mod broken_reads;
+mod broken_writes;
+mod credentials;
+mod fault_server;
+mod names;
+mod read;
+mod read_patterns;
+mod retries;
+mod statuses;
+mod urls;
+mod versions;
+mod write;
+mod write_large;
+mod write_races;

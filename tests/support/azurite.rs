@@ -1,0 +1,208 @@
+//! One real Azurite per test binary, containers of their own for the tests, and its access log to count requests by.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::http;
+
+pub const ACCOUNT: &str = "devstoreaccount1";
+/// Published with the emulator; a secret all the same as far as error messages are concerned.
+pub const ACCOUNT_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+const SAS_EXPIRY: &str = "2099-01-01T00:00:00Z";
+const SAS_VERSION: &str = "2021-12-02";
+
+pub struct Azurite {
+    /// `http://127.0.0.1:PORT/devstoreaccount1`
+    pub url: String,
+    log: String,
+    /// Azurite ends when its input closes, however this process ends.
+    _server: Child,
+}
+
+/// The Azurite of this test binary, started by the first test that asks.
+pub fn azurite() -> &'static Azurite {
+    static AZURITE: OnceLock<Azurite> = OnceLock::new();
+    AZURITE.get_or_init(Azurite::start)
+}
+
+impl Azurite {
+    fn start() -> Azurite {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(
+            root.join("target/azurite").is_dir(),
+            "target/azurite is missing: run `make setup`, which installs Azurite there"
+        );
+        let log = format!("{}/azurite-{}.log", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let mut server = Command::new("node")
+            .arg(root.join("tests/support/azurite.mjs"))
+            .args(["--log", &log])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node: run `make setup`, which says how to install it");
+        let mut ready = String::new();
+        BufReader::new(server.stdout.take().expect("its output")).read_line(&mut ready).expect("its first line");
+        let url = ready
+            .split('"')
+            .skip_while(|field| *field != "url")
+            .nth(2)
+            .unwrap_or_else(|| panic!("Azurite did not start: {ready}"));
+        Azurite { url: url.to_owned(), log, _server: server }
+    }
+
+    /// A container that no other test uses.
+    pub fn container(&self) -> Container {
+        self.container_with(&[])
+    }
+
+    /// The same, created with these headers.
+    pub fn container_with(&self, headers: &[(&str, &str)]) -> Container {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let container = Container { azurite: self.url.clone(), name, sas: account_sas("rwdlacup") };
+        container.send("PUT", "?restype=container", headers, b"").expect(201);
+        container
+    }
+
+    /// The requests that Azurite has answered for `path`, as its own log tells it.
+    pub fn requests(&self, path: &str) -> Vec<Logged> {
+        // A line is written once its answer is out, so a marker's line stands behind those of all earlier answers.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let marker = format!("/marker-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        http::send("GET", &format!("{}{marker}", self.url), &[], b"");
+        for _ in 0..2000 {
+            let log = std::fs::read_to_string(&self.log).expect("the access log");
+            let lines: Vec<Logged> = log.lines().filter_map(Logged::parse).collect();
+            if lines.iter().any(|line| line.path.ends_with(&marker)) {
+                return lines.into_iter().filter(|line| line.path == path).collect();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("{} never showed {marker}", self.log);
+    }
+}
+
+/// One line of the access log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub status: u16,
+}
+
+impl Logged {
+    /// `… "GET /path?query HTTP/1.1" 206 …`
+    fn parse(line: &str) -> Option<Logged> {
+        let mut quoted = line.splitn(3, '"').skip(1);
+        let mut request = quoted.next()?.split(' ');
+        let (method, target) = (request.next()?, request.next()?);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        // An answer that nobody waited for has no status.
+        let status = quoted.next()?.split_whitespace().next()?.parse().unwrap_or(0);
+        Some(Logged { method: method.into(), path: path.into(), query: query.into(), status })
+    }
+}
+
+pub struct Container {
+    azurite: String,
+    pub name: String,
+    sas: String,
+}
+
+impl Container {
+    /// The container's URL with a SAS.
+    pub fn url(&self) -> String {
+        format!("{}?{}", self.bare_url(), self.sas)
+    }
+
+    /// The container's URL without a credential.
+    pub fn bare_url(&self) -> String {
+        format!("{}/{}", self.azurite, self.name)
+    }
+
+    /// A blob's URL with a SAS; `name` is already encoded and may end in a query.
+    pub fn blob(&self, name: &str) -> String {
+        let separator = if name.contains('?') { '&' } else { '?' };
+        format!("{}/{name}{separator}{}", self.bare_url(), self.sas)
+    }
+
+    /// Sends a request of our own to a blob, or to the container when `name` begins with `?`.
+    pub fn send(&self, method: &str, name: &str, headers: &[(&str, &str)], body: &[u8]) -> http::Response {
+        let url =
+            if name.starts_with('?') { format!("{}{name}&{}", self.bare_url(), self.sas) } else { self.blob(name) };
+        http::send(method, &url, headers, body)
+    }
+
+    /// Seeds a blob and returns its ETag.
+    pub fn put(&self, name: &str, body: &[u8]) -> String {
+        self.put_with(name, &[], body)
+    }
+
+    pub fn put_with(&self, name: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
+        let headers: Vec<_> = [("x-ms-blob-type", "BlockBlob")].iter().chain(headers).copied().collect();
+        let response = self.send("PUT", name, &headers, body).expect(201);
+        response.header("etag").expect("an ETag").to_owned()
+    }
+
+    /// Leaves an uncommitted block under `name`, as a killed job of the given id style would.
+    pub fn put_block(&self, name: &str, id: &str, body: &[u8]) {
+        let id = percent_encode(&BASE64.encode(id));
+        self.send("PUT", &format!("{name}?comp=block&blockid={id}"), &[], body).expect(201);
+    }
+
+    /// A blob's bytes as the service has them, or `None` when there is no such blob.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+        let response = self.send("GET", name, &[], b"");
+        if response.status == 404 {
+            return None;
+        }
+        Some(response.expect(200).body)
+    }
+
+    pub fn etag(&self, name: &str) -> String {
+        self.send("HEAD", name, &[], b"").expect(200).header("etag").expect("an ETag").to_owned()
+    }
+
+    /// What Azurite has answered for a blob, in order.
+    pub fn requests(&self, name: &str) -> Vec<Logged> {
+        azurite().requests(&format!("/{ACCOUNT}/{}/{name}", self.name))
+    }
+}
+
+/// An account SAS for blobs with the given permissions, good for this century.
+pub fn account_sas(permissions: &str) -> String {
+    let (expiry, signature) = (percent_encode(SAS_EXPIRY), percent_encode(&signature(permissions)));
+    format!("sv={SAS_VERSION}&ss=b&srt=sco&sp={permissions}&spr=https,http&se={expiry}&sig={signature}")
+}
+
+/// What makes an account SAS with the given permissions valid, and what must show nowhere.
+pub fn signature(permissions: &str) -> String {
+    let text = format!("{ACCOUNT}\n{permissions}\nb\nsco\n\n{SAS_EXPIRY}\n\nhttps,http\n{SAS_VERSION}\n\n");
+    let key = BASE64.decode(ACCOUNT_KEY).expect("the key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key");
+    mac.update(text.as_bytes());
+    BASE64.encode(mac.finalize().into_bytes())
+}
+
+/// Everything but letters, digits and `-._~`, so that the result fits a path segment and a query value alike.
+pub fn percent_encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            other => encoded += &format!("%{other:02X}"),
+        }
+    }
+    encoded
+}

@@ -1,0 +1,20 @@
+//! A test that needs a process of its own starts its own binary again, asking for itself alone.
+
+use std::process::{Child, Command, Stdio};
+
+const ARGUMENT: &str = "AZTORCH_TEST_CHILD";
+
+/// What the parent passed, when this process is such a child.
+pub fn argument() -> Option<String> {
+    std::env::var(ARGUMENT).ok()
+}
+
+/// Runs the test `name` (with its module) in a new process; there, [`argument`] gives `argument`.
+pub fn spawn(name: &str, argument: &str) -> Child {
+    Command::new(std::env::current_exe().expect("this binary"))
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ARGUMENT, argument)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this binary, again")
+}

@@ -1,0 +1,279 @@
+//! One connection to the fault server: read a request, answer it, or break it as its fault says.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::http::{self, Headers};
+use super::socket::{reset, wait_until_received};
+use super::store::{Blob, Body, Refusal};
+use super::{Fault, Request, Shared};
+
+struct Answer {
+    status: u16,
+    headers: Headers,
+    body: Vec<u8>,
+    /// A HEAD's answer tells a length without having a body.
+    content_length: usize,
+}
+
+pub fn serve(stream: &TcpStream, shared: &Shared) {
+    let mut reader = BufReader::new(stream);
+    // A peer that goes away ends its connection and no more.
+    while let Ok(Some((line, headers))) = http::read_head(&mut reader) {
+        let mut words = line.split(' ');
+        let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let body_length = http::header(&headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+        let request = {
+            let requests = &mut shared.state().requests;
+            let index = requests.len();
+            requests.push(Request {
+                method: method.into(),
+                path: path.into(),
+                query: query.into(),
+                headers,
+                body_length,
+                index,
+                arrived: Instant::now(),
+            });
+            requests[index].clone()
+        };
+        let fault = shared.fault(&request);
+
+        let flying = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.peak_in_flight.fetch_max(flying, Ordering::SeqCst);
+        let outcome = answer(stream, &mut reader, shared, &request, fault);
+        shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if !matches!(outcome, Ok(true)) || line.ends_with("HTTP/1.0") {
+            return;
+        }
+    }
+}
+
+/// Answers one request; true when the connection can take another.
+fn answer(
+    mut stream: &TcpStream,
+    reader: &mut impl Read,
+    shared: &Shared,
+    request: &Request,
+    fault: Option<Fault>,
+) -> io::Result<bool> {
+    if matches!(fault, Some(Fault::NeverReadBody)) {
+        reset(stream)?;
+        return Ok(false);
+    }
+    let mut body = vec![0; request.body_length as usize];
+    reader.read_exact(&mut body)?;
+    if let Some(Fault::Delay(delay)) = fault {
+        thread::sleep(delay);
+    }
+    let mut answer = match &fault {
+        Some(Fault::Status { status, code, retry_after }) => {
+            let mut refused = refusal((*status, code));
+            refused.headers.extend(retry_after.map(|seconds| ("Retry-After".into(), seconds.to_string())));
+            refused
+        }
+        Some(Fault::Reset { after: None }) => return reset(stream).map(|()| false),
+        Some(Fault::Close { after: None }) => return stream.shutdown(Shutdown::Both).map(|()| false),
+        Some(Fault::WholeBlob) => carry_out(shared, &without_range(request), body),
+        _ => carry_out(shared, request, body),
+    };
+    let trailing = fault.as_ref().map_or(0, |fault| spoil(&mut answer, fault));
+    if request.method == "HEAD" {
+        answer.body.clear();
+    } else {
+        answer.content_length = answer.body.len();
+    }
+    let mut head = format!("HTTP/1.1 {} \r\nContent-Length: {}\r\n", answer.status, answer.content_length);
+    for (name, value) in &answer.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    if let Some(id) = request.header("x-ms-client-request-id") {
+        head += &format!("x-ms-client-request-id: {id}\r\n");
+    }
+    head += &format!("x-ms-request-id: request-{}\r\nx-ms-version: 2021-12-02\r\n\r\n", request.index);
+    let sent = |after: u64| &answer.body[..answer.body.len().min(after as usize)];
+
+    match fault {
+        Some(Fault::LoseAnswer) => reset(stream)?,
+        Some(Fault::Reset { after: Some(after) }) => {
+            stream.write_all(head.as_bytes())?;
+            send(stream, shared, sent(after))?;
+            wait_until_received(stream)?;
+            reset(stream)?;
+        }
+        Some(Fault::Close { after: Some(after) }) => {
+            stream.write_all(head.as_bytes())?;
+            send(stream, shared, sent(after))?;
+            stream.shutdown(Shutdown::Both)?;
+        }
+        Some(Fault::StallAfterHead) => {
+            stream.write_all(head.as_bytes())?;
+            shared.wait_until_stopped();
+        }
+        _ => {
+            stream.write_all(head.as_bytes())?;
+            send(stream, shared, &answer.body)?;
+            send(stream, shared, &vec![b'X'; trailing as usize])?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Changes a true answer into the wrong one that `fault` describes; returns how many bytes to send after it.
+fn spoil(answer: &mut Answer, fault: &Fault) -> u64 {
+    let range = answer.headers.iter_mut().find(|(name, _)| name == "Content-Range").map(|(_, value)| value);
+    let bounds = range.as_deref().and_then(|value| {
+        let (span, size) = value.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = span.split_once('-')?;
+        Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?, size.to_owned()))
+    });
+    let length = answer.body.len();
+    match (fault, range, bounds) {
+        (Fault::ShortRange(missing), Some(range), Some((first, last, size))) => {
+            *range = format!("bytes {first}-{}/{size}", last - missing);
+            answer.body.truncate(length - *missing as usize);
+        }
+        (Fault::ShiftedRange(by), Some(range), Some((first, last, size))) => {
+            *range = format!("bytes {}-{}/{size}", first + by, last + by)
+        }
+        (Fault::ShortBody(missing), ..) => answer.body.truncate(length - *missing as usize),
+        (Fault::LongBody(extra), ..) => answer.body.resize(length + *extra as usize, b'X'),
+        (Fault::TrailingBytes(extra), ..) => return *extra,
+        (Fault::OtherETag, ..) => answer
+            .headers
+            .iter_mut()
+            .filter(|(name, _)| name == "ETag")
+            .for_each(|(_, value)| *value = "\"0xOTHER\"".into()),
+        (Fault::FlipByte(at), ..) => answer.body[*at as usize] ^= 1,
+        _ => {}
+    }
+    0
+}
+
+fn without_range(request: &Request) -> Request {
+    let mut request = request.clone();
+    request.headers.retain(|(name, _)| name != "range" && name != "x-ms-range");
+    request
+}
+
+/// What a true service does and answers.
+fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
+    let mut state = shared.state();
+    let store = &mut state.store;
+    let blob = store.get(&request.path);
+    if let Some(refused) = condition_broken(request, blob.as_ref()) {
+        return refused;
+    }
+    let done = |status, etag: Option<String>| {
+        let headers = etag.map(|etag| ("ETag".to_owned(), etag)).into_iter().collect();
+        Answer { status, headers, body: Vec::new(), content_length: 0 }
+    };
+    match (request.verb(), blob) {
+        ("GET" | "HEAD", None) => refusal((404, "BlobNotFound")),
+        ("GET" | "HEAD", Some(blob)) => {
+            // Making a large body must not hold up the other connections.
+            drop(state);
+            read(request, &blob)
+        }
+        ("get-block-list", None) => refusal((404, "BlobNotFound")),
+        ("get-block-list", Some(blob)) => block_list(&blob),
+        ("DELETE", _) if store.delete(&request.path) => done(202, None),
+        ("DELETE", _) => refusal((404, "BlobNotFound")),
+        ("put-block", _) => match store.stage(&request.path, &decode(request.query("blockid").unwrap_or("")), body) {
+            Ok(()) => done(201, None),
+            Err(refused) => refusal(refused),
+        },
+        ("put-block-list", _) => match store.commit(&request.path, &String::from_utf8_lossy(&body)) {
+            Ok(etag) => done(201, Some(etag)),
+            Err(refused) => refusal(refused),
+        },
+        ("PUT", _) if request.query("restype").is_some() => done(201, None),
+        ("PUT", _) => done(201, Some(store.put(&request.path, Body::Bytes(Arc::new(body))))),
+        _ => refusal((405, "UnsupportedHttpVerb")),
+    }
+}
+
+fn condition_broken(request: &Request, blob: Option<&Blob>) -> Option<Answer> {
+    let etag = blob.map(|blob| blob.etag.as_str());
+    if request.header("if-match").is_some_and(|wanted| Some(wanted) != etag && (wanted != "*" || etag.is_none())) {
+        return Some(refusal((412, "ConditionNotMet")));
+    }
+    let unwanted = request.header("if-none-match")?;
+    if etag.is_none() || (unwanted != "*" && Some(unwanted) != etag) {
+        return None;
+    }
+    let reading = matches!(request.method.as_str(), "GET" | "HEAD");
+    Some(refusal(if reading { (304, "ConditionNotMet") } else { (409, "BlobAlreadyExists") }))
+}
+
+fn read(request: &Request, blob: &Blob) -> Answer {
+    let size = blob.body.size();
+    let mut headers =
+        vec![("ETag".to_owned(), blob.etag.clone()), ("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
+    let (status, first, length) = match request.range() {
+        Some((first, _)) if first >= size => {
+            let mut refused = refusal((416, "InvalidRange"));
+            refused.headers.push(("Content-Range".into(), format!("bytes */{size}")));
+            return refused;
+        }
+        Some((first, last)) => (206, first, last.min(size - 1) - first + 1),
+        None => (200, 0, size),
+    };
+    if status == 206 {
+        headers.push(("Content-Range".into(), format!("bytes {first}-{}/{size}", first + length - 1)));
+    }
+    let body = if request.method == "HEAD" { Vec::new() } else { blob.body.read(first, length) };
+    Answer { status, headers, body, content_length: length as usize }
+}
+
+fn block_list(blob: &Blob) -> Answer {
+    let block =
+        |(id, bytes): &(String, Arc<Vec<u8>>)| format!("<Block><Name>{id}</Name><Size>{}</Size></Block>", bytes.len());
+    let blocks: String = blob.blocks.iter().map(block).collect();
+    let list = format!("<BlockList><CommittedBlocks>{blocks}</CommittedBlocks></BlockList>");
+    let headers =
+        vec![("ETag".to_owned(), blob.etag.clone()), ("Content-Type".to_owned(), "application/xml".to_owned())];
+    Answer { status: 200, headers, content_length: list.len(), body: list.into_bytes() }
+}
+
+fn refusal((status, code): Refusal) -> Answer {
+    let body = match status {
+        304 => Vec::new(),
+        _ => format!("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<Error><Code>{code}</Code><Message>As the test asked.\nTime:now</Message></Error>").into_bytes(),
+    };
+    let headers = if code.is_empty() { Vec::new() } else { vec![("x-ms-error-code".to_owned(), code.to_owned())] };
+    Answer { status, headers, content_length: body.len(), body }
+}
+
+fn send(mut stream: &TcpStream, shared: &Shared, body: &[u8]) -> io::Result<()> {
+    let Some(bytes_per_second) = shared.state().bytes_per_second else { return stream.write_all(body) };
+    for chunk in body.chunks(64 << 10) {
+        stream.write_all(chunk)?;
+        thread::sleep(Duration::from_secs_f64(chunk.len() as f64 / bytes_per_second as f64));
+    }
+    Ok(())
+}
+
+/// Undoes percent-encoding.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        let hex = tail.get(..2).and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
+        match hex.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => bytes.push(*first),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,74 @@
+//! A plain HTTP client for seeding and looking: the tests must see the service with other eyes than the library's.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+/// Header names are lower-case.
+pub type Headers = Vec<(String, String)>;
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Response {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+}
+
+pub fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// Sends one request over a connection of its own; `url` is `http://HOST:PORT/PATH?QUERY`, already encoded.
+pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    let (authority, path) = split(url);
+    let mut stream = TcpStream::connect(authority).expect("connect");
+    // HTTP/1.0 keeps the server from chunking, so a body ends where the connection does.
+    let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {authority}\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in [("x-ms-version", "2021-12-02")].iter().chain(headers) {
+        head += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).expect("send the head");
+    stream.write_all(body).expect("send the body");
+
+    let mut reader = BufReader::new(stream);
+    let (status_line, headers) = read_head(&mut reader).expect("read the head").expect("an answer");
+    let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let mut body = Vec::new();
+    reader.read_to_end(&mut body).expect("read the body");
+    Response { status, headers, body }
+}
+
+/// The first line and the headers of a request or a response; `None` when the peer closed before sending any.
+pub fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<(String, Headers)>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let first = line.trim_end().to_owned();
+    let mut headers = Headers::new();
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
+            None => return Ok(Some((first, headers))),
+        }
+    }
+}
+
+/// `HOST:PORT` and everything from the path on.
+fn split(url: &str) -> (&str, &str) {
+    let rest = url.strip_prefix("http://").expect("an http URL");
+    rest.split_at(rest.find('/').unwrap_or(rest.len()))
+}
