@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::connection::Idle;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status, chain};
 
 /// Azure's load balancers drop idle flows without a word after four minutes
 /// (<https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset>); stay well below.
@@ -74,18 +74,32 @@ impl Pool {
     }
 
     async fn connect(&self, uri: &Uri) -> Result<Idle> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::network(format!("could not connect: {}", crate::error::chain(error.as_ref())))
-        };
         let stream = if uri.scheme_str() == Some("https") {
             let mut connector = self.https.get_or_try_init(https_connector)?.clone();
-            connector.call(uri.clone()).await.map_err(failed)?
+            connector.call(uri.clone()).await.map_err(|error| connect_error(error.as_ref()))?
         } else {
-            let stream = self.http.clone().call(uri.clone()).await.map_err(|error| failed(error.into()))?;
+            let stream = self.http.clone().call(uri.clone()).await.map_err(|error| connect_error(&error))?;
             MaybeHttpsStream::Http(stream)
         };
         Ok(Idle::new(stream))
     }
+}
+
+/// A peer that is not who it should be will not be another one at the next try.
+fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
+    let message = format!("could not connect: {}", chain(error));
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if matches!(current.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+            return Error::new(Status::Unavailable, message).hint(
+                "the server's certificate was not accepted; put a CA that the system does not know into SSL_CERT_FILE",
+            );
+        }
+        // The source of an io::Error that wraps another error is that one's source, not that one.
+        let wrapped = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = wrapped.map(|inner| inner as _).or_else(|| current.source());
+    }
+    Error::network(message)
 }
 
 pub(super) fn origin(uri: &Uri) -> String {
