@@ -30,6 +30,9 @@ class Progress : public std::streambuf {
     if (draws_) std::fprintf(stderr, "\r\x1b[K");
   }
 
+  // How many reads or writes of blocks passed.
+  std::uint64_t calls() const { return calls_; }
+
  protected:
   std::streamsize xsputn(const char* data, std::streamsize length) override { return count(inner_->sputn(data, length)); }
   int_type overflow(int_type character) override { return inner_->sputc(traits_type::to_char_type(character)); }
@@ -48,6 +51,7 @@ class Progress : public std::streambuf {
  private:
   std::streamsize count(std::streamsize bytes) {
     done_ += static_cast<std::uint64_t>(bytes);
+    ++calls_;
     const auto now = std::chrono::steady_clock::now();
     if (draws_ && now - drawn_ > std::chrono::milliseconds(50)) {
       drawn_ = now;
@@ -68,6 +72,7 @@ class Progress : public std::streambuf {
   std::streambuf* inner_;
   std::uint64_t total_;
   std::uint64_t done_ = 0;
+  std::uint64_t calls_ = 0;
   bool draws_;
   std::chrono::steady_clock::time_point drawn_{};
 };
