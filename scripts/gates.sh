@@ -19,8 +19,9 @@ fail() {
 }
 
 # with_server COMMAND…: with an Azurite, a container and a log of its own, in the AZTORCH_TEST_* variables.
+# A test that hangs would otherwise hold up all the others.
 with_server() {
-    node tests/support/azurite.mjs --log "$work/$gate.server.log" -- "$@"
+    timeout 600 node tests/support/azurite.mjs --log "$work/$gate.server.log" -- "$@"
 }
 
 # blob_url NAME: a blob in the test's container, with its SAS.
@@ -103,6 +104,10 @@ c_tests() { # yes|no: with AddressSanitizer
     [[ $1 == yes ]] && flags+=("${asan_flags[@]}")
     mkdir -p "$work/$gate"
     for source in tests/c/*.c; do
+        if [[ $1 == yes && $source == tests/c/fork_test.c ]]; then
+            echo "== $source is left to the gate 'c': malloc of gcc 12's AddressSanitizer keeps its locks across fork"
+            continue
+        fi
         program=$work/$gate/$(basename "$source" .c)
         gcc "${c_flags[@]}" "${flags[@]}" "$source" -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
         assert_asan "$1" "$program"

@@ -7,10 +7,10 @@ use http::Method;
 use http::StatusCode;
 use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
 
-use crate::client::Call;
 use crate::error::{Error, Result, Status};
 use crate::ranges::{self, parse_content_range};
 use crate::retry::{Attempts, retry};
+use crate::session::Call;
 use crate::sys::memory::Destination;
 use crate::transport::{Request, Response};
 use crate::url::Target;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::client::Client;
 use crate::error::{Error, Result, Status};
 use crate::fetch::{self, Opened, Sink, fetch};
 use crate::parallel::Transfers;
 use crate::pattern::CHUNK;
 use crate::ranges;
 use crate::runtime::block_on;
+use crate::session::Session;
 use crate::url::Target;
 use crate::writer::{BlobWriter, WriteMode};
 
@@ -44,8 +44,8 @@ impl Sink for FileSink {
 }
 
 /// Brings a blob into a temporary file beside `path`, which takes that name once it is whole.
-pub(crate) fn download(client: &Client, target: Target, path: &Path) -> Result<()> {
-    let call = client.call()?;
+pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result<()> {
+    let call = session.call()?;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -84,14 +84,14 @@ pub(crate) fn download(client: &Client, target: Target, path: &Path) -> Result<(
 const MAX_CONNECTIONS: usize = 32;
 
 /// Writes a file as a blob.
-pub(crate) fn upload(client: &Client, path: &Path, target: Target, mode: WriteMode) -> Result<()> {
+pub(crate) fn upload(session: &Session, path: &Path, target: Target, mode: WriteMode) -> Result<()> {
     let unreadable = |error| Error::file("cannot read", path, &error);
     let mut file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if metadata.is_dir() {
         return Err(Error::invalid(format!("'{}' is a directory", path.display())));
     }
-    let writer = BlobWriter::for_size(client, target, mode, metadata.len())?;
+    let writer = BlobWriter::for_size(session, target, mode, metadata.len())?;
     writer.write_from(&mut file, path)?;
     writer.close()
 }

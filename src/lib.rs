@@ -10,7 +10,7 @@
 //!                                  └─ files ────────────────────┘  └ SDK: documents ─┘
 //! ```
 //!
-//! * `client`: credential, connections and limits, and what can be done with them; `options`: its settings
+//! * `client`: what can be done; `session`: what its handles share; `options`: its settings
 //! * `reader`: positions and plans of reads; `window`: what it keeps; `pattern`: what it expects
 //! * `writer`: what a caller writes; `blocks`: how it is cut and named; `staging`: blocks under way
 //! * `files`: whole blobs from and to files
@@ -20,7 +20,8 @@
 //! * `credential`: who signs, and connection strings; `url`: which blob a text names
 //! * `retry`: the one policy; `memory`: the one budget; `parallel`: several transfers in one call
 //! * `runtime`: the process's threads; `sys`: caller memory, fork and signals, and the only unsafe code
-//!   outside `ffi`; `redact`: keeps secrets out of texts; `error`: what went wrong
+//!   outside `ffi`; `redact`: keeps secrets out of texts; `etag`: reads ETags;
+//!   `error`: what went wrong
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -28,6 +29,7 @@ mod blocks;
 mod client;
 mod credential;
 mod error;
+mod etag;
 mod fetch;
 pub mod ffi;
 mod files;
@@ -41,6 +43,7 @@ mod redact;
 mod retry;
 mod runtime;
 mod service;
+mod session;
 mod staging;
 mod sys;
 mod transport;

@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::client::{Call, Client};
 use crate::error::{Error, Result};
+use crate::etag::quoted;
 use crate::fetch::{self, Opened, Version, fetch};
 use crate::parallel::Transfers;
 use crate::pattern::{CHUNK, MAX_AHEAD, Pattern, TAIL, is_in_tail};
 use crate::ranges;
 use crate::runtime::{block_on, check_may_block, spawn};
-use crate::service::quoted_etag;
+use crate::session::{Call, Session};
 use crate::sys::memory::Destination;
 use crate::sys::process::ProcessBound;
 use crate::transport::Response;
@@ -37,7 +37,7 @@ pub struct BlobReader {
 }
 
 struct Inner {
-    client: Client,
+    session: Session,
     target: Arc<Target>,
     version: Arc<Version>,
     cursor: Mutex<Cursor>,
@@ -52,23 +52,23 @@ struct Cursor {
 }
 
 impl BlobReader {
-    pub(crate) fn open(client: &Client, target: Target) -> Result<Self> {
-        Self::open_unless(client, target, None)?.ok_or_else(|| Error::internal("an unconditional open was skipped"))
+    pub(crate) fn open(session: &Session, target: Target) -> Result<Self> {
+        Self::open_unless(session, target, None)?.ok_or_else(|| Error::internal("an unconditional open was skipped"))
     }
 
-    pub(crate) fn open_if_changed(client: &Client, target: Target, etag: &str) -> Result<Option<Self>> {
-        Self::open_unless(client, target, Some(quoted_etag(etag)?))
+    pub(crate) fn open_if_changed(session: &Session, target: Target, etag: &str) -> Result<Option<Self>> {
+        Self::open_unless(session, target, Some(quoted(etag)?))
     }
 
-    fn open_unless(client: &Client, target: Target, etag: Option<String>) -> Result<Option<Self>> {
-        let call = client.call()?;
+    fn open_unless(session: &Session, target: Target, etag: Option<String>) -> Result<Option<Self>> {
+        let call = session.call()?;
         let target = Arc::new(target);
         let (task_call, task_target) = (call.clone(), target.clone());
         let opened = block_on(async move { fetch::open(&task_call, &task_target, CHUNK, etag.as_deref()).await })?;
         let Some(Opened { version, first, body }) = opened else { return Ok(None) };
         let version = Arc::new(version);
         let inner = Inner {
-            client: client.clone(),
+            session: session.clone(),
             target: target.clone(),
             version: version.clone(),
             cursor: Mutex::default(),
@@ -96,7 +96,7 @@ impl BlobReader {
 
     pub(crate) fn read_into(&self, to: Destination) -> Result<usize> {
         let inner = self.inner()?;
-        let call = inner.client.call()?;
+        let call = inner.session.call()?;
         let mut cursor = inner.lock_cursor();
         let range = inner.clip(cursor.position, to.len());
         if range.is_empty() {
@@ -111,7 +111,7 @@ impl BlobReader {
 
     pub(crate) fn read_at_into(&self, offset: u64, to: Destination) -> Result<usize> {
         let inner = self.inner()?;
-        let call = inner.client.call()?;
+        let call = inner.session.call()?;
         let range = inner.clip(offset, to.len());
         if range.is_empty() {
             return Ok(0);
@@ -251,7 +251,7 @@ impl Inner {
 
     /// Starts a chunk's request if there is memory for it.
     fn begin(&self, window: &mut Window, call: &Call, range: Range<u64>, body: Option<Response>) -> Result<bool> {
-        let Some(memory) = self.client.budget().try_reserve(range.end - range.start) else { return Ok(false) };
+        let Some(memory) = self.session.budget().try_reserve(range.end - range.start) else { return Ok(false) };
         let (call, target, version) = (call.in_background(), self.target.clone(), self.version.clone());
         let chunk = Chunk::new(range.clone(), call.limits.clone());
         let mut sink = ChunkSink::new(chunk.clone());

@@ -17,9 +17,9 @@ use http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::blocks::Plan;
-use crate::client::Call;
 use crate::error::{Error, Result, Status};
 use crate::retry::retry;
+use crate::session::Call;
 use crate::sys::memory::Loan;
 use crate::transport::{Request, SERVICE_VERSION, SdkTransport};
 use crate::url::Target;
@@ -190,20 +190,6 @@ impl Doubt {
             Err(error) if self.exists() => Err(self.explain(error)),
             result => result,
         }
-    }
-}
-
-/// An ETag as conditional headers want it: in quotes, which listings leave out.
-pub(crate) fn quoted_etag(etag: &str) -> Result<String> {
-    let bare = etag.strip_prefix("W/").unwrap_or(etag);
-    let inner = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(bare);
-    if inner.is_empty() || !inner.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
-        return Err(Error::invalid(format!("'{}' is not an ETag", etag.escape_debug())));
-    }
-    match etag {
-        "*" => Ok(etag.to_owned()),
-        _ if inner.len() < bare.len() => Ok(etag.to_owned()),
-        _ => Ok(format!("\"{inner}\"")),
     }
 }
 

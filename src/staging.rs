@@ -5,12 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
-use crate::client::Call;
 use crate::error::{Error, Result};
 use crate::memory::{Budget, Reservation};
 use crate::retry::Limits;
 use crate::runtime::spawn;
 use crate::service::{self, Body};
+use crate::session::Call;
 use crate::url::Target;
 
 /// What one writer has under way at most: enough for 16 connections with blocks of 8 MiB.

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use once_cell::sync::OnceCell;
 
 use crate::blocks::Plan;
-use crate::client::{Call, Client};
 use crate::error::{Error, Result, Status};
+use crate::etag::quoted;
 use crate::parallel::Transfers;
 use crate::retry::Trouble;
 use crate::runtime::{block_on, check_may_block, spawn};
-use crate::service::{self, Body, Condition, quoted_etag};
+use crate::service::{self, Body, Condition};
+use crate::session::{Call, Session};
 use crate::staging::{Buffer, Staging};
 use crate::sys::memory::Source;
 use crate::sys::process::ProcessBound;
@@ -40,7 +41,7 @@ pub struct BlobWriter {
 }
 
 struct Inner {
-    client: Client,
+    session: Session,
     target: Arc<Target>,
     mode: WriteMode,
     staging: Arc<Staging>,
@@ -58,16 +59,16 @@ struct State {
 }
 
 impl BlobWriter {
-    pub(crate) fn new(client: &Client, target: Target, mode: WriteMode) -> Result<Self> {
-        Self::with_plan(client, target, mode, Plan::new(client.block_size()))
+    pub(crate) fn new(session: &Session, target: Target, mode: WriteMode) -> Result<Self> {
+        Self::with_plan(session, target, mode, Plan::new(session.block_size()))
     }
 
     /// A writer for `size` bytes, which picks its block size accordingly.
-    pub(crate) fn for_size(client: &Client, target: Target, mode: WriteMode, size: u64) -> Result<Self> {
-        Self::with_plan(client, target, mode, Plan::for_size(client.block_size(), size)?)
+    pub(crate) fn for_size(session: &Session, target: Target, mode: WriteMode, size: u64) -> Result<Self> {
+        Self::with_plan(session, target, mode, Plan::for_size(session.block_size(), size)?)
     }
 
-    fn with_plan(client: &Client, target: Target, mode: WriteMode, plan: Plan) -> Result<Self> {
+    fn with_plan(session: &Session, target: Target, mode: WriteMode, plan: Plan) -> Result<Self> {
         target.require_writable()?;
         let condition = match mode {
             WriteMode::Replace => Condition::None,
@@ -75,7 +76,7 @@ impl BlobWriter {
         };
         let url = target.display();
         let inner = Inner {
-            client: client.clone(),
+            session: session.clone(),
             target: Arc::new(target),
             mode,
             staging: Arc::default(),
@@ -87,7 +88,7 @@ impl BlobWriter {
 
     /// Publishes only over the version with this ETag; otherwise `close` fails with `Status::Modified`.
     pub fn set_if_match(&self, etag: &str) -> Result<()> {
-        let etag = quoted_etag(etag)?;
+        let etag = quoted(etag)?;
         let inner = self.inner.get()?;
         let mut state = inner.lock_open(&self.url)?;
         if inner.mode == WriteMode::Create {
@@ -167,7 +168,7 @@ impl BlobWriter {
     fn begin(&self) -> Result<(&Inner, Call)> {
         check_may_block()?;
         let inner = self.inner.get()?;
-        let mut call = inner.client.call()?;
+        let mut call = inner.session.call()?;
         call.limits.trouble = inner.trouble.clone();
         Ok((inner, call))
     }
@@ -219,7 +220,7 @@ impl Inner {
         }
         match state.buffer.take() {
             Some(buffer) => Ok(buffer),
-            None => self.staging.buffer(self.client.budget(), state.plan.block_size(), &call.limits),
+            None => self.staging.buffer(self.session.budget(), state.plan.block_size(), &call.limits),
         }
     }
 

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char};
 use once_cell::sync::OnceCell;
 
 use super::boundary::{call, total};
-use super::client::azt_client;
+use super::client::{azt_client, client_or_default};
 use super::error::azt_error;
 use super::handle::{self, c_string};
 use super::status::azt_status;
@@ -95,8 +95,9 @@ pub unsafe extern "C" fn azt_blob_open(
 ) -> azt_status {
     call(error, || {
         // SAFETY: the caller keeps the header's rules.
-        let (out, client, url) =
-            unsafe { (handle::out_handle(out_blob, "out_blob")?, handle::client(client)?, handle::text(url, "url")?) };
+        let (out, client, url) = unsafe {
+            (handle::out_handle(out_blob, "out_blob")?, client_or_default(client)?, handle::text(url, "url")?)
+        };
         let blob = match write_mode(mode)? {
             None => azt_blob::of_reader(client.open(url)?),
             Some(mode) => azt_blob::of_writer(client.writer(url, mode)?),
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn azt_blob_open_in(
         let (out, client, container, name) = unsafe {
             (
                 handle::out_handle(out_blob, "out_blob")?,
-                handle::client(client)?,
+                client_or_default(client)?,
                 handle::text(container_url, "container_url")?,
                 handle::text(blob_name, "blob_name")?,
             )
@@ -155,7 +156,7 @@ pub unsafe extern "C" fn azt_blob_open_if_changed(
         let (out, client, url, etag) = unsafe {
             (
                 handle::out_handle(out_blob, "out_blob")?,
-                handle::client(client)?,
+                client_or_default(client)?,
                 handle::text(url, "url")?,
                 handle::text(etag, "etag")?,
             )

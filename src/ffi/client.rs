@@ -8,6 +8,7 @@ use super::handle;
 use super::options::azt_client_options;
 use super::status::azt_status;
 use crate::client::Client;
+use crate::error::Result;
 
 /// A credential, a connection pool and limits. Thread-safe; works in a forked child, with connections of
 /// its own. May be freed before the blobs that were opened with it.
@@ -18,9 +19,15 @@ use crate::client::Client;
 /// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_free().
 pub struct azt_client(Client);
 
-impl azt_client {
-    pub(super) fn client(&self) -> &Client {
-        &self.0
+/// The client that a call works with: NULL means the process's default one.
+///
+/// # Safety
+/// `client` is NULL or a live client.
+pub(super) unsafe fn client_or_default(client: *const azt_client) -> Result<Client> {
+    // SAFETY: by the contract above.
+    match unsafe { client.as_ref() } {
+        Some(client) => Ok(client.0.clone()),
+        None => Client::shared(),
     }
 }
 
@@ -55,7 +62,7 @@ pub unsafe extern "C" fn azt_client_with_timeout_ms(
 ) -> azt_status {
     call(error, || {
         // SAFETY: the caller keeps the header's rules.
-        let (out, client) = unsafe { (handle::out_handle(out_client, "out_client")?, handle::client(client)?) };
+        let (out, client) = unsafe { (handle::out_handle(out_client, "out_client")?, client_or_default(client)?) };
         let timeout = (whole_call_ms > 0).then(|| Duration::from_millis(whole_call_ms));
         out.set(handle::into_raw(azt_client(client.with_timeout(timeout))));
         Ok(())

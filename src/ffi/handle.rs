@@ -2,9 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
-use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::ffi::client::azt_client;
 use crate::sys::memory::Destination;
 
 /// Hands an object to the caller, who gives it back through [`free`].
@@ -30,18 +28,6 @@ pub(super) unsafe fn free<T>(pointer: *mut T) {
 pub(super) unsafe fn borrow<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
     // SAFETY: by the contract above.
     unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
-}
-
-/// The client that a call works with: NULL means the process's default one.
-///
-/// # Safety
-/// `pointer` is NULL or a live client.
-pub(super) unsafe fn client(pointer: *const azt_client) -> Result<Client> {
-    // SAFETY: by the contract above.
-    match unsafe { pointer.as_ref() } {
-        Some(client) => Ok(client.client().clone()),
-        None => Client::shared(),
-    }
 }
 
 /// Text from the caller.

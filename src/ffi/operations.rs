@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::blob_open::{azt_blob_mode, write_mode};
 use super::boundary::call;
-use super::client::azt_client;
+use super::client::{azt_client, client_or_default};
 use super::error::azt_error;
 use super::handle;
 use super::status::azt_status;
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn azt_blob_exists(
     call(error, || {
         // SAFETY: the caller keeps the header's rules.
         let (out, client, url) =
-            unsafe { (handle::out(out_exists, "out_exists")?, handle::client(client)?, handle::text(url, "url")?) };
+            unsafe { (handle::out(out_exists, "out_exists")?, client_or_default(client)?, handle::text(url, "url")?) };
         out.set(client.exists(url)?);
         Ok(())
     })
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn azt_blob_delete(
 ) -> azt_status {
     call(error, || {
         // SAFETY: the caller keeps the header's rules.
-        let (client, url) = unsafe { (handle::client(client)?, handle::text(url, "url")?) };
+        let (client, url) = unsafe { (client_or_default(client)?, handle::text(url, "url")?) };
         client.delete(url)
     })
 }
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn azt_blob_download(
     call(error, || {
         // SAFETY: the caller keeps the header's rules.
         let (client, url, path) =
-            unsafe { (handle::client(client)?, handle::text(url, "url")?, handle::text(path, "path")?) };
+            unsafe { (client_or_default(client)?, handle::text(url, "url")?, handle::text(path, "path")?) };
         client.download(url, Path::new(path))
     })
 }
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn azt_blob_upload(
     call(error, || {
         // SAFETY: the caller keeps the header's rules.
         let (client, path, url) =
-            unsafe { (handle::client(client)?, handle::text(path, "path")?, handle::text(url, "url")?) };
+            unsafe { (client_or_default(client)?, handle::text(path, "path")?, handle::text(url, "url")?) };
         let mode = write_mode(mode)?.ok_or_else(|| Error::invalid("mode must be AZT_BLOB_MODE_WRITE or _CREATE"))?;
         client.upload(Path::new(path), url, mode)
     })
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn azt_container_create(
 ) -> azt_status {
     call(error, || {
         // SAFETY: the caller keeps the header's rules.
-        let (client, url) = unsafe { (handle::client(client)?, handle::text(container_url, "container_url")?) };
+        let (client, url) = unsafe { (client_or_default(client)?, handle::text(container_url, "container_url")?) };
         client.create_container(url)
     })
 }

@@ -29,8 +29,8 @@ use pool::Pool;
 pub(crate) use response::Response;
 pub(crate) use sdk::SdkTransport;
 
-/// One version for the SDK's requests and ours: the oldest that has all that we use (blocks of 4,000 MiB
-/// came with 2019-12-12, listings with encoded names with 2021-02-12), so that a user's own Azurite accepts it.
+/// One version for the SDK's requests and ours, old enough that a user's own Azurite accepts it: blocks of
+/// 4,000 MiB came with 2019-12-12, listings that encode names with 2021-02-12, and nothing we use is younger.
 pub(crate) const SERVICE_VERSION: &str = "2021-12-02";
 
 const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");

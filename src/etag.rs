@@ -1,0 +1,32 @@
+//! ETags as callers have them.
+
+use crate::error::{Error, Result};
+
+/// An ETag as conditional headers want it: in quotes, which listings leave out.
+pub(crate) fn quoted(etag: &str) -> Result<String> {
+    let bare = etag.strip_prefix("W/").unwrap_or(etag);
+    let inner = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(bare);
+    if inner.is_empty() || !inner.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
+        return Err(Error::invalid(format!("'{}' is not an ETag", etag.escape_debug())));
+    }
+    match etag {
+        "*" => Ok(etag.to_owned()),
+        _ if inner.len() < bare.len() => Ok(etag.to_owned()),
+        _ => Ok(format!("\"{inner}\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn quotes_are_added_where_they_are_missing_and_nowhere_else() {
+        for (etag, expected) in [("0x8D", "\"0x8D\""), ("\"0x8D\"", "\"0x8D\""), ("W/\"a\"", "W/\"a\""), ("*", "*")] {
+            assert_eq!(quoted(etag).unwrap(), expected);
+        }
+        for bad in ["", "\"\"", "a\"b", "a b", "a\n", "é"] {
+            assert!(quoted(bad).is_err(), "{bad:?}");
+        }
+    }
+}
