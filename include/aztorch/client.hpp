@@ -45,7 +45,7 @@ class ClientOptions {
   detail::Handle<azt_client_options, azt_client_options_free> handle_;
 };
 
-// Thread-safe. A default-constructed one is the process-wide default client, configured by the environment.
+// Thread-safe. A default-constructed one is the process-wide default client, with default options and no credential.
 class Client {
  public:
   Client() noexcept = default;
