@@ -77,7 +77,8 @@ fn plain_read(port: u16, buffer: &mut [u8], connections: usize) {
             scope.spawn(move || {
                 let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
                 let (first, last) = (index * part, index * part + target.len() - 1);
-                write!(stream, "GET /account/container/b HTTP/1.1\r\nHost: x\r\nRange: bytes={first}-{last}\r\n\r\n").unwrap();
+                write!(stream, "GET /account/container/b HTTP/1.1\r\nHost: x\r\nRange: bytes={first}-{last}\r\n\r\n")
+                    .unwrap();
                 let mut reader = BufReader::new(stream);
                 let mut line = String::new();
                 while line != "\r\n" {
@@ -97,7 +98,12 @@ fn plain_write(port: u16, buffer: &[u8], connections: usize) {
             scope.spawn(move || {
                 let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
                 for block in part.chunks(8 << 20) {
-                    write!(stream.get_mut(), "PUT /account/container/b HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", block.len()).unwrap();
+                    write!(
+                        stream.get_mut(),
+                        "PUT /account/container/b HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+                        block.len()
+                    )
+                    .unwrap();
                     stream.get_mut().write_all(block).unwrap();
                     let mut line = String::new();
                     while line != "\r\n" {
@@ -122,19 +128,31 @@ fn main() {
         let url = server.url("b");
         let mut buffer = vec![1u8; gib as usize];
         let mut other = vec![1u8; gib as usize];
-        compare("read 1 GiB in one call", || plain_read(server.port, &mut buffer, 4), || {
-            let reader = client.open(&url).unwrap();
-            assert_eq!(reader.read(&mut other).unwrap() as u64, gib);
-        });
+        compare(
+            "read 1 GiB in one call",
+            || plain_read(server.port, &mut buffer, 4),
+            || {
+                let reader = client.open(&url).unwrap();
+                assert_eq!(reader.read(&mut other).unwrap() as u64, gib);
+            },
+        );
         assert!(buffer == other);
-        compare("read 1 GiB in calls of 1 MiB", || plain_read(server.port, &mut buffer, 4), || {
-            let reader = client.open(&url).unwrap();
-            while reader.read(&mut other[..MIB as usize]).unwrap() > 0 {}
-        });
-        compare("read 1 GiB in calls of 64 KiB", || plain_read(server.port, &mut buffer, 4), || {
-            let reader = client.open(&url).unwrap();
-            while reader.read(&mut other[..64 << 10]).unwrap() > 0 {}
-        });
+        compare(
+            "read 1 GiB in calls of 1 MiB",
+            || plain_read(server.port, &mut buffer, 4),
+            || {
+                let reader = client.open(&url).unwrap();
+                while reader.read(&mut other[..MIB as usize]).unwrap() > 0 {}
+            },
+        );
+        compare(
+            "read 1 GiB in calls of 64 KiB",
+            || plain_read(server.port, &mut buffer, 4),
+            || {
+                let reader = client.open(&url).unwrap();
+                while reader.read(&mut other[..64 << 10]).unwrap() > 0 {}
+            },
+        );
     }
     if wanted("slow") {
         let slow = Network { latency: Duration::from_millis(20), bytes_per_second: 60_000_000 };
@@ -142,28 +160,44 @@ fn main() {
         let url = server.url("b");
         let mut buffer = vec![1u8; 256 * MIB as usize];
         let mut other = buffer.clone();
-        compare("slow network, 256 MiB, one call", || plain_read(server.port, &mut buffer, 16), || {
-            let reader = client.open(&url).unwrap();
-            reader.read(&mut other).unwrap();
-        });
-        compare("slow network, 256 MiB, 1 MiB calls", || plain_read(server.port, &mut buffer, 16), || {
-            let reader = client.open(&url).unwrap();
-            while reader.read(&mut other[..MIB as usize]).unwrap() > 0 {}
-        });
+        compare(
+            "slow network, 256 MiB, one call",
+            || plain_read(server.port, &mut buffer, 16),
+            || {
+                let reader = client.open(&url).unwrap();
+                reader.read(&mut other).unwrap();
+            },
+        );
+        compare(
+            "slow network, 256 MiB, 1 MiB calls",
+            || plain_read(server.port, &mut buffer, 16),
+            || {
+                let reader = client.open(&url).unwrap();
+                while reader.read(&mut other[..MIB as usize]).unwrap() > 0 {}
+            },
+        );
     }
     if wanted("write") {
         let server = Server::start(0, Network::default());
         let buffer = vec![1u8; gib as usize];
         let url = server.url("b");
-        compare("write 1 GiB in one call", || plain_write(server.port, &buffer, 4), || {
-            let writer = client.writer(&url, WriteMode::Replace).unwrap();
-            writer.write_all(&buffer).unwrap();
-            writer.close().unwrap();
-        });
-        compare("write 1 GiB in calls of 1 MiB", || plain_write(server.port, &buffer, 4), || {
-            let writer = client.writer(&url, WriteMode::Replace).unwrap();
-            buffer.chunks(MIB as usize).for_each(|piece| writer.write_all(piece).unwrap());
-            writer.close().unwrap();
-        });
+        compare(
+            "write 1 GiB in one call",
+            || plain_write(server.port, &buffer, 4),
+            || {
+                let writer = client.writer(&url, WriteMode::Replace).unwrap();
+                writer.write_all(&buffer).unwrap();
+                writer.close().unwrap();
+            },
+        );
+        compare(
+            "write 1 GiB in calls of 1 MiB",
+            || plain_write(server.port, &buffer, 4),
+            || {
+                let writer = client.writer(&url, WriteMode::Replace).unwrap();
+                buffer.chunks(MIB as usize).for_each(|piece| writer.write_all(piece).unwrap());
+                writer.close().unwrap();
+            },
+        );
     }
 }

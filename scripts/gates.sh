@@ -166,6 +166,12 @@ gate_run_examples() {
     "$examples/checkpoint_c" "$(blob_url checkpoint_c.bin)"
     "$examples/checkpoint" save "$(blob_url model.pt)"
     "$examples/checkpoint" load "$(blob_url model.pt)"
+    # The server's own count: through a plain istream each of torch's 460 reads would be a request.
+    local gets
+    sleep 1 # the server writes a request's line after its answer
+    gets=$(grep -cE '"GET [^ ]*/model\.pt[? ]' "$AZTORCH_TEST_LOG")
+    echo "torch::load sent $gets GETs"
+    ((gets > 0 && gets <= 20)) || fail "torch::load of a ResNet18 sent $gets GETs"
 }
 
 # --- Python -----------------------------------------------------------------------------------------------------

@@ -23,8 +23,10 @@ use crate::window::{Chunk, ChunkSink, Copied, Held, Piece, Window};
 const DIRECT: u64 = 1 << 20;
 /// What is kept behind a reader that reads on, for small steps back.
 const KEPT_BEHIND: u64 = 2 * CHUNK;
-/// What the window holds at most: read-ahead, what lies behind, the tail, and the chunk being read.
-const MAX_WINDOW: u64 = MAX_AHEAD + KEPT_BEHIND + TAIL + CHUNK;
+/// What the window holds at most: read-ahead, what lies behind, the tail, and the chunks at both edges.
+const MAX_WINDOW: u64 = MAX_AHEAD + KEPT_BEHIND + TAIL + 2 * CHUNK;
+/// What a zip archive begins with, such as `torch::save` writes.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 /// More connections for one read do not help, and other readers want some.
 const MAX_CONNECTIONS: usize = 32;
 
@@ -102,8 +104,7 @@ impl BlobReader {
         if range.is_empty() {
             return Ok(0);
         }
-        cursor.pattern.observe(&range, inner.version.size);
-        let pieces = inner.plan(&call, &range, &cursor.pattern)?;
+        let pieces = inner.plan(&call, &range, &mut cursor.pattern)?;
         inner.transfer(&call, pieces, to)?;
         cursor.position = range.end;
         Ok((range.end - range.start) as usize)
@@ -194,9 +195,10 @@ impl Inner {
     }
 
     /// Decides where each byte of a read comes from, and starts the requests of the window's own.
-    fn plan(&self, call: &Call, range: &Range<u64>, pattern: &Pattern) -> Result<Vec<Piece>> {
+    fn plan(&self, call: &Call, range: &Range<u64>, pattern: &mut Pattern) -> Result<Vec<Piece>> {
         let mut window = self.lock_window();
         window.forget_failed();
+        pattern.observe(range, self.version.size, || window.begins_with(ZIP_MAGIC));
         if pattern.ahead() > 0 && !is_in_tail(range.start, self.version.size) {
             window.drop_before(range.start.saturating_sub(KEPT_BEHIND));
         }
@@ -211,7 +213,7 @@ impl Inner {
             }
             pieces = window.plan(range.clone());
         }
-        self.read_ahead(&mut window, call, range.end, pattern)?;
+        self.read_ahead(&mut window, call, pattern)?;
         window.shrink(MAX_WINDOW, &(range.start..range.end + pattern.ahead()));
         Ok(pieces)
     }
@@ -226,14 +228,14 @@ impl Inner {
         gap.start..(gap.start + pattern.window()).max(gap.end).min(limit)
     }
 
-    /// Starts the requests for what lies beyond a read. Only whole chunks, or the last bit of a gap, so that
+    /// Starts the requests for what lies beyond the reads so far. Only whole chunks, or the last bit of a gap, so that
     /// small reads do not make small requests.
-    fn read_ahead(&self, window: &mut Window, call: &Call, from: u64, pattern: &Pattern) -> Result<()> {
+    fn read_ahead(&self, window: &mut Window, call: &Call, pattern: &Pattern) -> Result<()> {
         if pattern.ahead() == 0 {
             return Ok(());
         }
-        let limit = from.saturating_add(pattern.ahead()).min(self.version.size);
-        let mut at = from;
+        let mut at = pattern.next();
+        let limit = at.saturating_add(pattern.ahead()).min(self.version.size);
         loop {
             let gap = window.next_gap(at, self.version.size);
             let end = (gap.start + CHUNK).min(gap.end);

@@ -200,6 +200,12 @@ impl Window {
         self.held.clear();
     }
 
+    /// Whether the blob's first bytes are here and are these.
+    pub(crate) fn begins_with(&self, magic: &[u8]) -> bool {
+        let first = self.held.first().map(|held| &held.chunk).filter(|chunk| chunk.range.start == 0);
+        first.is_some_and(|chunk| chunk.lock().segments.first().is_some_and(|(_, bytes)| bytes.starts_with(magic)))
+    }
+
     /// Divides `range` into what is here and what is not, in order.
     pub(crate) fn plan(&mut self, range: Range<u64>) -> Vec<Piece> {
         let mut pieces = Vec::new();

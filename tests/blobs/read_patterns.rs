@@ -51,8 +51,10 @@ fn torch_load_of_a_resnet18_takes_20_gets_and_hardly_more_than_its_bytes() {
         assert_eq!(reader.read(&mut bytes).unwrap(), bytes.len());
         assert_same(&bytes, &content.bytes(offset, bytes.len()));
     };
-    // As torch does it: the size, the end record, the directory, then record by record, seeking before every read.
+    // As torch does it: the size, a magic number, the end record, the directory, then record by record, seeking before
+    // every read.
     reader.seek(SeekFrom::End(0)).unwrap();
+    read(0, 8);
     for tail in [4096, 22, 20, 56, DIRECTORY] {
         read(content.size - tail, tail);
     }
