@@ -16,6 +16,11 @@ impl Budget {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
+    /// What one use of many may take without starving the others.
+    pub(crate) fn fair_share(&self) -> u64 {
+        self.limit / 4
+    }
+
     /// Takes `bytes` out of the budget until the reservation is dropped, if they are there.
     pub(crate) fn try_reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
         let fits = |used: u64| used.checked_add(bytes).filter(|&total| total <= self.limit);

@@ -66,7 +66,8 @@ impl BlobReader {
         let call = session.call()?;
         let target = Arc::new(target);
         let (task_call, task_target) = (call.clone(), target.clone());
-        let opened = block_on(async move { fetch::open(&task_call, &task_target, CHUNK, etag.as_deref()).await })?;
+        let first = CHUNK.min(session.budget().fair_share());
+        let opened = block_on(async move { fetch::open(&task_call, &task_target, first, etag.as_deref()).await })?;
         let Some(Opened { version, first, body }) = opened else { return Ok(None) };
         let version = Arc::new(version);
         let inner = Inner {
@@ -205,10 +206,9 @@ impl Inner {
         let mut pieces = window.plan(range.clone());
         let small = |piece: &Piece| matches!(piece, Piece::Missing(gap) if gap.end - gap.start < DIRECT);
         if pieces.iter().any(small) {
-            for gap in pieces.iter().filter(|piece| small(piece)) {
-                if let Piece::Missing(gap) = gap {
-                    let chunk = self.around(&window, gap, pattern);
-                    self.begin(&mut window, call, chunk, None)?;
+            for piece in pieces.iter().filter(|piece| small(piece)) {
+                if let Piece::Missing(gap) = piece {
+                    self.begin_around(&mut window, call, gap, range, pattern)?;
                 }
             }
             pieces = window.plan(range.clone());
@@ -216,6 +216,30 @@ impl Inner {
         self.read_ahead(&mut window, call, pattern)?;
         window.shrink(MAX_WINDOW, &(range.start..range.end + pattern.ahead()));
         Ok(pieces)
+    }
+
+    /// Starts the request of a chunk that covers a small gap. When memory is short, what was read before makes
+    /// way, and the chunk is smaller; without any the gap is fetched as it is.
+    fn begin_around(
+        &self,
+        window: &mut Window,
+        call: &Call,
+        gap: &Range<u64>,
+        wanted: &Range<u64>,
+        pattern: &Pattern,
+    ) -> Result<()> {
+        let mut chunk = self.around(window, gap, pattern);
+        while !self.begin(window, call, chunk.clone(), None)? {
+            if window.drop_oldest(wanted) > 0 {
+                continue;
+            }
+            let half = (chunk.end - chunk.start) / 2;
+            if half < gap.end - gap.start {
+                break;
+            }
+            chunk = gap.start..(gap.start + half).min(chunk.end);
+        }
+        Ok(())
     }
 
     /// The chunk to fetch for a small gap: the whole tail, or as much as the pattern promises to use.

@@ -163,6 +163,12 @@ pub(crate) struct Held {
     pub(crate) last_used: u64,
 }
 
+impl Held {
+    fn size(&self) -> u64 {
+        self.chunk.range.end - self.chunk.range.start
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.request.abort();
@@ -257,14 +263,22 @@ impl Window {
 
     /// Lets go of what was not used for longest, until at most `limit` bytes are held; spares `wanted`.
     pub(crate) fn shrink(&mut self, limit: u64, wanted: &Range<u64>) {
-        let size = |held: &Held| held.chunk.range.end - held.chunk.range.start;
-        let mut total: u64 = self.held.iter().map(size).sum();
+        let mut total: u64 = self.held.iter().map(Held::size).sum();
         while total > limit {
-            let spared = |held: &Held| held.chunk.range.start < wanted.end && held.chunk.range.end > wanted.start;
-            let oldest =
-                self.held.iter().enumerate().filter(|(_, held)| !spared(held)).min_by_key(|(_, held)| held.last_used);
-            let Some((index, _)) = oldest else { return };
-            total -= size(&self.held.remove(index));
+            match self.drop_oldest(wanted) {
+                0 => return,
+                freed => total -= freed,
+            }
+        }
+    }
+
+    /// Lets go of the chunk that was not used for longest and lies outside of `wanted`; gives its size.
+    pub(crate) fn drop_oldest(&mut self, wanted: &Range<u64>) -> u64 {
+        let spared = |held: &Held| held.chunk.range.start < wanted.end && held.chunk.range.end > wanted.start;
+        let candidates = self.held.iter().enumerate().filter(|(_, held)| !spared(held));
+        match candidates.min_by_key(|(_, held)| held.last_used) {
+            Some((index, _)) => self.held.remove(index).size(),
+            None => 0,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::SeekFrom;
 use std::time::Duration;
 
-use crate::support::client::{client, read_at, read_rest};
+use crate::support::client::{client, client_with, read_at, read_rest};
 use crate::support::content::{Content, assert_same};
 use crate::support::fault::{Fault, FaultServer};
 
@@ -168,4 +168,24 @@ fn requests_reuse_connections() {
     }
     assert_eq!(server.requests().len(), 50);
     assert!(server.connections() <= 2, "{} connections", server.connections());
+}
+
+#[test]
+fn with_little_memory_small_reads_still_go_through_a_window() {
+    let server = FaultServer::start();
+    let content = Content::new(9, 16 << 20);
+    server.put_content("blob", content);
+    let client = client_with(|options| options.set_memory_limit(1 << 20));
+    let reader = client.open(&server.url("blob")).unwrap();
+    let mut buffer = vec![0; 1000];
+    for jump in [0, 5 << 20, 12 << 20] {
+        reader.seek(SeekFrom::Start(jump)).unwrap();
+        for step in 0..1000 {
+            assert_eq!(reader.read(&mut buffer).unwrap(), 1000);
+            assert_same(&buffer, &content.bytes(jump + step * 1000, 1000));
+        }
+    }
+    let (requests, bytes) = gets(&server, content.size);
+    assert!(requests <= 60, "{requests} GETs for 3,000 reads");
+    assert!(bytes <= 6_000_000, "{bytes} bytes for 3,000,000");
 }
