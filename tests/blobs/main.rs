@@ -9,6 +9,7 @@ mod around;
 mod broken_reads;
 mod broken_writes;
 mod credentials;
+mod deadlines;
 mod fault_server;
 mod names;
 mod read;
