@@ -11,7 +11,8 @@
 //! ```
 //!
 //! * `client`: what can be done; `session`: what its handles share; `options`: its settings
-//! * `reader`: positions and plans of reads; `window`: what it keeps; `pattern`: what it expects
+//! * `reader`: positions and plans of reads; `window`: what it keeps, in `pieces` of memory;
+//!   `pattern`: what it expects
 //! * `writer`: what a caller writes; `blocks`: how it is cut and named; `staging`: blocks under way
 //! * `files`: whole blobs from and to files
 //! * `fetch`: ranged GETs, pinned, resumed, checked; `ranges`: their arithmetic
@@ -37,6 +38,7 @@ mod memory;
 mod options;
 mod parallel;
 mod pattern;
+mod pieces;
 mod ranges;
 mod reader;
 mod redact;

@@ -279,7 +279,7 @@ impl Inner {
     fn begin(&self, window: &mut Window, call: &Call, range: Range<u64>, body: Option<Response>) -> Result<bool> {
         let Some(memory) = self.session.budget().try_reserve(range.end - range.start) else { return Ok(false) };
         let (call, target, version) = (call.in_background(), self.target.clone(), self.version.clone());
-        let chunk = Chunk::new(range.clone(), call.limits.clone());
+        let chunk = Chunk::new(range.clone(), call.limits.clone(), window.pieces.clone());
         let mut sink = ChunkSink::new(chunk.clone());
         let request = spawn(async move {
             let result = fetch(&call, &target, &version, range, body, &mut sink).await;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 use crate::fetch::Sink;
 use crate::memory::Reservation;
+use crate::pieces::Pieces;
 use crate::retry::Limits;
 use crate::sys::memory::Destination;
 
@@ -21,6 +22,7 @@ pub(crate) struct Chunk {
     limits: Limits,
     state: Mutex<Arrival>,
     arrived: Condvar,
+    pieces: Arc<Pieces>,
 }
 
 #[derive(Default)]
@@ -42,8 +44,8 @@ pub(crate) enum Copied {
 }
 
 impl Chunk {
-    pub(crate) fn new(range: Range<u64>, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { range, limits, state: Mutex::default(), arrived: Condvar::new() })
+    pub(crate) fn new(range: Range<u64>, limits: Limits, pieces: Arc<Pieces>) -> Arc<Self> {
+        Arc::new(Self { range, limits, state: Mutex::default(), arrived: Condvar::new(), pieces })
     }
 
     pub(crate) fn range(&self) -> Range<u64> {
@@ -104,14 +106,19 @@ impl Chunk {
     }
 }
 
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.pieces.keep(state.segments.drain(..).map(|(_, segment)| segment));
+    }
+}
+
 /// Fills a chunk from the network.
 pub(crate) struct ChunkSink {
     chunk: Arc<Chunk>,
     room: BytesMut,
 }
 
-/// The memory of a chunk comes in pieces of this, so that what has arrived can be read while more arrives.
-const PIECE: usize = 256 << 10;
 /// Less room than this is not worth a system call.
 const LEAST_ROOM: usize = 16 << 10;
 
@@ -130,7 +137,7 @@ impl Sink for ChunkSink {
     fn room(&mut self) -> &mut (impl BufMut + Send) {
         if self.room.capacity() < LEAST_ROOM {
             let left = self.chunk.range.end - self.chunk.range.start - self.chunk.lock().received;
-            self.room = BytesMut::with_capacity(PIECE.min(left as usize).max(1));
+            self.room = self.chunk.pieces.take(left as usize);
         }
         &mut self.room
     }
@@ -187,6 +194,7 @@ pub(crate) enum Piece {
 pub(crate) struct Window {
     held: Vec<Held>,
     clock: u64,
+    pub(crate) pieces: Arc<Pieces>,
 }
 
 impl Window {
