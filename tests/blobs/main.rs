@@ -16,6 +16,7 @@ mod read;
 mod read_patterns;
 mod retries;
 mod statuses;
+mod tls;
 mod urls;
 mod versions;
 mod write;

@@ -1,6 +1,6 @@
 // Runs one Azurite blob server of its own, unmodified, in memory, on a free port of 127.0.0.1.
 //
-//   node azurite.mjs [--log PATH]
+//   node azurite.mjs [--log PATH] [--tls CERTIFICATE KEY]
 //       prints {"url":…,"pid":…,"log":…} on one line, then serves until stdin closes.
 //   node azurite.mjs [--log PATH] -- COMMAND ARG…
 //       runs COMMAND with the AZTORCH_TEST_* variables below, then exits with its code.
@@ -28,27 +28,31 @@ const SERVICE_VERSION = "2021-12-02";
 const EXIT_WITH_PARENT = "data:text/javascript,process.on('disconnect',()=>process.exit())";
 
 function parseArguments(argv) {
+  const tls = [];
   const log = { path: resolve(ROOT, `target/azurite-logs/${process.pid}.log`) };
   for (let i = 0; i < argv.length; i += 1) {
     if (argv[i] === "--log" && i + 1 < argv.length) {
       log.path = resolve(argv[(i += 1)]);
-    } else if (argv[i] === "--" && i + 1 < argv.length) {
-      return { log: log.path, command: argv.slice(i + 1) };
+    } else if (argv[i] === "--tls" && i + 2 < argv.length) {
+      tls.push("--cert", resolve(argv[i + 1]), "--key", resolve(argv[i + 2]));
+      i += 2;
+    } else if (argv[i] === "--" && i + 1 < argv.length && tls.length === 0) {
+      return { log: log.path, tls, command: argv.slice(i + 1) };
     } else {
-      throw new Error("usage: azurite.mjs [--log PATH] [-- COMMAND ARG…]");
+      throw new Error("usage: azurite.mjs [--log PATH] [--tls CERTIFICATE KEY | -- COMMAND ARG…]");
     }
   }
-  return { log: log.path, command: null };
+  return { log: log.path, tls, command: null };
 }
 
-async function startServer(log) {
+async function startServer(log, tls) {
   if (!existsSync(AZURITE)) {
     throw new Error("Azurite is not installed; run: make setup");
   }
   mkdirSync(dirname(log), { recursive: true });
   const output = openSync(log, "w");
   const args = ["--import", EXIT_WITH_PARENT, AZURITE];
-  args.push("--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry");
+  args.push("--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry", ...tls);
   // A group of its own: Ctrl-C in a terminal must not end the server before the tests that use it.
   const server = spawn(process.execPath, args, {
     cwd: dirname(log),
@@ -72,7 +76,7 @@ async function listeningUrl(server, log) {
   const deadline = Date.now() + START_LIMIT_MS;
   for (;;) {
     const text = readFileSync(log, "utf8");
-    const listening = /successfully listens on (http:\/\/127\.0\.0\.1:\d+)\s/.exec(text);
+    const listening = /successfully listens on (https?:\/\/127\.0\.0\.1:\d+)\s/.exec(text);
     if (listening) {
       return `${listening[1]}/${ACCOUNT}`;
     }
@@ -144,10 +148,10 @@ function untilToldToEnd() {
 }
 
 async function main() {
-  const { log, command } = parseArguments(process.argv.slice(2));
+  const { log, tls, command } = parseArguments(process.argv.slice(2));
   // Listened for before the server starts, so that an early end is not missed.
   const told = command ? null : untilToldToEnd();
-  const { server, url } = await startServer(log);
+  const { server, url } = await startServer(log, tls);
   let died = false;
   const serverDied = server.ended.then(() => {
     died = true;

@@ -1,5 +1,6 @@
 //! One real Azurite per test binary, containers of their own for the tests, and its access log to count requests by.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -32,20 +33,28 @@ pub struct Azurite {
 /// The Azurite of this test binary, started by the first test that asks.
 pub fn azurite() -> &'static Azurite {
     static AZURITE: OnceLock<Azurite> = OnceLock::new();
-    AZURITE.get_or_init(Azurite::start)
+    AZURITE.get_or_init(|| Azurite::start(&[]))
 }
 
 impl Azurite {
-    fn start() -> Azurite {
+    /// One that speaks https, with this certificate and key.
+    pub fn over_tls(certificate: &Path, key: &Path) -> Azurite {
+        Azurite::start(&[OsStr::new("--tls"), certificate.as_os_str(), key.as_os_str()])
+    }
+
+    fn start(arguments: &[&OsStr]) -> Azurite {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(
             root.join("target/azurite").is_dir(),
             "target/azurite is missing: run `make setup`, which installs Azurite there"
         );
-        let log = format!("{}/azurite-{}.log", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let log = format!("{}/azurite-{}-{number}.log", env!("CARGO_TARGET_TMPDIR"), std::process::id());
         let mut server = Command::new("node")
             .arg(root.join("tests/support/azurite.mjs"))
             .args(["--log", &log])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

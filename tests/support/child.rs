@@ -1,5 +1,6 @@
 //! A test that needs a process of its own starts its own binary again, asking for itself alone.
 
+use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
 
 const ARGUMENT: &str = "AZTORCH_TEST_CHILD";
@@ -11,9 +12,15 @@ pub fn argument() -> Option<String> {
 
 /// Runs the test `name` (with its module) in a new process; there, [`argument`] gives `argument`.
 pub fn spawn(name: &str, argument: &str) -> Child {
+    spawn_with(name, argument, &[])
+}
+
+/// The same, with these environment variables.
+pub fn spawn_with(name: &str, argument: &str, environment: &[(&str, &OsStr)]) -> Child {
     Command::new(std::env::current_exe().expect("this binary"))
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ARGUMENT, argument)
+        .envs(environment.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
         .expect("this binary, again")
