@@ -49,7 +49,7 @@ gate exports        '1 s'              'exported are the functions of the header
 gate linkage        '1 s'              'SONAME, nodelete, needed libraries'
 gate setup          '1 s'              'set-up names everything that is missing at once'
 gate launcher       '3 s'              'the Azurite launcher leaves no server behind'
-gate rust           '2 min'            'Rust tests on Azurite and on the fault server'
+gate rust           '50 s, cold 2 min'          'Rust tests on Azurite and on the fault server'
 gate c              '5 s'              'C tests'
 gate c_asan         '8 s'              'C tests under AddressSanitizer'
 gate python         '3 s'              'Python tests over ctypes'
