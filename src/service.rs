@@ -20,7 +20,6 @@ use crate::blocks::Plan;
 use crate::error::{Error, Result, Status};
 use crate::retry::retry;
 use crate::session::Call;
-use crate::sys::memory::Loan;
 use crate::transport::{Request, SERVICE_VERSION, SdkTransport};
 use crate::url::Target;
 
@@ -38,20 +37,13 @@ pub(crate) enum Condition {
     Matches(String),
 }
 
-/// A request body, and the loan if it is memory of the caller's.
-pub(crate) struct Body {
-    pub(crate) bytes: Bytes,
-    pub(crate) loan: Option<Loan>,
-}
-
 /// Stages one block. `id` is the block's id before base64.
-pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Body) -> Result<()> {
+pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Bytes) -> Result<()> {
     let id = utf8_percent_encode(&STANDARD.encode(id), NON_ALPHANUMERIC).to_string();
     let uri = target.uri(&format!("comp=block&blockid={id}"))?;
     retry(call.limits.clone(), || async {
         let mut request = Request::new(Method::PUT, uri.clone());
-        request.body = body.bytes.clone();
-        request.loan = body.loan.clone();
+        request.body = body.clone();
         let mut response = call.transport.send(request).await?.success(call.transport.credential()).await?;
         response.bytes(MAX_ANSWER).await.map(drop)
     })
@@ -104,9 +96,8 @@ async fn put_over_leftovers(
     refused: Error,
 ) -> Result<String> {
     let id = Plan::new(0).next_id().map_err(|_| refused)?;
-    let body = Body { bytes: body, loan: None };
     // A block cannot be empty, but a list of no blocks can be committed.
-    let ids = if body.bytes.is_empty() { Vec::new() } else { vec![id] };
+    let ids = if body.is_empty() { Vec::new() } else { vec![id] };
     for id in &ids {
         put_block(call, target, id, &body).await?;
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Budget, Reservation};
 use crate::retry::Limits;
 use crate::runtime::spawn;
-use crate::service::{self, Body};
+use crate::service;
 use crate::session::Call;
 use crate::url::Target;
 
@@ -159,7 +159,6 @@ impl Staging {
         let landing = Landing { staging: self.clone(), length, result: None };
         let (call, target) = (in_background(call), target.clone());
         let request = spawn(async move {
-            let body = Body { bytes: body, loan: None };
             let result = service::put_block(&call, &target, &id, &body).await;
             // The memory is free before anyone hears that the block has landed.
             drop(body);

@@ -11,7 +11,7 @@ use crate::etag::quoted;
 use crate::parallel::Transfers;
 use crate::retry::Trouble;
 use crate::runtime::{block_on, check_may_block, spawn};
-use crate::service::{self, Body, Condition};
+use crate::service::{self, Condition};
 use crate::session::{Call, Session};
 use crate::staging::{Buffer, Staging};
 use crate::sys::memory::Source;
@@ -240,8 +240,7 @@ impl Inner {
         let mut source = Source::from_slice(blocks);
         let mut parts = Vec::with_capacity(blocks.len() / block_size);
         while source.len() > 0 {
-            let (bytes, loan) = source.split_to(block_size).lend();
-            let body = Body { bytes, loan: Some(loan) };
+            let body = source.split_to(block_size).lend();
             let id = self.next_id(call, state)?;
             let (call, target) = (call.clone(), self.target.clone());
             parts.push(async move { service::put_block(&call, &target, &id, &body).await });

@@ -4,8 +4,6 @@
 //! `&mut [u8]`. Whoever makes one promises that the memory stays valid until every task that was
 //! given a part of it has ended; `parallel::run` is what waits for that.
 
-use std::sync::Arc;
-
 use bytes::buf::UninitSlice;
 use bytes::{BufMut, Bytes};
 
@@ -77,31 +75,13 @@ unsafe impl BufMut for Destination {
 
 /// A part of a caller's buffer lent to the transport as a request body, without a copy.
 #[derive(Debug)]
-struct Lent {
-    start: *const u8,
-    length: usize,
-    _outstanding: Arc<()>,
-}
-
-// SAFETY: the bytes are only read, and the caller leaves them alone until the loan is returned.
-unsafe impl Send for Lent {}
+struct Lent(Source);
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `lend` got these bytes from a live slice, and its caller keeps that slice alive
-        // until the loan is returned.
-        unsafe { std::slice::from_raw_parts(self.start, self.length) }
-    }
-}
-
-/// Says whether the transport still holds lent memory.
-#[derive(Clone, Debug)]
-pub(crate) struct Loan(Arc<()>);
-
-impl Loan {
-    /// True once no request body refers to the memory any more.
-    pub(crate) fn is_returned(&self, holders_of_loan: usize) -> bool {
-        Arc::strong_count(&self.0) <= holders_of_loan
+        // SAFETY: `from_slice` got these bytes from a live slice, and its caller keeps that slice alive
+        // until every task that was given a part of it has ended.
+        unsafe { std::slice::from_raw_parts(self.0.start, self.0.length) }
     }
 }
 
@@ -134,11 +114,9 @@ impl Source {
         head
     }
 
-    /// The bytes as a request body, and the means to see that the transport has let go of them.
-    pub(crate) fn lend(self) -> (Bytes, Loan) {
-        let token = Arc::new(());
-        let lent = Lent { start: self.start, length: self.length, _outstanding: token.clone() };
-        (Bytes::from_owner(lent), Loan(token))
+    /// The bytes as a request body.
+    pub(crate) fn lend(self) -> Bytes {
+        Bytes::from_owner(Lent(self))
     }
 }
 
@@ -158,14 +136,11 @@ mod tests {
     }
 
     #[test]
-    fn a_loan_is_returned_when_the_last_body_is_gone() {
+    fn lent_bytes_are_the_callers_own() {
         let data = b"hello".to_vec();
-        let (body, loan) = Source::from_slice(&data).lend();
-        let copy = body.slice(1..3);
-        drop(body);
-        assert!(!loan.is_returned(1));
-        assert_eq!(&copy[..], b"el");
-        drop(copy);
-        assert!(loan.is_returned(1));
+        let mut source = Source::from_slice(&data);
+        let head = source.split_to(2).lend();
+        assert_eq!((&head[..], &source.lend()[..]), (&b"he"[..], &b"llo"[..]));
+        assert_eq!(head.as_ptr(), data.as_ptr());
     }
 }

@@ -23,7 +23,6 @@ use tokio::time::timeout;
 use crate::credential::Credential;
 use crate::error::{Error, Result, Status};
 use crate::options::ClientOptions;
-use crate::sys::memory::Loan;
 use pool::Pool;
 
 pub(crate) use response::Response;
@@ -42,6 +41,36 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The slowest upload that counts as moving, for the time that a body may take before the answer.
 const SLOWEST_UPLOAD: usize = 64 << 10;
 
+/// Whether a request's body is still being sent.
+#[derive(Debug)]
+pub(super) struct Sending(Arc<()>);
+
+struct WatchedBody {
+    bytes: Bytes,
+    _sending: Arc<()>,
+}
+
+impl AsRef<[u8]> for WatchedBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Sending {
+    fn watch(bytes: Bytes) -> (Bytes, Self) {
+        let token = Arc::new(());
+        if bytes.is_empty() {
+            return (bytes, Self(token));
+        }
+        (Bytes::from_owner(WatchedBody { bytes, _sending: token.clone() }), Self(token))
+    }
+
+    /// hyper lets go of a body when its last byte is with the kernel.
+    fn is_over(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 /// One request, before it is signed.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -49,13 +78,11 @@ pub(crate) struct Request {
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// Set when `body` is memory of the caller's.
-    pub(crate) loan: Option<Loan>,
 }
 
 impl Request {
     pub(crate) fn new(method: Method, uri: Uri) -> Self {
-        Self { method, uri, headers: HeaderMap::new(), body: Bytes::new(), loan: None }
+        Self { method, uri, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Result<Self> {
@@ -96,7 +123,7 @@ impl Transport {
             .acquire_owned()
             .await
             .map_err(|_| Error::internal("the client's semaphore is closed"))?;
-        let Request { method, uri, mut headers, body, loan } = request;
+        let Request { method, uri, mut headers, body } = request;
         let client_request_id = uuid::Uuid::new_v4().to_string();
         headers.insert(X_MS_VERSION, HeaderValue::from_static(SERVICE_VERSION));
         headers.insert(X_MS_CLIENT_REQUEST_ID, ascii(&client_request_id)?);
@@ -112,6 +139,7 @@ impl Transport {
         let patience = HEAD_TIMEOUT + Duration::from_secs((body.len() / SLOWEST_UPLOAD) as u64);
 
         let connection = self.pool.checkout(&uri).await.map_err(|error| error.context(&shown))?;
+        let (body, sending) = Sending::watch(body);
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
         *outgoing.uri_mut() = origin_form(&uri)?;
@@ -131,7 +159,7 @@ impl Transport {
             body: Some(body),
             pool: self.pool.clone(),
             origin: pool::origin(&uri),
-            loan,
+            sending,
             _permit: permit,
         })
     }

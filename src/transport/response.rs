@@ -11,10 +11,9 @@ use tokio::time::timeout;
 
 use super::connection::Body;
 use super::pool::Pool;
-use super::verdict;
+use super::{Sending, verdict};
 use crate::credential::Credential;
 use crate::error::{Error, Result};
-use crate::sys::memory::Loan;
 
 /// A body that brings nothing for this long is given up; what came is kept and the rest asked for again.
 const BODY_STALL: Duration = Duration::from_secs(30);
@@ -30,7 +29,7 @@ pub(crate) struct Response {
     pub(super) body: Option<Body>,
     pub(super) pool: Arc<Pool>,
     pub(super) origin: String,
-    pub(super) loan: Option<Loan>,
+    pub(super) sending: Sending,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -66,11 +65,11 @@ impl Response {
         Ok(received)
     }
 
-    /// Gives the connection back if it can serve again and holds nothing of the caller's.
+    /// Gives the connection back if it can serve again: not after an answer that came before all was sent.
     async fn recycle(&mut self) {
         let Some(body) = self.body.take() else { return };
-        if let Some(connection) = body.into_idle().await
-            && self.loan.as_ref().is_none_or(|loan| loan.is_returned(1))
+        if self.sending.is_over()
+            && let Some(connection) = body.into_idle().await
         {
             self.pool.check_in(&self.origin, connection);
         }

@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::support::azurite::azurite;
 use crate::support::child;
-use crate::support::client::{client, read_blob, write_blob};
+use crate::support::client::{client, client_with, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
+use crate::support::fault::FaultServer;
 
 const GIB: Content = Content { seed: 31, size: 1 << 30 };
 const PIECE: usize = 1 << 20;
@@ -136,4 +137,17 @@ fn a_process_killed_in_the_middle_of_a_save_leaves_the_old_blob() {
     let new = Content::new(37, 18 << 20).all();
     write_blob(&client(), &container.blob("checkpoint"), WriteMode::Replace, &new).unwrap();
     assert_same(&container.get("checkpoint").unwrap(), &new);
+}
+
+#[test]
+fn a_large_write_uses_its_connections_again() {
+    let server = FaultServer::start();
+    let client = client_with(|options| options.set_max_concurrency(4));
+    let content = Content::new(77, 64 << 20).all();
+    let writer = client.writer(&server.url("blob"), WriteMode::Replace).unwrap();
+    writer.write_all(&content).unwrap();
+    writer.close().unwrap();
+    assert_same(&server.blob("blob").unwrap(), &content);
+    assert!(server.requests_of("put-block").len() >= 8);
+    assert!(server.connections() <= 4, "{} connections", server.connections());
 }
