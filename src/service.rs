@@ -48,6 +48,19 @@ pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Byt
         response.bytes(MAX_ANSWER).await.map(drop)
     })
     .await
+    .map_err(foreign_blocks)
+}
+
+/// The service wants block ids of one length, also those that another program left behind
+/// (<https://learn.microsoft.com/rest/api/storageservices/put-block>).
+fn foreign_blocks(error: Error) -> Error {
+    match error.service_code() {
+        "InvalidBlobOrBlock" => error.hint(
+            "uncommitted blocks with ids of another length lie under this name, left by another program; the service \
+             drops them after a week, so write under another name meanwhile",
+        ),
+        _ => error,
+    }
 }
 
 /// An answer to a write has headers only.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 
-use aztorch::WriteMode;
+use aztorch::{Status, WriteMode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest, Sha256};
@@ -12,6 +12,7 @@ use crate::support::azurite::azurite;
 use crate::support::child;
 use crate::support::client::{client, client_with, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
+use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 
 const GIB: Content = Content { seed: 31, size: 1 << 30 };
@@ -94,6 +95,19 @@ fn a_strangers_leftover_blocks_do_not_get_in_the_way() {
             assert_same(&container.get(&blob).unwrap(), bytes);
         }
     }
+}
+
+#[test]
+fn leftover_blocks_with_other_ids_are_an_error_that_says_what_to_do() {
+    let container = azurite().container();
+    let large = Content::new(36, 20 << 20).all();
+    container.put_block("blob", "short-id", b"left over");
+    let error = expect_error(
+        write_blob(&client(), &container.blob("blob"), WriteMode::Replace, &large).map(drop),
+        Status::Rejected,
+    );
+    assert_eq!(error.service_code(), "InvalidBlobOrBlock");
+    assert!(error.message().contains("left by another program"), "{error}");
 }
 
 #[test]
