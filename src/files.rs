@@ -66,7 +66,7 @@ pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result
         .tempfile_in(directory)
         .map_err(|error| Error::file("cannot write in", directory, &error))?;
     let file = Arc::new(temporary.as_file().try_clone().map_err(|error| Error::file("cannot write", path, &error))?);
-    let connections = call.transport.max_concurrency().min(MAX_CONNECTIONS);
+    let connections = call.connections();
     let mut parts = Vec::new();
     let mut body = body;
     let rest = first.end..version.size;
@@ -79,9 +79,6 @@ pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result
     temporary.persist(path).map_err(|error| Error::file("cannot create", path, &error.error))?;
     Ok(())
 }
-
-/// More connections for one file do not help, and other transfers want some.
-const MAX_CONNECTIONS: usize = 32;
 
 /// Writes a file as a blob.
 pub(crate) fn upload(session: &Session, path: &Path, target: Target, mode: WriteMode) -> Result<()> {

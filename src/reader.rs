@@ -27,8 +27,6 @@ const KEPT_BEHIND: u64 = 2 * CHUNK;
 const MAX_WINDOW: u64 = MAX_AHEAD + KEPT_BEHIND + TAIL + 2 * CHUNK;
 /// What a zip archive begins with, such as `torch::save` writes.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-/// More connections for one read do not help, and other readers want some.
-const MAX_CONNECTIONS: usize = 32;
 
 /// A blob opened for reading. Every byte is of the version that was current at the time (or that the URL
 /// names); a blob replaced meanwhile gives `Status::Modified`, never a mix. Safe to share between threads.
@@ -204,13 +202,15 @@ impl Inner {
             window.drop_before(range.start.saturating_sub(KEPT_BEHIND));
         }
         let mut pieces = window.plan(range.clone());
-        let small = |piece: &Piece| matches!(piece, Piece::Missing(gap) if gap.end - gap.start < DIRECT);
-        if pieces.iter().any(small) {
-            for piece in pieces.iter().filter(|piece| small(piece)) {
-                if let Piece::Missing(gap) = piece {
-                    self.begin_around(&mut window, call, gap, range, pattern)?;
-                }
-            }
+        let small_gap = |piece: &Piece| match piece {
+            Piece::Missing(gap) if gap.end - gap.start < DIRECT => Some(gap.clone()),
+            _ => None,
+        };
+        let small_gaps: Vec<_> = pieces.iter().filter_map(small_gap).collect();
+        for gap in &small_gaps {
+            self.begin_around(&mut window, call, gap, range, pattern)?;
+        }
+        if !small_gaps.is_empty() {
             pieces = window.plan(range.clone());
         }
         self.read_ahead(&mut window, call, pattern)?;
@@ -307,19 +307,14 @@ impl Inner {
         }
         let direct = self.fetch_direct(call, missing)?;
         let copied = self.copy_kept(call, kept);
-        if let Some(direct) = direct {
-            if copied.is_err() {
-                direct.cancel();
-            }
-            // The caller's memory is lent to these until they have ended, whatever became of the copies.
-            let fetched = direct.wait();
-            copied.as_ref().map_err(Clone::clone)?;
-            fetched?;
+        if let (Some(direct), Err(_)) = (&direct, &copied) {
+            direct.cancel();
         }
-        match self.fetch_direct(call, copied?)? {
-            Some(given_up) => given_up.wait(),
-            None => Ok(()),
-        }
+        // The caller's memory is lent to these until they have ended, whatever became of the copies.
+        let fetched = direct.map_or(Ok(()), Transfers::wait);
+        let given_up = copied?;
+        fetched?;
+        self.fetch_direct(call, given_up)?.map_or(Ok(()), Transfers::wait)
     }
 
     /// Copies out of chunks; gives back what has to be fetched after all.
@@ -341,7 +336,7 @@ impl Inner {
         if missing.is_empty() {
             return Ok(None);
         }
-        let connections = call.transport.max_concurrency().min(MAX_CONNECTIONS);
+        let connections = call.connections();
         let mut parts = Vec::new();
         for (range, mut to) in missing {
             for part in ranges::split(range, connections) {

@@ -1,6 +1,8 @@
 //! The service's operations other than ranged reads. Blocks go straight to the transport, from the
 //! caller's memory where it lends it; everything that carries a document is the SDK's.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use azure_core::http::headers::{ETAG as SDK_ETAG, Headers};
 use azure_core::http::{Etag, RequestContent};
 use azure_storage_blob::models::{
@@ -26,10 +28,9 @@ use crate::url::Target;
 const X_MS_BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
 
 /// What must hold of the blob for a write to be published.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// Whatever is there is replaced.
-    #[default]
     None,
     /// Nothing is there yet.
     Absent,
@@ -68,7 +69,7 @@ const MAX_ANSWER: usize = 64 << 10;
 
 /// Writes a whole small blob in one request; gives its ETag.
 pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
-    let mut doubt = Doubt::default();
+    let doubt = Doubt::default();
     let result = retry(call.limits.clone(), || {
         let doubt = &doubt;
         let body = body.clone();
@@ -93,7 +94,7 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
             if exists(call, target).await? {
                 return doubt.settle(Err(refused));
             }
-            put_over_leftovers(call, target, condition, body, refused).await
+            put_over_leftovers(call, target, condition, body).await
         }
         result => doubt.settle(result),
     }
@@ -101,18 +102,13 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
 
 /// Azurite takes blocks that were staged and never committed for a blob, where the service itself does not.
 /// A commit is judged rightly by both.
-async fn put_over_leftovers(
-    call: &Call,
-    target: &Target,
-    condition: &Condition,
-    body: Bytes,
-    refused: Error,
-) -> Result<String> {
-    let id = Plan::new(0).next_id().map_err(|_| refused)?;
+async fn put_over_leftovers(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
+    let mut ids = Vec::new();
     // A block cannot be empty, but a list of no blocks can be committed.
-    let ids = if body.is_empty() { Vec::new() } else { vec![id] };
-    for id in &ids {
-        put_block(call, target, id, &body).await?;
+    if !body.is_empty() {
+        let id = Plan::new(body.len() as u64).next_id()?;
+        put_block(call, target, &id, &body).await?;
+        ids.push(id);
     }
     commit(call, target, condition, &ids).await
 }
@@ -123,7 +119,7 @@ pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, 
     let blocks =
         BlockLookupList { latest: Some(ids.iter().map(|id| id.clone().into_bytes()).collect()), ..Default::default() };
     let content: RequestContent<_, _> = blocks.try_into()?;
-    let mut doubt = Doubt::default();
+    let doubt = Doubt::default();
     let result = retry(call.limits.clone(), || {
         let (doubt, client, content) = (&doubt, &client, content.clone());
         async move {
@@ -167,20 +163,20 @@ async fn is_committed(client: &BlockBlobClient, ids: &[String]) -> bool {
 
 /// Whether an earlier try of a write may have been carried out though no answer came.
 #[derive(Default)]
-struct Doubt(std::sync::atomic::AtomicBool);
+struct Doubt(AtomicBool);
 
 impl Doubt {
     fn watch<T>(&self, answer: Result<T>) -> Result<T> {
         if let Err(error) = &answer
             && error.outcome_unknown()
         {
-            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.0.store(true, Ordering::Relaxed);
         }
         answer
     }
 
     fn exists(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -189,7 +185,7 @@ impl Doubt {
         )
     }
 
-    fn settle<T>(&mut self, result: Result<T>) -> Result<T> {
+    fn settle<T>(&self, result: Result<T>) -> Result<T> {
         match result {
             Err(error) if self.exists() => Err(self.explain(error)),
             result => result,

@@ -33,7 +33,15 @@ pub(crate) struct Call {
     pub(crate) limits: Limits,
 }
 
+/// More connections for one call do not help, and other calls want some.
+const MAX_CONNECTIONS: usize = 32;
+
 impl Call {
+    /// How many requests of this call may be under way at once.
+    pub(crate) fn connections(&self) -> usize {
+        self.transport.max_concurrency().min(MAX_CONNECTIONS)
+    }
+
     /// For work that goes on after the call that began it.
     pub(crate) fn in_background(&self) -> Self {
         Self { transport: self.transport.clone(), limits: Limits::new(self.limits.max_retries, None) }

@@ -20,7 +20,6 @@ use crate::url::Target;
 
 /// A write of at least this many blocks is staged from the caller's memory, without a copy of it.
 const DIRECT_BLOCKS: u64 = 4;
-const MAX_CONNECTIONS: usize = 32;
 
 /// What happens to a blob that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +244,7 @@ impl Inner {
             let (call, target) = (call.clone(), self.target.clone());
             parts.push(async move { service::put_block(&call, &target, &id, &body).await });
         }
-        Transfers::start(parts, call.transport.max_concurrency().min(MAX_CONNECTIONS))?.wait()?;
+        Transfers::start(parts, call.connections())?.wait()?;
         Ok(rest)
     }
 

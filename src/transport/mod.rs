@@ -133,12 +133,14 @@ impl Transport {
         if method == Method::PUT || !body.is_empty() {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let shown = show(&method, &uri);
+        let origin = pool::origin(&uri);
+        // As errors show it: no query, no secret.
+        let shown = format!("{method} {origin}{}", uri.path());
         let uri = self.credential.authorize(&method, uri, &mut headers, body.len()).await?;
         headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
         let patience = HEAD_TIMEOUT + Duration::from_secs((body.len() / SLOWEST_UPLOAD) as u64);
 
-        let connection = self.pool.checkout(&uri).await.map_err(|error| error.context(&shown))?;
+        let connection = self.pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
         let (body, sending) = Sending::watch(body);
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
@@ -158,7 +160,7 @@ impl Transport {
             shown,
             body: Some(body),
             pool: self.pool.clone(),
-            origin: pool::origin(&uri),
+            origin,
             sending,
             _permit: permit,
         })
@@ -171,16 +173,6 @@ impl Transport {
 
 fn ascii(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|_| Error::internal("a header has an invalid character"))
-}
-
-/// Method and URL as errors show them: no query, no secret.
-fn show(method: &Method, uri: &Uri) -> String {
-    format!(
-        "{method} {}://{}{}",
-        uri.scheme_str().unwrap_or(""),
-        uri.authority().map_or("", |a| a.as_str()),
-        uri.path()
-    )
 }
 
 fn origin_form(uri: &Uri) -> Result<Uri> {

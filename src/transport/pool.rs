@@ -39,9 +39,9 @@ impl Pool {
         Self { idle: Mutex::default(), max_idle, http: http_connector(), https: OnceCell::new() }
     }
 
-    /// A connection to `uri`'s origin: the one that was used last, which is the likeliest to be alive, or a new one.
-    pub(super) async fn checkout(&self, uri: &Uri) -> Result<Idle> {
-        while let Some(mut connection) = self.take_idle(&origin(uri)) {
+    /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a new one.
+    pub(super) async fn checkout(&self, origin: &str, uri: &Uri) -> Result<Idle> {
+        while let Some(mut connection) = self.take_idle(origin) {
             if connection.is_usable().await {
                 return Ok(connection);
             }
