@@ -54,8 +54,8 @@ typedef struct azt_blob azt_blob;
 // A credential, a connection pool and limits. Thread-safe; works in a forked child, with connections of
 // its own. May be freed before the blobs that were opened with it.
 //
-// Where a call takes a client, NULL means the process's default one: default options, no credential, so that
-// URLs with a SAS and public containers work.
+// Where a call takes a client, NULL means the process's default one, with default options: a SAS in the URL, or
+// else the credential that the environment has, or else the default chain of identities.
 //
 // Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_free().
 typedef struct azt_client azt_client;
@@ -68,7 +68,11 @@ typedef struct azt_client azt_client;
 //
 // Functions: azt_client_options_new(), azt_client_options_free(); credentials:
 // azt_client_options_set_anonymous(), azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
-// azt_client_options_set_connection_string(); limits: azt_client_options_set_max_concurrency(),
+// azt_client_options_set_connection_string(), azt_client_options_set_default_credential(),
+// azt_client_options_set_client_secret(), azt_client_options_set_managed_identity(),
+// azt_client_options_set_workload_identity(), azt_client_options_set_azure_cli(),
+// azt_client_options_set_token_callback(); the network: azt_client_options_set_proxy(),
+// azt_client_options_set_ca_file(), azt_client_options_set_user_agent(); limits: azt_client_options_set_max_concurrency(),
 // azt_client_options_set_memory_limit(), azt_client_options_set_block_size(),
 // azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms().
 typedef struct azt_client_options azt_client_options;
@@ -83,12 +87,63 @@ typedef struct azt_client_options azt_client_options;
 // azt_error_request_id(), azt_error_is_retryable().
 typedef struct azt_error azt_error;
 
+// What a token callback fills in, during its call only.
+//
+// Functions: azt_token_set(), azt_token_set_error().
+typedef struct azt_token azt_token;
+
 // The outcome of a call that can fail: one of the AZT_STATUS_* constants. Their numbers never change, and
 // later versions may add some.
 typedef int32_t azt_status;
 
+// Gives a token for `scope` and `tenant_id` ("" when any): calls azt_token_set() and returns AZT_STATUS_OK, or
+// calls azt_token_set_error() and returns the status that the waiting calls are to fail with.
+//
+// Called on a thread of its own, one at a time per client, with no lock held. The strings live during the call.
+// Calls of the library that block are refused there (AZT_STATUS_UNSUPPORTED).
+typedef azt_status (*azt_token_callback)(void *user_data,
+                                         const char *scope,
+                                         const char *tenant_id,
+                                         azt_token *out_token);
+
+// What is called with a callback's user data when nothing needs it any more; may be NULL.
+typedef void (*Finalizer)(void *user_data);
+
 // How a blob is opened: one of the AZT_BLOB_MODE_* constants.
 typedef int32_t azt_blob_mode;
+
+// How important a log line is: one of the AZT_LOG_LEVEL_* constants. A callback gets those up to its own level.
+typedef int32_t azt_log_level;
+
+// Takes one line, which lives during the call and holds no secret. Called from any thread, also from several at once.
+// Calls of the library that block are refused there (AZT_STATUS_UNSUPPORTED).
+typedef void (*azt_log_callback)(void *user_data, azt_log_level level, const char *target, const char *message);
+
+// What a client and those derived from it have done in this process. Later versions may add fields at the end.
+typedef struct {
+    // Requests sent to the storage service, retries included; not those for tokens.
+    uint64_t requests;
+    // How often something was tried again.
+    uint64_t retries;
+    // Answers that asked to slow down (HTTP 429, 503).
+    uint64_t throttled;
+    // Bytes of response bodies.
+    uint64_t bytes_received;
+    // Bytes of request bodies that were answered.
+    uint64_t bytes_sent;
+    // How often this client asked for a token.
+    uint64_t token_requests;
+    // Connections made to the service, or to the proxy before it.
+    uint64_t connections_opened;
+    // Requests under way now, until their bodies have ended.
+    uint64_t requests_in_flight;
+    // Bytes held now for read-ahead and for blocks.
+    uint64_t memory_in_use;
+    // The most that was held at once.
+    uint64_t memory_peak;
+    // Time that callers spent inside this client's calls.
+    uint64_t caller_wait_microseconds;
+} azt_stats;
 
 // Success.
 #define AZT_STATUS_OK 0
@@ -161,6 +216,24 @@ typedef int32_t azt_blob_mode;
 // another writer was faster. The failure shows in a write, in azt_blob_flush() or in azt_blob_close().
 #define AZT_BLOB_MODE_CREATE 2
 
+// Nothing.
+#define AZT_LOG_LEVEL_OFF 0
+
+// What is lost for good.
+#define AZT_LOG_LEVEL_ERROR 1
+
+// What needs attention soon: a SAS about to expire, a token that could not be had.
+#define AZT_LOG_LEVEL_WARN 2
+
+// Decisions: which credential is used, what is tried again and why.
+#define AZT_LOG_LEVEL_INFO 3
+
+// Each request: method, URL without query, status, milliseconds, attempt, request ids.
+#define AZT_LOG_LEVEL_DEBUG 4
+
+// All there is.
+#define AZT_LOG_LEVEL_TRACE 5
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -209,7 +282,9 @@ bool azt_error_is_retryable(const azt_error *error);
 // Frees an error. NULL is allowed.
 void azt_error_free(azt_error *error);
 
-// New options with the defaults and no credential; NULL when there is no memory.
+// New options with the defaults: the credential is what the environment has for storage
+// (AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, in this
+// order, and for that account only), or else azt_client_options_set_default_credential(). NULL when there is no memory.
 //
 // The caller frees them with azt_client_options_free(). Thread-safe, does not block.
 azt_client_options *azt_client_options_new(void);
@@ -243,8 +318,9 @@ azt_status azt_client_options_set_max_concurrency(azt_client_options *options,
                                                   uint32_t requests,
                                                   azt_error **error);
 
-// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default:
-// 512 MiB. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
+// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default: an
+// eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun sets
+// it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
 // open writer may hold 64 KiB beyond it.
 azt_status azt_client_options_set_memory_limit(azt_client_options *options,
                                                uint64_t bytes,
@@ -269,6 +345,74 @@ azt_status azt_client_options_set_max_retries(azt_client_options *options,
 azt_status azt_client_options_set_timeout_ms(azt_client_options *options,
                                              uint64_t whole_call_ms,
                                              azt_error **error);
+
+// Sends all requests through this proxy, "http://[USER:PASSWORD@]HOST:PORT": https through a tunnel that it cannot
+// read, http in plain. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) say,
+// read when the client is made. Identity endpoints of this machine are never asked through a proxy.
+azt_status azt_client_options_set_proxy(azt_client_options *options,
+                                        const char *proxy_url,
+                                        azt_error **error);
+
+// Trusts the CA certificates of a PEM file beside those of the system, for a private endpoint or a proxy that
+// looks into TLS. Default: the system's only, or those of SSL_CERT_FILE and SSL_CERT_DIR in their place. The file is
+// read now: AZT_STATUS_LOCAL_IO when that fails.
+azt_status azt_client_options_set_ca_file(azt_client_options *options,
+                                          const char *pem_path,
+                                          azt_error **error);
+
+// Puts this behind "aztorch/VERSION" in each request's User-Agent, where the account's logs show it: up to 200
+// printable ASCII characters, for example "trainer/1.2". Default: nothing.
+azt_status azt_client_options_set_user_agent(azt_client_options *options,
+                                             const char *suffix,
+                                             azt_error **error);
+
+// Sets the token and when it expires, in seconds since 1970. The token is copied.
+//
+// AZT_STATUS_INVALID_ARGUMENT for NULL, an empty token, or one with characters that no token has.
+azt_status azt_token_set(azt_token *token, const char *bearer, int64_t expires_unix_seconds);
+
+// Says why there is no token; the text becomes part of the error of the calls that wait. It is copied.
+azt_status azt_token_set_error(azt_token *token, const char *message);
+
+// Takes tokens from `callback`, for programs that have a credential object of their own.
+//
+// `finalizer`, which may be NULL, is called with `user_data` once nothing needs the callback any more: after the
+// options and all clients made from them are freed or got another credential; on whichever thread that happens.
+// When this call fails, it is not called.
+azt_status azt_client_options_set_token_callback(azt_client_options *options,
+                                                 azt_token_callback callback,
+                                                 void *user_data,
+                                                 Finalizer finalizer,
+                                                 azt_error **error);
+
+// Uses tokens of the first that works of: a service principal in AZURE_TENANT_ID, AZURE_CLIENT_ID and
+// AZURE_CLIENT_SECRET (or AZURE_CLIENT_CERTIFICATE_PATH, a PEM file); a workload identity; a managed identity
+// (AZURE_CLIENT_ID picks one); the Azure CLI; the Azure Developer CLI. The one that worked is kept.
+// AZURE_TOKEN_CREDENTIALS (prod, dev or one credential's name) narrows the choice. When none works, the error
+// says of each why (AZT_STATUS_UNAUTHENTICATED).
+//
+// This is the default where the URL has no SAS and the environment no key, SAS or connection string.
+azt_status azt_client_options_set_default_credential(azt_client_options *options, azt_error **error);
+
+// Uses tokens of an application (service principal) with a secret. The tenant is an id or a domain.
+azt_status azt_client_options_set_client_secret(azt_client_options *options,
+                                                const char *tenant_id,
+                                                const char *client_id,
+                                                const char *secret,
+                                                azt_error **error);
+
+// Uses tokens of this machine's managed identity (virtual machine, App Service, Functions, AKS node): the
+// system-assigned one when `client_id` is NULL, or the user-assigned one with this client id.
+azt_status azt_client_options_set_managed_identity(azt_client_options *options,
+                                                   const char *client_id,
+                                                   azt_error **error);
+
+// Uses tokens of a pod's workload identity, as AKS sets it up: AZURE_TENANT_ID, AZURE_CLIENT_ID and
+// AZURE_FEDERATED_TOKEN_FILE, a file that is read again for each token.
+azt_status azt_client_options_set_workload_identity(azt_client_options *options, azt_error **error);
+
+// Uses tokens of whoever logged in with `az login`; runs `az`, which must be on the PATH, for each token.
+azt_status azt_client_options_set_azure_cli(azt_client_options *options, azt_error **error);
 
 // Makes a client with these options; NULL means the defaults. The options are copied.
 //
@@ -439,6 +583,26 @@ azt_status azt_blob_upload(const azt_client *client,
 //
 // Thread-safe. Blocks.
 azt_status azt_container_create(const azt_client *client, const char *container_url, azt_error **error);
+
+// Sends the process's log to `callback`, in place of an earlier one; NULL turns it off, which is the default.
+//
+// When this returns, the earlier callback is not running and will not be called again; its `finalizer`, which may be
+// NULL, has been called with its `user_data`. When it fails, the finalizer passed is not called:
+// AZT_STATUS_UNSUPPORTED from inside a log callback, AZT_STATUS_INVALID_ARGUMENT for an unknown level. Thread-safe.
+azt_status azt_log_set_callback(azt_log_level level,
+                                azt_log_callback callback,
+                                void *user_data,
+                                Finalizer finalizer,
+                                azt_error **error);
+
+// Writes the client's numbers. `stats_size` is sizeof(azt_stats) as the caller was compiled with it: a newer library
+// fills in what an older caller knows, and an older one sets the rest to 0.
+//
+// Thread-safe, does not block. In a forked child the numbers begin at 0, but for memory.
+azt_status azt_client_stats(const azt_client *client,
+                            azt_stats *out_stats,
+                            size_t stats_size,
+                            azt_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

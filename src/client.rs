@@ -10,6 +10,7 @@ use crate::reader::BlobReader;
 use crate::runtime::block_on;
 use crate::service;
 use crate::session::Session;
+use crate::stats::Stats;
 use crate::url::{Target, parse_blob, parse_container, parse_container_and_blob};
 use crate::writer::{BlobWriter, WriteMode};
 use once_cell::sync::OnceCell;
@@ -37,6 +38,11 @@ impl Client {
     /// The same client, its calls ended after `whole_call`; `None` waits as long as retries last.
     pub fn with_timeout(&self, whole_call: Option<Duration>) -> Self {
         Self { session: self.session.with_timeout(whole_call) }
+    }
+
+    /// What this client and those derived from it have done in this process.
+    pub fn stats(&self) -> Result<Stats> {
+        self.session.stats()
     }
 
     /// Opens a blob for reading. One request; returns while the first bytes come in.

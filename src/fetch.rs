@@ -66,7 +66,7 @@ async fn open_once(call: &Call, target: &Target, length: u64, unless: Option<&st
         StatusCode::NOT_MODIFIED if unless.is_some() => Ok(None),
         StatusCode::RANGE_NOT_SATISFIABLE => open_empty(call, target, response).await.map(Some),
         _ => {
-            let response = response.success(call.transport.credential()).await?;
+            let response = response.success().await?;
             open_whole(response, length).map(Some)
         }
     }
@@ -95,7 +95,7 @@ async fn open_empty(call: &Call, target: &Target, mut refusal: Response) -> Resu
     }
     // The refusal did not name the version: a GET of all the nothing does.
     let response = call.transport.send(Request::new(Method::GET, target.uri("")?)).await?;
-    let mut response = response.success(call.transport.credential()).await?;
+    let mut response = response.success().await?;
     let etag = self::etag(&response)?;
     if response.content_length() != Some(0) {
         return Err(Error::network(format!("{}: the blob changed while it was opened", target.display())));
@@ -158,7 +158,7 @@ async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>)
     let request = Request::new(Method::GET, target.uri("")?)
         .header(RANGE, &ranges::header(&range))?
         .header(IF_MATCH, &version.etag)?;
-    let response = call.transport.send(request).await?.success(call.transport.credential()).await?;
+    let response = call.transport.send(request).await?.success().await?;
     if content_range(&response)? != (range.clone(), version.size) {
         return Err(wrong_range(&response, &range));
     }

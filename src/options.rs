@@ -1,9 +1,11 @@
 //! What a client can be told, checked where it is told.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::credential::{ConnectionString, Credential, SharedKey};
+use crate::credential::{BearerToken, ConnectionString, Credential, Identity, Sas, SharedKey, TokenCallback};
 use crate::error::{Error, Result};
+use crate::transport::{Network, Proxies, check_user_agent_suffix, read_ca_file};
 use crate::url::Endpoint;
 
 const MIB: u64 = 1 << 20;
@@ -19,10 +21,12 @@ pub struct ClientOptions {
     pub(crate) credential: Credential,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) max_concurrency: usize,
-    pub(crate) memory_limit: u64,
+    /// `None`: as much as this process should.
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) block_size: u64,
     pub(crate) max_retries: u32,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) network: Network,
 }
 
 impl Default for ClientOptions {
@@ -32,19 +36,19 @@ impl Default for ClientOptions {
             endpoint: None,
             // A batch of 64 samples goes out at once.
             max_concurrency: 64,
-            // Read-ahead of a few readers and the blocks of a writer, on a machine that also trains.
-            memory_limit: 512 * MIB,
+            memory_limit: None,
             // Large enough that a request's fixed cost is small, small enough to retry cheaply.
             block_size: 8 * MIB,
             // About six seconds of patience before a dead service is reported.
             max_retries: 5,
             timeout: None,
+            network: Network::default(),
         }
     }
 }
 
 impl ClientOptions {
-    /// The defaults, with no credential.
+    /// The defaults: the environment's credential for storage, or else the default chain of identities.
     pub fn new() -> Self {
         Self::default()
     }
@@ -57,7 +61,7 @@ impl ClientOptions {
 
     /// Signs with a shared access signature, with or without its leading '?'.
     pub fn set_sas_token(&mut self, sas: &str) -> Result<()> {
-        self.credential = Credential::sas(sas)?;
+        self.credential = Credential::Sas(Sas::new(sas)?);
         Ok(())
     }
 
@@ -70,8 +74,67 @@ impl ClientOptions {
     /// Takes credential and endpoint from an Azure Storage connection string.
     pub fn set_connection_string(&mut self, text: &str) -> Result<()> {
         let parsed = ConnectionString::parse(text)?;
-        self.credential = parsed.credential;
+        self.credential = parsed.secret.into();
         self.endpoint = Some(parsed.endpoint);
+        Ok(())
+    }
+
+    /// Uses tokens of the first member that works of the default chain: a service principal or workload identity
+    /// in the environment, a managed identity, the Azure CLI, the Azure Developer CLI.
+    pub fn set_default_credential(&mut self) -> Result<()> {
+        self.set_identity(Identity::Default)
+    }
+
+    /// Uses tokens of an application with a secret.
+    pub fn set_client_secret(&mut self, tenant_id: &str, client_id: &str, secret: &str) -> Result<()> {
+        self.set_identity(Identity::client_secret(tenant_id, client_id, secret)?)
+    }
+
+    /// Uses tokens of this machine's managed identity, or of the one assigned to it that has this client id.
+    pub fn set_managed_identity(&mut self, client_id: Option<&str>) -> Result<()> {
+        self.set_identity(Identity::managed_identity(client_id)?)
+    }
+
+    /// Uses tokens of this pod's workload identity.
+    pub fn set_workload_identity(&mut self) -> Result<()> {
+        self.set_identity(Identity::WorkloadIdentity)
+    }
+
+    /// Uses tokens of whoever logged in with `az login`.
+    pub fn set_azure_cli(&mut self) -> Result<()> {
+        self.set_identity(Identity::AzureCli)
+    }
+
+    /// Uses tokens that `ask` gives for a scope and a tenant ("" when any). It is called on a thread of its own,
+    /// one at a time.
+    pub fn set_token_callback(
+        &mut self,
+        ask: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.set_identity(Identity::Callback(TokenCallback::new(ask)))
+    }
+
+    fn set_identity(&mut self, identity: Identity) -> Result<()> {
+        self.credential = Credential::Identity(identity);
+        Ok(())
+    }
+
+    /// Goes through this http:// proxy, whatever the environment says. Default: `HTTPS_PROXY` and its kin.
+    pub fn set_proxy(&mut self, proxy_url: &str) -> Result<()> {
+        self.network.proxy = Some(Proxies::explicit(proxy_url)?);
+        Ok(())
+    }
+
+    /// Trusts the CA certificates of this PEM file, beside those of the system.
+    pub fn set_ca_file(&mut self, pem_path: &Path) -> Result<()> {
+        self.network.extra_roots = read_ca_file(pem_path)?;
+        Ok(())
+    }
+
+    /// Says this behind the library's own name in each request's `User-Agent`.
+    pub fn set_user_agent(&mut self, suffix: &str) -> Result<()> {
+        check_user_agent_suffix(suffix)?;
+        self.network.user_agent_suffix = suffix.to_owned();
         Ok(())
     }
 
@@ -84,12 +147,13 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Bounds the memory for read-ahead and for blocks under way. Default: 512 MiB.
+    /// Bounds the memory for read-ahead and for blocks under way. Default: an eighth of the
+    /// memory that the machine or the cgroup has, divided by `LOCAL_WORLD_SIZE`, 32 to 512 MiB.
     pub fn set_memory_limit(&mut self, bytes: u64) -> Result<()> {
         if bytes < MIN_MEMORY {
             return Err(Error::invalid(format!("memory_limit must be at least {MIN_MEMORY} bytes, not {bytes}")));
         }
-        self.memory_limit = bytes;
+        self.memory_limit = Some(bytes);
         Ok(())
     }
 

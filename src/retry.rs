@@ -7,6 +7,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result, Status};
+use crate::stats::Counters;
+
+tokio::task_local! {
+    static ATTEMPT: u32;
+}
+
+/// Which try of a request this is, from 1, for the log.
+pub(crate) fn current_attempt() -> u32 {
+    ATTEMPT.try_with(|attempt| *attempt).unwrap_or(1)
+}
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -17,11 +27,12 @@ pub(crate) struct Limits {
     pub(crate) max_retries: u32,
     pub(crate) deadline: Option<Instant>,
     pub(crate) trouble: Arc<Trouble>,
+    pub(crate) stats: Arc<Counters>,
 }
 
 impl Limits {
-    pub(crate) fn new(max_retries: u32, deadline: Option<Instant>) -> Self {
-        Self { max_retries, deadline, trouble: Arc::default() }
+    pub(crate) fn new(max_retries: u32, deadline: Option<Instant>, stats: Arc<Counters>) -> Self {
+        Self { max_retries, deadline, trouble: Arc::default(), stats }
     }
 
     /// The error of a call that its deadline ended.
@@ -48,15 +59,18 @@ impl Trouble {
 pub(crate) struct Attempts {
     limits: Limits,
     failed: u32,
+    tries: u32,
 }
 
 impl Attempts {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, failed: 0 }
+        Self { limits, failed: 0, tries: 0 }
     }
 
     /// Runs one try, ended by the deadline. Dropping `attempt` is what aborts its connection.
-    pub(crate) async fn try_once<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn try_once<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        self.tries += 1;
+        let attempt = ATTEMPT.scope(self.tries, attempt);
         let result = match self.limits.deadline {
             None => attempt.await,
             Some(deadline) => match tokio::time::timeout_at(deadline, attempt).await {
@@ -80,11 +94,19 @@ impl Attempts {
         }
         self.failed += 1;
         let pause = pause(self.failed, error.retry_after());
+        tracing::info!(
+            target: "aztorch::retry",
+            "again in {:.1} s, retry {} of at most {}: {error}",
+            pause.as_secs_f64(),
+            self.failed,
+            self.limits.max_retries
+        );
         self.limits.trouble.set(Some(error));
         if self.limits.deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
             return Err(self.limits.deadline_passed());
         }
         tokio::time::sleep(pause).await;
+        self.limits.stats.retries.add(1);
         Ok(())
     }
 

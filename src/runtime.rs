@@ -46,6 +46,31 @@ pub(crate) fn check_may_block() -> Result<()> {
     Err(Error::unsupported("a blocking call was made from inside one of the library's callbacks"))
 }
 
+/// Runs the caller's code on a thread of its own, where a blocking call of the library's is refused.
+pub(crate) fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    let start = || {
+        std::thread::Builder::new().name(name.to_owned()).spawn(|| {
+            MAY_BLOCK.set(false);
+            body();
+        })
+    };
+    with_signals_blocked(start)
+        .map(drop)
+        .map_err(|error| Error::internal(format!("could not start a thread for a callback: {error}")))
+}
+
+/// Runs a callback of the caller's on this thread, where a blocking call of the library's is refused meanwhile.
+pub(crate) fn without_blocking<T>(callback: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MAY_BLOCK.set(self.0);
+        }
+    }
+    let _restore = Restore(MAY_BLOCK.replace(false));
+    callback()
+}
+
 /// Starts `task` in the background.
 pub(crate) fn spawn<T: Send + 'static>(
     task: impl Future<Output = T> + Send + 'static,

@@ -45,7 +45,7 @@ pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Byt
     retry(call.limits.clone(), || async {
         let mut request = Request::new(Method::PUT, uri.clone());
         request.body = body.clone();
-        let mut response = call.transport.send(request).await?.success(call.transport.credential()).await?;
+        let mut response = call.transport.send(request).await?.success().await?;
         response.bytes(MAX_ANSWER).await.map(drop)
     })
     .await
@@ -82,7 +82,7 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
             };
             request.body = body;
             let answer = call.transport.send(request).await;
-            let mut response = doubt.watch(answer)?.success(call.transport.credential()).await?;
+            let mut response = doubt.watch(answer)?.success().await?;
             let etag = response.header(&ETAG).to_owned();
             response.bytes(MAX_ANSWER).await?;
             Ok(etag)

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::credential::Signer;
 use crate::error::Result;
-use crate::memory::Budget;
+use crate::memory::{Budget, default_memory_limit};
 use crate::options::ClientOptions;
 use crate::retry::Limits;
+use crate::stats::{CallerWait, Stats};
 use crate::sys::process::PerProcess;
-use crate::transport::Transport;
+use crate::transport::{Network, Transport};
 use crate::url::Endpoint;
 
 /// A client's inner side, shared by all that is opened with it. A forked child gets connections of its own.
@@ -22,6 +24,8 @@ pub(crate) struct Session {
 
 struct Core {
     options: ClientOptions,
+    network: Network,
+    signer: Arc<Signer>,
     transport: PerProcess<Arc<Transport>>,
     budget: Arc<Budget>,
 }
@@ -31,6 +35,8 @@ struct Core {
 pub(crate) struct Call {
     pub(crate) transport: Arc<Transport>,
     pub(crate) limits: Limits,
+    /// Runs until the last task of the call has ended, which is when its caller goes on.
+    _wait: Option<Arc<CallerWait>>,
 }
 
 /// More connections for one call do not help, and other calls want some.
@@ -44,14 +50,21 @@ impl Call {
 
     /// For work that goes on after the call that began it.
     pub(crate) fn in_background(&self) -> Self {
-        Self { transport: self.transport.clone(), limits: Limits::new(self.limits.max_retries, None) }
+        let limits = Limits::new(self.limits.max_retries, None, self.limits.stats.clone());
+        Self { transport: self.transport.clone(), limits, _wait: None }
     }
 }
 
 impl Session {
     pub(crate) fn new(options: &ClientOptions) -> Self {
-        let core =
-            Core { options: options.clone(), transport: PerProcess::new(), budget: Budget::new(options.memory_limit) };
+        let network = options.network.resolved();
+        let core = Core {
+            signer: Arc::new(Signer::new(&options.credential, &network)),
+            network,
+            transport: PerProcess::new(),
+            budget: Budget::new(options.memory_limit.unwrap_or_else(default_memory_limit)),
+            options: options.clone(),
+        };
         Self { core: Arc::new(core), timeout: options.timeout }
     }
 
@@ -61,10 +74,20 @@ impl Session {
 
     /// The beginning of a call: its deadline runs from here.
     pub(crate) fn call(&self) -> Result<Call> {
-        let options = &self.core.options;
-        let transport = self.core.transport.get_or_try_init(|| Ok(Arc::new(Transport::new(options))))?;
+        let transport = self.transport()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Ok(Call { transport: transport.clone(), limits: Limits::new(options.max_retries, deadline) })
+        let limits = Limits::new(self.core.options.max_retries, deadline, transport.stats().clone());
+        Ok(Call { transport: transport.clone(), limits, _wait: Some(Arc::new(transport.stats().caller_waits())) })
+    }
+
+    fn transport(&self) -> Result<&Arc<Transport>> {
+        let core = &self.core;
+        core.transport.get_or_try_init(|| Ok(Arc::new(Transport::new(&core.options, &core.network, &core.signer)?)))
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        let (in_use, peak) = self.core.budget.use_and_peak();
+        Ok(self.transport()?.stats().snapshot(in_use, peak))
     }
 
     pub(crate) fn budget(&self) -> &Arc<Budget> {
@@ -77,6 +100,6 @@ impl Session {
 
     /// The endpoint of a connection string, which decides how URLs on its host are read.
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
-        self.core.options.endpoint.as_ref()
+        self.core.options.endpoint.as_ref().or_else(|| self.core.signer.endpoint())
     }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::{Credential, SharedKey};
+use super::environment::StorageSecret;
+use super::{Sas, SharedKey};
 use crate::error::{Error, Result};
 use crate::url::Endpoint;
 
@@ -35,7 +36,8 @@ const KEYS: [&str; 17] = [
 /// What a connection string says: a credential, and where its account lives.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionString {
-    pub(crate) credential: Credential,
+    pub(crate) secret: StorageSecret,
+    pub(crate) account: Option<String>,
     pub(crate) endpoint: Endpoint,
 }
 
@@ -49,11 +51,13 @@ impl ConnectionString {
         if get("developmentstorageproxyuri").is_some() {
             return Err(bad("DevelopmentStorageProxyUri needs UseDevelopmentStorage=true"));
         }
-        let credential = match (get("accountname"), get("accountkey"), get("sharedaccesssignature")) {
+        let secret = match (get("accountname"), get("accountkey"), get("sharedaccesssignature")) {
             (_, Some(_), Some(_)) => return Err(bad("it has both an AccountKey and a SharedAccessSignature")),
-            (Some(account), Some(key), None) => Credential::SharedKey(SharedKey::new(account, key).map_err(in_string)?),
+            (Some(account), Some(key), None) => {
+                StorageSecret::SharedKey(SharedKey::new(account, key).map_err(in_string)?)
+            }
             (None, Some(_), None) => return Err(bad("AccountKey needs AccountName")),
-            (_, None, Some(sas)) => Credential::sas(sas).map_err(in_string)?,
+            (_, None, Some(sas)) => StorageSecret::Sas(Sas::new(sas).map_err(in_string)?),
             (_, None, None) => return Err(bad("it has neither an AccountKey nor a SharedAccessSignature")),
         };
         let endpoint = match (get("blobendpoint"), get("accountname")) {
@@ -65,7 +69,7 @@ impl ConnectionString {
             }
             (None, None) => return Err(bad("it names no account: AccountName or BlobEndpoint is missing")),
         };
-        Ok(Self { credential, endpoint })
+        Ok(Self { secret, account: get("accountname").map(str::to_owned), endpoint })
     }
 
     fn emulator(value: &str, proxy: Option<&str>) -> Result<Self> {
@@ -80,7 +84,7 @@ impl ConnectionString {
             endpoint.host = proxy.host;
         }
         let key = SharedKey::new(EMULATOR_ACCOUNT, EMULATOR_KEY)?;
-        Ok(Self { credential: Credential::SharedKey(key), endpoint })
+        Ok(Self { secret: StorageSecret::SharedKey(key), account: Some(EMULATOR_ACCOUNT.to_owned()), endpoint })
     }
 }
 

@@ -13,8 +13,8 @@ use crate::error::Result;
 /// A credential, a connection pool and limits. Thread-safe; works in a forked child, with connections of
 /// its own. May be freed before the blobs that were opened with it.
 ///
-/// Where a call takes a client, NULL means the process's default one: default options, no credential, so that
-/// URLs with a SAS and public containers work.
+/// Where a call takes a client, NULL means the process's default one, with default options: a SAS in the URL, or
+/// else the credential that the environment has, or else the default chain of identities.
 ///
 /// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_free().
 pub struct azt_client(Client);

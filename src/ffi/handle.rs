@@ -88,6 +88,19 @@ pub(super) unsafe fn out<T>(pointer: *mut T, name: &str) -> Result<Out<T>> {
     }
 }
 
+/// Writes as much of `value` as the caller has room for, and zeros behind it.
+///
+/// # Safety
+/// `to` is valid for writes of `size` bytes.
+pub(super) unsafe fn write_prefix<T: Copy>(to: *mut T, value: &T, size: usize) {
+    let known = size.min(size_of::<T>());
+    // SAFETY: by the contract above; `known` bytes of `value` exist, and the two do not overlap.
+    unsafe {
+        std::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>(), to.cast::<u8>(), known);
+        std::ptr::write_bytes(to.cast::<u8>().add(known), 0, size - known);
+    }
+}
+
 /// A place for a handle, which is NULL until there is one.
 ///
 /// # Safety
@@ -118,4 +131,37 @@ fn check_memory(pointer: *const c_void, length: usize, name: &str) -> Result<()>
         return Err(Error::invalid(format!("no object has {length} bytes, as the length of {name} says")));
     }
     Ok(())
+}
+
+/// What is called with a callback's user data when nothing needs it any more; may be NULL.
+pub(super) type Finalizer = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+
+/// A pointer that belongs to the caller's callback, and goes back to the caller at the end.
+pub(super) struct UserData {
+    pointer: *mut c_void,
+    finalizer: Finalizer,
+}
+
+// SAFETY: the pointer is only handed to the caller's functions, which the caller promises may run on any thread.
+unsafe impl Send for UserData {}
+// SAFETY: as above.
+unsafe impl Sync for UserData {}
+
+impl UserData {
+    pub(super) fn new(pointer: *mut c_void, finalizer: Finalizer) -> Self {
+        Self { pointer, finalizer }
+    }
+
+    pub(super) fn get(&self) -> *mut c_void {
+        self.pointer
+    }
+}
+
+impl Drop for UserData {
+    fn drop(&mut self) {
+        if let Some(finalizer) = self.finalizer {
+            // SAFETY: the caller gave this function for this pointer, and a value is dropped once.
+            unsafe { finalizer(self.pointer) };
+        }
+    }
 }

@@ -19,7 +19,11 @@ use crate::options::ClientOptions;
 ///
 /// Functions: azt_client_options_new(), azt_client_options_free(); credentials:
 /// azt_client_options_set_anonymous(), azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
-/// azt_client_options_set_connection_string(); limits: azt_client_options_set_max_concurrency(),
+/// azt_client_options_set_connection_string(), azt_client_options_set_default_credential(),
+/// azt_client_options_set_client_secret(), azt_client_options_set_managed_identity(),
+/// azt_client_options_set_workload_identity(), azt_client_options_set_azure_cli(),
+/// azt_client_options_set_token_callback(); the network: azt_client_options_set_proxy(),
+/// azt_client_options_set_ca_file(), azt_client_options_set_user_agent(); limits: azt_client_options_set_max_concurrency(),
 /// azt_client_options_set_memory_limit(), azt_client_options_set_block_size(),
 /// azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms().
 pub struct azt_client_options(Mutex<ClientOptions>);
@@ -32,7 +36,7 @@ impl azt_client_options {
 
 /// # Safety
 /// `options` is NULL or live options; `error` is NULL or can be written.
-unsafe fn set(
+pub(super) unsafe fn set(
     options: *mut azt_client_options,
     error: *mut *mut azt_error,
     change: impl FnOnce(&mut ClientOptions) -> Result<()>,
@@ -44,7 +48,9 @@ unsafe fn set(
     })
 }
 
-/// New options with the defaults and no credential; NULL when there is no memory.
+/// New options with the defaults: the credential is what the environment has for storage
+/// (AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, in this
+/// order, and for that account only), or else azt_client_options_set_default_credential(). NULL when there is no memory.
 ///
 /// The caller frees them with azt_client_options_free(). Thread-safe, does not block.
 #[unsafe(no_mangle)]
@@ -126,8 +132,9 @@ pub unsafe extern "C" fn azt_client_options_set_max_concurrency(
     unsafe { set(options, error, |options| options.set_max_concurrency(requests)) }
 }
 
-/// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default:
-/// 512 MiB. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
+/// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default: an
+/// eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun sets
+/// it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
 /// open writer may hold 64 KiB beyond it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_options_set_memory_limit(
@@ -175,4 +182,42 @@ pub unsafe extern "C" fn azt_client_options_set_timeout_ms(
 ) -> azt_status {
     // SAFETY: the caller keeps the header's rules.
     unsafe { set(options, error, |options| options.set_timeout(Some(Duration::from_millis(whole_call_ms)))) }
+}
+
+/// Sends all requests through this proxy, "http://[USER:PASSWORD@]HOST:PORT": https through a tunnel that it cannot
+/// read, http in plain. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) say,
+/// read when the client is made. Identity endpoints of this machine are never asked through a proxy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_proxy(
+    options: *mut azt_client_options,
+    proxy_url: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_proxy(handle::text(proxy_url, "proxy_url")?)) }
+}
+
+/// Trusts the CA certificates of a PEM file beside those of the system, for a private endpoint or a proxy that
+/// looks into TLS. Default: the system's only, or those of SSL_CERT_FILE and SSL_CERT_DIR in their place. The file is
+/// read now: AZT_STATUS_LOCAL_IO when that fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_ca_file(
+    options: *mut azt_client_options,
+    pem_path: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_ca_file(handle::text(pem_path, "pem_path")?.as_ref())) }
+}
+
+/// Puts this behind "aztorch/VERSION" in each request's User-Agent, where the account's logs show it: up to 200
+/// printable ASCII characters, for example "trainer/1.2". Default: nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_user_agent(
+    options: *mut azt_client_options,
+    suffix: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_user_agent(handle::text(suffix, "suffix")?)) }
 }

@@ -74,6 +74,11 @@ const STATUSES: [(azt_status, Status, &CStr); 20] = [
     (AZT_STATUS_INTERNAL, Status::Internal, c"AZT_STATUS_INTERNAL"),
 ];
 
+/// The Rust counterpart of a status that a caller's callback returned.
+pub(super) fn status_of(number: azt_status) -> Option<Status> {
+    STATUSES.iter().find(|(known, _, _)| *known == number).map(|(_, status, _)| *status)
+}
+
 /// The name of a status, such as "AZT_STATUS_NOT_FOUND", or "AZT_STATUS_UNKNOWN".
 ///
 /// The text is static. Thread-safe, does not block.

@@ -40,10 +40,21 @@ impl<T> PerProcess<T> {
     }
 
     pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+        self.get_or_inherit(|_| make())
+    }
+
+    /// The same, with what the nearest ancestor had for `make` to look at: it may read there what it can get
+    /// without waiting.
+    pub(crate) fn get_or_inherit(&self, make: impl FnOnce(Option<&T>) -> Result<T>) -> Result<&T> {
+        self.get_or_inherit_from(None, make)
+    }
+
+    fn get_or_inherit_from(&self, inherited: Option<&T>, make: impl FnOnce(Option<&T>) -> Result<T>) -> Result<&T> {
         if self.made_in == generation() {
-            return self.value.get_or_try_init(|| make().map(ManuallyDrop::new)).map(|value| &**value);
+            return self.value.get_or_try_init(|| make(inherited).map(ManuallyDrop::new)).map(|value| &**value);
         }
-        self.in_child.get_or_init(|| Box::new(Self::new())).get_or_try_init(make)
+        let inherited = self.value.get().map(|value| &**value).or(inherited);
+        self.in_child.get_or_init(|| Box::new(Self::new())).get_or_inherit_from(inherited, make)
     }
 }
 
@@ -86,6 +97,13 @@ impl<T> Drop for ProcessBound<T> {
             unsafe { ManuallyDrop::drop(&mut self.value) };
         }
     }
+}
+
+/// Ends a process that leads a group of its own, and whatever it has started.
+pub(crate) fn kill_group(leader: u32) {
+    let Ok(leader) = libc::pid_t::try_from(leader) else { return };
+    // SAFETY: kill touches no memory. The leader was not waited for, so its number is still its own.
+    unsafe { libc::kill(-leader, libc::SIGKILL) };
 }
 
 /// Runs `start_threads` with every signal blocked in this thread. Threads inherit the mask, so that a

@@ -5,26 +5,34 @@
 //! deadline, a cancel) closes the connection and lets go of the caller's memory at once.
 
 mod connection;
+mod identity;
+mod network;
 mod pool;
 mod response;
 mod sdk;
 mod verdict;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Method, Uri};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT,
+};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Full;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::credential::Credential;
+use crate::credential::{Denial, Signer};
 use crate::error::{Error, Result, Status};
 use crate::options::ClientOptions;
+use crate::retry::current_attempt;
+use crate::stats::Counters;
 use pool::Pool;
 
+pub(crate) use identity::IdentityHttp;
+pub(crate) use network::{Network, Proxies, check_user_agent_suffix, read_ca_file};
 pub(crate) use response::Response;
 pub(crate) use sdk::SdkTransport;
 
@@ -33,6 +41,7 @@ pub(crate) use sdk::SdkTransport;
 pub(crate) const SERVICE_VERSION: &str = "2021-12-02";
 
 const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+const X_MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const X_MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
 /// How long the service may take to begin its answer. Its own limit for most operations is 30 s, and
@@ -96,19 +105,28 @@ impl Request {
 /// A client's connections and credential.
 pub(crate) struct Transport {
     pool: Arc<Pool>,
-    credential: Credential,
+    signer: Arc<Signer>,
+    user_agent: HeaderValue,
+    stats: Arc<Counters>,
     permits: Arc<Semaphore>,
     max_concurrency: usize,
 }
 
 impl Transport {
-    pub(crate) fn new(options: &ClientOptions) -> Self {
-        Self {
-            pool: Arc::new(Pool::new(options.max_concurrency)),
-            credential: options.credential.clone(),
+    pub(crate) fn new(options: &ClientOptions, network: &Network, signer: &Arc<Signer>) -> Result<Self> {
+        let stats: Arc<Counters> = Arc::default();
+        Ok(Self {
+            pool: Arc::new(Pool::new(options.max_concurrency, network.clone(), stats.clone())),
+            signer: signer.clone(),
+            user_agent: network.user_agent()?,
+            stats,
             permits: Arc::new(Semaphore::new(options.max_concurrency)),
             max_concurrency: options.max_concurrency,
-        }
+        })
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<Counters> {
+        &self.stats
     }
 
     pub(crate) fn max_concurrency(&self) -> usize {
@@ -127,7 +145,7 @@ impl Transport {
         let client_request_id = uuid::Uuid::new_v4().to_string();
         headers.insert(X_MS_VERSION, HeaderValue::from_static(SERVICE_VERSION));
         headers.insert(X_MS_CLIENT_REQUEST_ID, ascii(&client_request_id)?);
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("aztorch/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(USER_AGENT, self.user_agent.clone());
         // A stored Content-Encoding is the caller's business: bytes come as they were stored.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if method == Method::PUT || !body.is_empty() {
@@ -136,7 +154,10 @@ impl Transport {
         let origin = pool::origin(&uri);
         // As errors show it: no query, no secret.
         let shown = format!("{method} {origin}{}", uri.path());
-        let uri = self.credential.authorize(&method, uri, &mut headers, body.len()).await?;
+        let length = body.len();
+        let signing = self.signer.authorize(&method, uri, &mut headers, length, &self.stats).await;
+        let (uri, signed) = signing.map_err(|error| error.context(&shown))?;
+        let authorization = headers.get(AUTHORIZATION).cloned();
         headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
         let patience = HEAD_TIMEOUT + Duration::from_secs((body.len() / SLOWEST_UPLOAD) as u64);
 
@@ -144,15 +165,40 @@ impl Transport {
         let (body, sending) = Sending::watch(body);
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
-        *outgoing.uri_mut() = origin_form(&uri)?;
         *outgoing.headers_mut() = headers;
-        let (head, body) = match timeout(patience, connection.exchange(outgoing)).await {
-            Ok(sent) => sent.map_err(|error| error.context(&shown))?,
-            Err(_) => {
-                let message = format!("{shown}: no answer within {} s", patience.as_secs());
-                return Err(Error::network(message).with_status(Status::Timeout));
+        // A proxy passes plain http on, and has to be told to whom.
+        *outgoing.uri_mut() = match self.pool.network().proxy(&uri)?.filter(|_| uri.scheme_str() == Some("http")) {
+            None => origin_form(&uri)?,
+            Some(proxy) => {
+                let password = proxy.basic_auth().cloned();
+                outgoing.headers_mut().extend(password.map(|password| (PROXY_AUTHORIZATION, password)));
+                uri.clone()
             }
         };
+        let (began, in_flight) = (Instant::now(), self.stats.request());
+        let (head, body) = match timeout(patience, connection.exchange(outgoing)).await {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(error)) => {
+                log_failure(&shown, &error, &client_request_id);
+                return Err(error.context(&shown));
+            }
+            Err(_) => {
+                let message = format!("no answer within {} s", patience.as_secs());
+                let error = Error::network(message).with_status(Status::Timeout);
+                log_failure(&shown, &error, &client_request_id);
+                return Err(error.context(&shown));
+            }
+        };
+        self.stats.bytes_sent.add(length as u64);
+        self.take_note(head.status, authorization.as_ref());
+        tracing::debug!(
+            target: "aztorch::http",
+            "{shown}: {} in {:.1} ms, attempt {}, request id {}, client request id {client_request_id}",
+            head.status.as_u16(),
+            began.elapsed().as_secs_f64() * 1e3,
+            current_attempt(),
+            head.headers.get(X_MS_REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("-"),
+        );
         check_echo(&head.headers, &client_request_id).map_err(|error| error.context(&shown))?;
         Ok(Response {
             status: head.status,
@@ -162,13 +208,28 @@ impl Transport {
             pool: self.pool.clone(),
             origin,
             sending,
+            denial: Denial::new(&uri, signed),
+            stats: self.stats.clone(),
+            in_flight: Some(in_flight),
             _permit: permit,
         })
     }
 
-    pub(crate) fn credential(&self) -> &Credential {
-        &self.credential
+    fn take_note(&self, status: StatusCode, authorization: Option<&HeaderValue>) {
+        match status.as_u16() {
+            429 | 503 => self.stats.throttled.add(1),
+            401 => self.signer.refused(authorization),
+            _ => {}
+        }
     }
+}
+
+fn log_failure(shown: &str, error: &Error, client_request_id: &str) {
+    let attempt = current_attempt();
+    tracing::debug!(
+        target: "aztorch::http",
+        "{shown}: {error}, attempt {attempt}, client request id {client_request_id}"
+    );
 }
 
 fn ascii(text: &str) -> Result<HeaderValue> {

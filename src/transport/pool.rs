@@ -1,20 +1,23 @@
 //! Idle connections, by origin, and how new ones are made.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Intercept;
 use once_cell::sync::OnceCell;
 use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::connection::Idle;
+use super::connection::{Idle, Stream};
+use super::network::Network;
 use crate::error::{Error, Result, Status, chain};
+use crate::stats::Counters;
 
 /// Azure's load balancers drop idle flows without a word after four minutes
 /// (<https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset>); stay well below.
@@ -30,13 +33,21 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Pool {
     idle: Mutex<HashMap<String, Vec<Idle>>>,
     max_idle: usize,
+    network: Network,
+    stats: Arc<Counters>,
     http: HttpConnector,
-    https: OnceCell<HttpsConnector<HttpConnector>>,
+    /// Made on the first https request, since reading the system's certificates takes milliseconds.
+    tls: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Pool {
-    pub(super) fn new(max_idle: usize) -> Self {
-        Self { idle: Mutex::default(), max_idle, http: http_connector(), https: OnceCell::new() }
+    pub(super) fn new(max_idle: usize, network: Network, stats: Arc<Counters>) -> Self {
+        let (idle, tls) = (Mutex::default(), OnceCell::new());
+        Self { idle, max_idle, network, stats, http: http_connector(), tls }
+    }
+
+    pub(super) fn network(&self) -> &Network {
+        &self.network
     }
 
     /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a new one.
@@ -74,16 +85,44 @@ impl Pool {
     }
 
     async fn connect(&self, uri: &Uri) -> Result<Idle> {
-        let stream = if uri.scheme_str() == Some("https") {
-            let mut connector = self.https.get_or_try_init(https_connector)?.clone();
-            connector.call(uri.clone()).await.map_err(|error| connect_error(error.as_ref()))?
-        } else {
-            let stream = self.http.clone().call(uri.clone()).await.map_err(|error| connect_error(&error))?;
-            MaybeHttpsStream::Http(stream)
+        let proxy = self.network.proxy(uri)?;
+        let stream = match (uri.scheme_str() == Some("https"), &proxy) {
+            (true, None) => secure(self.http.clone(), self.tls()?, uri).await,
+            (true, Some(proxy)) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), self.http.clone());
+                if let Some(password) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(password.clone());
+                }
+                secure(tunnel, self.tls()?, uri).await
+            }
+            (false, proxy) => {
+                let peer = proxy.as_ref().map_or(uri, Intercept::uri);
+                let stream = self.http.clone().call(peer.clone()).await;
+                stream.map(MaybeHttpsStream::Http).map_err(|error| connect_error(&error))
+            }
         };
+        let stream = stream.map_err(|error| match proxy {
+            Some(proxy) => error.context(format!("through the proxy {}", proxy.uri())),
+            None => error,
+        })?;
+        self.stats.connections_opened.add(1);
         Ok(Idle::new(stream))
     }
+
+    fn tls(&self) -> Result<Arc<ClientConfig>> {
+        self.tls.get_or_try_init(|| self.network.tls()).cloned()
+    }
 }
+
+async fn secure<C>(connector: C, tls: Arc<ClientConfig>, uri: &Uri) -> Result<Stream>
+where
+    HttpsConnector<C>: Service<Uri, Response = Stream, Error = BoxError>,
+{
+    let stream = HttpsConnector::from((connector, tls)).call(uri.clone()).await;
+    stream.map_err(|error| connect_error(error.as_ref()))
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A peer that is not who it should be will not be another one at the next try.
 fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
@@ -92,7 +131,7 @@ fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
     while let Some(current) = cause {
         if matches!(current.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
             return Error::new(Status::Unavailable, message).hint(
-                "the server's certificate was not accepted; put a CA that the system does not know into SSL_CERT_FILE",
+                "the server's certificate was not accepted; name a CA that the system does not know with set_ca_file or SSL_CERT_FILE",
             );
         }
         // The source of an io::Error that wraps another error is that one's source, not that one.
@@ -115,23 +154,4 @@ fn http_connector() -> HttpConnector {
     http.set_keepalive_interval(Some(KEEPALIVE));
     http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
     http
-}
-
-/// Made on the first https request, since reading the system's certificates takes milliseconds.
-fn https_connector() -> Result<HttpsConnector<HttpConnector>> {
-    use hyper_rustls::ConfigBuilderExt;
-    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::internal(format!("TLS settings: {error}")))?
-        .with_native_roots()
-        .map_err(|error| {
-            Error::internal(format!("no CA certificates were found on this system ({error})"))
-                .hint("install ca-certificates")
-        })?
-        .with_no_client_auth();
-    Ok(HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_only()
-        .enable_http1()
-        .wrap_connector(http_connector()))
 }

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use super::connection::Body;
 use super::pool::Pool;
 use super::{Sending, verdict};
-use crate::credential::Credential;
+use crate::credential::Denial;
 use crate::error::{Error, Result};
+use crate::stats::{Counters, InFlight};
 
 /// A body that brings nothing for this long is given up; what came is kept and the rest asked for again.
 const BODY_STALL: Duration = Duration::from_secs(30);
@@ -30,6 +31,10 @@ pub(crate) struct Response {
     pub(super) pool: Arc<Pool>,
     pub(super) origin: String,
     pub(super) sending: Sending,
+    pub(super) denial: Denial,
+    pub(super) stats: Arc<Counters>,
+    /// Until the body's end.
+    pub(super) in_flight: Option<InFlight>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -60,8 +65,10 @@ impl Response {
         };
         // Before anyone sees the last bytes, so that the request that they lead to finds the connection free.
         if received == 0 || body.has_ended() {
+            self.in_flight = None;
             self.recycle().await;
         }
+        self.stats.bytes_received.add(received as u64);
         Ok(received)
     }
 
@@ -87,12 +94,12 @@ impl Response {
     }
 
     /// Takes an answer for success, or makes its error.
-    pub(crate) async fn success(mut self, credential: &Credential) -> Result<Self> {
+    pub(crate) async fn success(mut self) -> Result<Self> {
         if self.status.is_success() {
             return Ok(self);
         }
         // The status and headers say enough if the document does not arrive.
         let document = self.bytes(MAX_ERROR_BODY).await.unwrap_or_default();
-        Err(verdict::error(self.status, &self.headers, &document, credential).context(&self.shown))
+        Err(verdict::error(self.status, &self.headers, &document, &self.denial).context(&self.shown))
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use azure_core::http::headers::{HeaderName as SdkName, HeaderValue as SdkValue, Headers};
 use azure_core::http::request::Body;
 use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, RetryOptions, Transport as SdkClientTransport};
-use http::Method;
 use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
 
 use super::{Request, Transport};
 use crate::error::{Error, Result};
@@ -35,16 +35,9 @@ impl SdkTransport {
             return Err(Error::internal("the SDK sent a streamed body"));
         };
         let mut ours = Request::new(method(request.method())?, parse_uri(request.url())?);
-        for (name, value) in request.headers().iter() {
-            let name = HeaderName::from_bytes(name.as_str().as_bytes());
-            let value = HeaderValue::from_str(value.as_str());
-            let (Ok(name), Ok(value)) = (name, value) else {
-                return Err(Error::invalid("a header's value cannot be sent"));
-            };
-            ours.headers.insert(name, value);
-        }
+        ours.headers = headers(request.headers())?;
         ours.body = body.clone();
-        let mut response = self.0.send(ours).await?.success(self.0.credential()).await?;
+        let mut response = self.0.send(ours).await?.success().await?;
         let body = response.bytes(MAX_BODY).await?;
         let mut headers = Headers::new();
         for (name, value) in &response.headers {
@@ -84,10 +77,23 @@ impl From<azure_core::Error> for Error {
     }
 }
 
-fn method(method: azure_core::http::Method) -> Result<Method> {
+pub(super) fn headers(headers: &Headers) -> Result<HeaderMap> {
+    let mut ours = HeaderMap::new();
+    for (name, value) in headers.iter() {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes());
+        let value = HeaderValue::from_str(value.as_str());
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(Error::invalid("a header's value cannot be sent"));
+        };
+        ours.insert(name, value);
+    }
+    Ok(ours)
+}
+
+pub(super) fn method(method: azure_core::http::Method) -> Result<Method> {
     Method::from_bytes(method.as_ref().as_bytes()).map_err(|_| Error::internal("the SDK used an unknown method"))
 }
 
-fn parse_uri(url: &url::Url) -> Result<http::Uri> {
+pub(super) fn parse_uri(url: &url::Url) -> Result<http::Uri> {
     url.as_str().parse().map_err(|_| Error::internal("the SDK made a URL that cannot be sent"))
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::credential::Credential;
+use crate::credential::Denial;
 use crate::error::{Error, Status};
 
 const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
@@ -17,7 +17,7 @@ const X_MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// The error that an unsuccessful answer stands for.
-pub(super) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8], credential: &Credential) -> Error {
+pub(super) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8], denial: &Denial) -> Error {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (xml_code, message, detail) = read_document(document);
     let code = match text(&X_MS_ERROR_CODE) {
@@ -28,10 +28,13 @@ pub(super) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8
     let line = describe(http_status, code, &message, &detail);
     let error = Error::service(status, http_status.as_u16(), code, text(&X_MS_REQUEST_ID), &line);
     match status {
-        Status::Throttled | Status::Unavailable => error.retryable(retry_after(text(&RETRY_AFTER))),
-        Status::Unauthenticated | Status::PermissionDenied => error.hint(credential.hint()),
-        Status::Modified => error.hint("the blob was replaced or changed meanwhile"),
-        _ => error,
+        Status::Throttled | Status::Unavailable => return error.retryable(retry_after(text(&RETRY_AFTER))),
+        Status::Modified => return error.hint("the blob was replaced or changed meanwhile"),
+        _ => {}
+    }
+    match denial.hint(http_status.as_u16(), code, &detail, headers).as_str() {
+        "" => error,
+        hint => error.hint(hint),
     }
 }
 
@@ -109,7 +112,9 @@ mod tests {
     fn verdict(http_status: u16, code: &str) -> Error {
         let document =
             format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>Why.\nRequestId:1</Message></Error>");
-        error(StatusCode::from_u16(http_status).unwrap(), &HeaderMap::new(), document.as_bytes(), &Credential::Unset)
+        let uri = "https://acc.blob.core.windows.net/c/b?sig=x".parse().unwrap();
+        let denial = Denial::new(&uri, crate::credential::Signed::SasInUrl);
+        error(StatusCode::from_u16(http_status).unwrap(), &HeaderMap::new(), document.as_bytes(), &denial)
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl Endpoint {
         })
     }
 
+    /// The same for a request on its way.
+    pub(crate) fn serves_uri(&self, uri: &http::Uri) -> bool {
+        Url::parse(&uri.to_string()).is_ok_and(|url| self.serves(&url))
+    }
+
     fn serves(&self, url: &Url) -> bool {
         self.scheme == url.scheme()
             && Some(self.host.as_str()) == url.host_str()

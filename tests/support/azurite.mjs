@@ -34,7 +34,8 @@ function parseArguments(argv) {
     if (argv[i] === "--log" && i + 1 < argv.length) {
       log.path = resolve(argv[(i += 1)]);
     } else if (argv[i] === "--tls" && i + 2 < argv.length) {
-      tls.push("--cert", resolve(argv[i + 1]), "--key", resolve(argv[i + 2]));
+      // Tokens are taken over https only; "basic" looks at their claims.
+      tls.push("--cert", resolve(argv[i + 1]), "--key", resolve(argv[i + 2]), "--oauth", "basic");
       i += 2;
     } else if (argv[i] === "--" && i + 1 < argv.length && tls.length === 0) {
       return { log: log.path, tls, command: argv.slice(i + 1) };

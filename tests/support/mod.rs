@@ -8,3 +8,6 @@ pub mod content;
 pub mod error;
 pub mod fault;
 pub mod http;
+pub mod identity;
+pub mod proxy;
+pub mod secure;

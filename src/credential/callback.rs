@@ -1,0 +1,45 @@
+//! Tokens from the caller's own code.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::token::BearerToken;
+use crate::error::{Error, Result};
+use crate::runtime::spawn_thread;
+
+type Ask = dyn Fn(&str, &str) -> Result<BearerToken> + Send + Sync;
+
+/// A function that gives a token for a scope and a tenant ("" when any).
+#[derive(Clone)]
+pub(crate) struct TokenCallback(Arc<Ask>);
+
+impl TokenCallback {
+    pub(crate) fn new(ask: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Calls it on a thread of its own, where it may take its time.
+    pub(super) async fn ask(&self, scope: &'static str) -> Result<BearerToken> {
+        let (sender, answer) = oneshot::channel();
+        let ask = self.0.clone();
+        spawn_thread("aztorch-token", move || {
+            // Nobody is left to hear it only when the process ends.
+            let _ = sender.send(ask(scope, ""));
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Error::internal("the token callback panicked")))
+    }
+}
+
+impl PartialEq for TokenCallback {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for TokenCallback {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("TokenCallback")
+    }
+}

@@ -1,0 +1,66 @@
+//! Which cloud an account lives in, told by its host name; each has identities of its own.
+
+use std::sync::Arc;
+
+use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
+use http::Uri;
+
+const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    Public,
+    UsGovernment,
+    China,
+}
+
+impl Cloud {
+    /// Custom domains and private front ends tell nothing, and are taken for the public cloud's.
+    pub(crate) fn of(uri: &Uri) -> Self {
+        let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        if host.ends_with(".core.usgovcloudapi.net") {
+            Self::UsGovernment
+        } else if host.ends_with(".core.chinacloudapi.cn") {
+            Self::China
+        } else {
+            Self::Public
+        }
+    }
+
+    /// The authority that gives out its tokens: `AZURE_AUTHORITY_HOST` where that is set.
+    pub(super) fn authority(self) -> String {
+        let host = std::env::var(AUTHORITY_HOST).unwrap_or_default();
+        match (host.trim_end_matches('/'), self) {
+            ("", Self::Public) => "https://login.microsoftonline.com".to_owned(),
+            ("", Self::UsGovernment) => "https://login.microsoftonline.us".to_owned(),
+            ("", Self::China) => "https://login.chinacloudapi.cn".to_owned(),
+            (host, _) if host.contains("://") => host.to_owned(),
+            (host, _) => format!("https://{host}"),
+        }
+    }
+
+    pub(super) fn configuration(self) -> Arc<CloudConfiguration> {
+        let mut custom = CustomConfiguration::default();
+        custom.authority_host = self.authority();
+        Arc::new(custom.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_name_tells_the_cloud() {
+        for (host, cloud) in [
+            ("acc.blob.core.windows.net", Cloud::Public),
+            ("acc.privatelink.blob.core.windows.net", Cloud::Public),
+            ("acc.blob.core.usgovcloudapi.net", Cloud::UsGovernment),
+            ("ACC.blob.core.chinacloudapi.cn.", Cloud::China),
+            ("data.example.org", Cloud::Public),
+            ("core.usgovcloudapi.net.evil.example", Cloud::Public),
+        ] {
+            assert_eq!(Cloud::of(&format!("https://{host}/c/b").parse().unwrap()), cloud, "{host}");
+        }
+    }
+}

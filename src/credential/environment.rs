@@ -1,0 +1,181 @@
+//! The credential that the environment has for a client that was given none, in the variables of the `az` CLI.
+
+use azure_core::credentials::Secret;
+use http::Uri;
+use once_cell::sync::OnceCell;
+
+use super::identity::variable;
+use super::{ConnectionString, Sas, SharedKey};
+use crate::error::Result;
+use crate::url::Endpoint;
+
+const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
+const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
+const KEY: &str = "AZURE_STORAGE_KEY";
+const SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
+
+/// The variables as they were when the client was made, read only when a request needs them: a bad one must not
+/// be in the way of a URL that brings its own SAS.
+#[derive(Debug)]
+pub(super) struct Environment {
+    connection_string: Option<Secret>,
+    account: Option<String>,
+    key: Option<Secret>,
+    sas: Option<Secret>,
+    parsed: OnceCell<Result<Option<Found>>>,
+}
+
+/// A credential for storage, and for whom it is.
+#[derive(Clone, Debug)]
+struct Found {
+    account: Option<String>,
+    endpoint: Option<Endpoint>,
+    secret: StorageSecret,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum StorageSecret {
+    Sas(Sas),
+    SharedKey(SharedKey),
+}
+
+impl Environment {
+    pub(super) fn read() -> Self {
+        let secret = |name| variable(name).map(Secret::new);
+        Self {
+            connection_string: secret(CONNECTION_STRING),
+            account: variable(ACCOUNT),
+            key: secret(KEY),
+            sas: secret(SAS_TOKEN),
+            parsed: OnceCell::new(),
+        }
+    }
+
+    /// What the environment has for the account of this URL; `None` also when it is visibly another's.
+    pub(super) fn credential_for(&self, uri: &Uri) -> Result<Option<&StorageSecret>> {
+        let found = self.found().as_ref().map_err(Clone::clone)?;
+        Ok(found.as_ref().filter(|found| found.is_for(uri)).map(|found| &found.secret))
+    }
+
+    /// The endpoint of the environment's connection string. One that cannot be read is an error where its
+    /// credential is needed.
+    pub(super) fn endpoint(&self) -> Option<&Endpoint> {
+        self.found().as_ref().ok()?.as_ref()?.endpoint.as_ref()
+    }
+
+    fn found(&self) -> &Result<Option<Found>> {
+        self.parsed.get_or_init(|| {
+            let found = self.parse()?;
+            if let Some(found) = &found {
+                let kind = match found.secret {
+                    StorageSecret::Sas(_) => "a SAS",
+                    StorageSecret::SharedKey(_) => "an account key",
+                };
+                let account = found.account.as_deref().unwrap_or("any account");
+                tracing::info!(target: "aztorch::credential", "the environment has {kind} for {account}");
+            }
+            Ok(found)
+        })
+    }
+
+    fn parse(&self) -> Result<Option<Found>> {
+        if let Some(text) = &self.connection_string {
+            let parsed = ConnectionString::parse(text.secret()).map_err(|error| error.context(CONNECTION_STRING))?;
+            return Ok(Some(Found { account: parsed.account, endpoint: Some(parsed.endpoint), secret: parsed.secret }));
+        }
+        if let (Some(account), Some(key)) = (&self.account, &self.key) {
+            let key =
+                SharedKey::new(account, key.secret()).map_err(|error| error.context(format!("{ACCOUNT} and {KEY}")))?;
+            let secret = StorageSecret::SharedKey(key);
+            return Ok(Some(Found { account: Some(account.clone()), endpoint: None, secret }));
+        }
+        let Some(sas) = &self.sas else { return Ok(None) };
+        let secret = StorageSecret::Sas(Sas::new(sas.secret()).map_err(|error| error.context(SAS_TOKEN))?);
+        Ok(Some(Found { account: self.account.clone(), endpoint: None, secret }))
+    }
+}
+
+impl Found {
+    /// A URL of another account gets neither this one's signature nor its SAS. A custom domain does not tell.
+    fn is_for(&self, uri: &Uri) -> bool {
+        if let Some(endpoint) = &self.endpoint
+            && endpoint.serves_uri(uri)
+        {
+            return true;
+        }
+        match (&self.account, account_of(uri)) {
+            (Some(ours), Some(theirs)) => *ours == theirs,
+            // A connection string's secret goes to its own endpoint, or to the account that it names.
+            (None, _) => self.endpoint.is_none(),
+            (Some(_), None) => self.endpoint.is_none(),
+        }
+    }
+}
+
+/// The account that a URL shows: before `.blob.`, or first in the path on an address or a lone label.
+fn account_of(uri: &Uri) -> Option<String> {
+    let host = uri.host()?.trim_end_matches('.').to_ascii_lowercase();
+    let (first, rest) = host.split_once('.').unwrap_or((&host, ""));
+    if rest.starts_with("blob.") || rest.starts_with("privatelink.blob.") {
+        return Some(first.trim_end_matches("-secondary").to_owned());
+    }
+    let is_path_style = rest.is_empty() || host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    let in_path = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    is_path_style.then(|| in_path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(connection_string: &str, account: &str, key: &str, sas: &str) -> Environment {
+        let secret = |text: &str| (!text.is_empty()).then(|| Secret::new(text.to_owned()));
+        Environment {
+            connection_string: secret(connection_string),
+            account: (!account.is_empty()).then(|| account.to_owned()),
+            key: secret(key),
+            sas: secret(sas),
+            parsed: OnceCell::new(),
+        }
+    }
+
+    fn kind(environment: &Environment, uri: &str) -> &'static str {
+        match environment.credential_for(&uri.parse().unwrap()).unwrap() {
+            None => "none",
+            Some(StorageSecret::Sas(_)) => "sas",
+            Some(StorageSecret::SharedKey(_)) => "key",
+        }
+    }
+
+    #[test]
+    fn the_connection_string_comes_before_the_key_and_the_key_before_the_sas() {
+        let ours = "https://acc.blob.core.windows.net/c/b";
+        let text = "AccountName=acc;SharedAccessSignature=sv=1&sig=x";
+        assert_eq!(kind(&environment(text, "acc", "a2V5", ""), ours), "sas");
+        assert_eq!(kind(&environment("", "acc", "a2V5", "sv=1&sig=x"), ours), "key");
+        assert_eq!(kind(&environment("", "acc", "", "sv=1&sig=x"), ours), "sas");
+        assert_eq!(kind(&environment("", "", "a2V5", "sv=1&sig=x"), ours), "sas");
+        assert_eq!(kind(&environment("", "acc", "", ""), ours), "none");
+        assert!(environment("hunter2", "", "", "").credential_for(&ours.parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn another_account_gets_nothing() {
+        let by_key = environment("", "acc", "a2V5", "");
+        for (uri, expected) in [
+            ("https://acc.blob.core.windows.net/c/b", "key"),
+            ("https://other.blob.core.windows.net/c/b", "none"),
+            ("https://acc.privatelink.blob.core.windows.net/c/b", "key"),
+            ("http://127.0.0.1:10000/acc/c/b", "key"),
+            ("http://127.0.0.1:10000/other/c/b", "none"),
+            ("https://data.example.org/c/b", "key"),
+        ] {
+            assert_eq!(kind(&by_key, uri), expected, "{uri}");
+        }
+        let text = "BlobEndpoint=http://127.0.0.1:10000/acc;AccountName=acc;AccountKey=a2V5";
+        let by_string = environment(text, "", "", "");
+        assert_eq!(kind(&by_string, "http://127.0.0.1:10000/acc/c/b"), "key");
+        assert_eq!(kind(&by_string, "https://data.example.org/c/b"), "none");
+        assert_eq!(by_string.endpoint().map(|endpoint| endpoint.account_segments), Some(1));
+    }
+}

@@ -1,0 +1,149 @@
+//! The way to the services that give out tokens: Microsoft Entra, and the identity endpoints of Azure's own machines.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use azure_core::http::headers::{HeaderName as SdkName, HeaderValue as SdkValue, Headers};
+use azure_core::http::request::Body;
+use azure_core::http::{AsyncRawResponse, HttpClient};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use http_body_util::Full;
+use tokio::time::timeout;
+
+use super::network::Network;
+use super::pool::{self, Pool};
+use super::{ascii, origin_form, sdk};
+use crate::error::{Error, Result};
+use crate::stats::Counters;
+
+/// Tokens are asked for one after the other.
+const MAX_IDLE: usize = 1;
+const MAX_ANSWER: usize = 1 << 20;
+/// From the request's first byte to the answer's last. Entra answers within a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Where Azure's machines find their metadata service; it never leaves the host.
+const IMDS: &str = "http://169.254.169.254";
+/// Where else it is, as in the SDKs of other languages.
+const IMDS_OVERRIDE: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+
+/// An answer that has arrived whole.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Connections of their own, without the storage service's headers, limits and counts.
+pub(crate) struct IdentityHttp {
+    /// Entra lies in the internet, maybe behind a proxy.
+    remote: Pool,
+    /// Identity endpoints speak plain http, from this machine to itself: no proxy may see their tokens.
+    local: Pool,
+}
+
+impl IdentityHttp {
+    pub(crate) fn new(network: &Network) -> Arc<Self> {
+        let stats: Arc<Counters> = Arc::default();
+        let local = Pool::new(MAX_IDLE, network.direct(), stats.clone());
+        Arc::new(Self { remote: Pool::new(MAX_IDLE, network.clone(), stats), local })
+    }
+
+    /// Whether Azure's instance metadata service answers within `patience`. Asked without the header that it
+    /// insists on, it refuses at once, which costs no token; elsewhere nothing answers, or something else does.
+    pub(crate) async fn probe_imds(&self, patience: Duration) -> Result<()> {
+        let uri = imds("/metadata/identity/oauth2/token")?;
+        let host = pool::origin(&uri);
+        let nobody = |why: String| Error::unsupported(format!("no instance metadata service at {host}: {why}"));
+        match timeout(patience, self.exchange(Method::GET, uri, HeaderMap::new(), Bytes::new())).await {
+            Err(_) => Err(nobody(format!("no answer within {patience:?}"))),
+            Ok(Err(error)) => Err(nobody(error.message().to_owned())),
+            // Other clouds have something at the same address, which knows no such path or no such caller.
+            Ok(Ok(Answer { status, .. })) if matches!(status.as_u16(), 401 | 403 | 404 | 405) => {
+                Err(nobody(format!("what answers there is not Azure's ({})", status.as_u16())))
+            }
+            Ok(Ok(_)) => Ok(()),
+        }
+    }
+
+    async fn exchange(&self, method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Result<Answer> {
+        let origin = pool::origin(&uri);
+        let shown = format!("{method} {origin}{}", uri.path());
+        let pool = if uri.scheme_str() == Some("https") { &self.remote } else { &self.local };
+        headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
+        headers.insert(USER_AGENT, pool.network().user_agent()?);
+        if method != Method::GET {
+            headers.insert(CONTENT_LENGTH, body.len().into());
+        }
+        let began = Instant::now();
+        let connection = pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
+        let mut outgoing = http::Request::new(Full::new(body));
+        *outgoing.method_mut() = method;
+        *outgoing.uri_mut() = origin_form(&uri)?;
+        *outgoing.headers_mut() = headers;
+        let whole = async {
+            let (head, mut body) = connection.exchange(outgoing).await?;
+            let mut bytes = BytesMut::with_capacity(8 << 10);
+            loop {
+                let left = (MAX_ANSWER - bytes.len()) as u64;
+                if body.receive(&mut bytes, left).await? == 0 {
+                    break;
+                }
+            }
+            if let Some(connection) = body.into_idle().await {
+                pool.check_in(&origin, connection);
+            }
+            Ok::<_, Error>(Answer { status: head.status, headers: head.headers, body: bytes.freeze() })
+        };
+        let answer = match timeout(PATIENCE, whole).await {
+            Ok(answer) => answer.map_err(|error| error.context(&shown))?,
+            Err(_) => return Err(Error::network(format!("{shown}: no answer within {} s", PATIENCE.as_secs()))),
+        };
+        let (status, took) = (answer.status.as_u16(), began.elapsed().as_secs_f64() * 1e3);
+        tracing::debug!(target: "aztorch::credential", "{shown}: {status} in {took:.1} ms");
+        Ok(answer)
+    }
+
+    async fn carry(&self, request: &azure_core::http::Request) -> Result<AsyncRawResponse> {
+        let Body::Bytes(body) = request.body() else {
+            return Err(Error::internal("a token request with a streamed body"));
+        };
+        let uri = match request.url().as_str().strip_prefix(IMDS) {
+            Some(path) => imds(path)?,
+            None => sdk::parse_uri(request.url())?,
+        };
+        let (method, headers) = (sdk::method(request.method())?, sdk::headers(request.headers())?);
+        let answer = self.exchange(method, uri, headers, body.clone()).await?;
+        let mut headers = Headers::new();
+        for (name, value) in &answer.headers {
+            if let Ok(value) = value.to_str() {
+                headers.insert(SdkName::from(name.as_str().to_owned()), SdkValue::from(value.to_owned()));
+            }
+        }
+        Ok(AsyncRawResponse::from_bytes(answer.status.as_u16().into(), headers, answer.body))
+    }
+}
+
+fn imds(path: &str) -> Result<Uri> {
+    let host = std::env::var(IMDS_OVERRIDE).unwrap_or_default();
+    let host = if host.is_empty() { IMDS } else { host.trim_end_matches('/') };
+    format!("{host}{path}").parse().map_err(|_| Error::invalid(format!("{IMDS_OVERRIDE} is no URL: '{host}'")))
+}
+
+impl fmt::Debug for IdentityHttp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("IdentityHttp")
+    }
+}
+
+#[async_trait]
+impl HttpClient for IdentityHttp {
+    async fn execute_request(&self, request: &azure_core::http::Request) -> azure_core::Result<AsyncRawResponse> {
+        // `Io` would be tried again below us for a minute; who waits for a token decides that.
+        let kind = azure_core::error::ErrorKind::Other;
+        self.carry(request).await.map_err(|error| azure_core::Error::new(kind, error))
+    }
+}

@@ -1,0 +1,60 @@
+//! What speaks https: a certificate made for this run, and an Azurite behind it that takes tokens.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::azurite::Azurite;
+
+pub struct Secure {
+    pub azurite: Azurite,
+    pub certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// The https Azurite of this test binary.
+pub fn secure() -> &'static Secure {
+    static SECURE: OnceLock<Secure> = OnceLock::new();
+    SECURE.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("secure-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        fs::write(&certificate, made.cert.pem()).expect("write");
+        fs::write(&key, made.signing_key.serialize_pem()).expect("write");
+        Secure { azurite: Azurite::over_tls(&certificate, &key), certificate, key }
+    })
+}
+
+impl Secure {
+    /// TLS for a server of the tests' own, with the same certificate.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let certificate = CertificateDer::from_pem_file(&self.certificate).expect("the certificate");
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("the key");
+        let provider = rustls::crypto::aws_lc_rs::default_provider().into();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key);
+        Arc::new(config.expect("TLS settings"))
+    }
+}
+
+/// A token that Azurite takes for this long; `mark` tells it from others.
+pub fn token(mark: &str, life: Duration) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
+    let (from, until) = (now - 60, now + life.as_secs());
+    let header = r#"{"alg":"none","typ":"JWT"}"#;
+    let claims = format!(
+        r#"{{"aud":"https://storage.azure.com","iss":"https://sts.windows.net/tenant/","jti":"{mark}","nbf":{from},"iat":{from},"exp":{until}}}"#
+    );
+    [header, &claims, "planted-hunter2-signature"].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
+}
