@@ -104,13 +104,16 @@ typedef int32_t azt_status;
 typedef azt_status (*azt_token_callback)(void *user_data,
                                          const char *scope,
                                          const char *tenant_id,
-                                         azt_token *out_token);
-
-// What is called with a callback's user data when nothing needs it any more; may be NULL.
-typedef void (*Finalizer)(void *user_data);
+                                         struct azt_token *out_token);
 
 // How a blob is opened: one of the AZT_BLOB_MODE_* constants.
 typedef int32_t azt_blob_mode;
+
+// Takes the bytes that reads of this blob have delivered, or that its writer has landed at the service, and those in
+// all (UINT64_MAX: not known, which it is for a writer before azt_blob_close()). Called only on a thread that is inside
+// a call on that blob, at most ten times a second and at the call's end. Calls of the library that block are refused
+// there (AZT_STATUS_UNSUPPORTED).
+typedef void (*azt_progress_callback)(void *user_data, uint64_t done, uint64_t total);
 
 // How important a log line is: one of the AZT_LOG_LEVEL_* constants. A callback gets those up to its own level.
 typedef int32_t azt_log_level;
@@ -120,7 +123,7 @@ typedef int32_t azt_log_level;
 typedef void (*azt_log_callback)(void *user_data, azt_log_level level, const char *target, const char *message);
 
 // What a client and those derived from it have done in this process. Later versions may add fields at the end.
-typedef struct {
+typedef struct azt_stats {
     // Requests sent to the storage service, retries included; not those for tokens.
     uint64_t requests;
     // How often something was tried again.
@@ -251,139 +254,141 @@ const char *azt_version(void);
 // The error's status, the same that the failed call returned; AZT_STATUS_OK for NULL.
 //
 // Thread-safe, does not block.
-azt_status azt_error_status(const azt_error *error);
+azt_status azt_error_status(const struct azt_error *error);
 
 // What failed, on which blob, why, and what to do: one readable line without secrets; "" for NULL.
 //
 // The text lives as long as the error. Thread-safe, does not block.
-const char *azt_error_message(const azt_error *error);
+const char *azt_error_message(const struct azt_error *error);
 
 // The HTTP status of the service's answer; 0 when there was none, and for NULL.
 //
 // Thread-safe, does not block.
-uint16_t azt_error_http_status(const azt_error *error);
+uint16_t azt_error_http_status(const struct azt_error *error);
 
 // The service's error code, such as "BlobNotFound"; "" when there is none, and for NULL.
 // See <https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes>.
 //
 // The text lives as long as the error. Thread-safe, does not block.
-const char *azt_error_service_code(const azt_error *error);
+const char *azt_error_service_code(const struct azt_error *error);
 
 // The service's x-ms-request-id, which Azure support asks for; "" when there is none, and for NULL.
 //
 // The text lives as long as the error. Thread-safe, does not block.
-const char *azt_error_request_id(const azt_error *error);
+const char *azt_error_request_id(const struct azt_error *error);
 
 // Whether the same call may succeed later although the caller changes nothing; false for NULL.
 //
 // The library has already retried as its options say. Thread-safe, does not block.
-bool azt_error_is_retryable(const azt_error *error);
+bool azt_error_is_retryable(const struct azt_error *error);
 
 // Frees an error. NULL is allowed.
-void azt_error_free(azt_error *error);
+void azt_error_free(struct azt_error *error);
 
 // New options with the defaults: the credential is what the environment has for storage
 // (AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, in this
 // order, and for that account only), or else azt_client_options_set_default_credential(). NULL when there is no memory.
 //
 // The caller frees them with azt_client_options_free(). Thread-safe, does not block.
-azt_client_options *azt_client_options_new(void);
+struct azt_client_options *azt_client_options_new(void);
 
 // Frees options; clients made from them are not affected. NULL is allowed.
-void azt_client_options_free(azt_client_options *options);
+void azt_client_options_free(struct azt_client_options *options);
 
 // Sends no credential: for public containers, and for URLs with a SAS.
-azt_status azt_client_options_set_anonymous(azt_client_options *options, azt_error **error);
+azt_status azt_client_options_set_anonymous(struct azt_client_options *options, struct azt_error **error);
 
 // Uses a shared access signature, with or without its leading '?', for all URLs without one.
-azt_status azt_client_options_set_sas_token(azt_client_options *options, const char *sas, azt_error **error);
+azt_status azt_client_options_set_sas_token(struct azt_client_options *options,
+                                            const char *sas,
+                                            struct azt_error **error);
 
 // Signs each request with an account's key (SharedKey). The key is base64, as the portal shows it.
-azt_status azt_client_options_set_account_key(azt_client_options *options,
+azt_status azt_client_options_set_account_key(struct azt_client_options *options,
                                               const char *account,
                                               const char *key_base64,
-                                              azt_error **error);
+                                              struct azt_error **error);
 
 // Takes credential and endpoint from an Azure Storage connection string, with an AccountKey or a
 // SharedAccessSignature, with or without a BlobEndpoint; or UseDevelopmentStorage=true, with or without a
 // DevelopmentStorageProxyUri.
 // See <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
-azt_status azt_client_options_set_connection_string(azt_client_options *options,
+azt_status azt_client_options_set_connection_string(struct azt_client_options *options,
                                                     const char *connection_string,
-                                                    azt_error **error);
+                                                    struct azt_error **error);
 
 // How many requests the client has under way at once at most, 1 to 4096. Default: 64, so that a batch of
 // 64 samples goes out at once.
-azt_status azt_client_options_set_max_concurrency(azt_client_options *options,
+azt_status azt_client_options_set_max_concurrency(struct azt_client_options *options,
                                                   uint32_t requests,
-                                                  azt_error **error);
+                                                  struct azt_error **error);
 
 // How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default: an
 // eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun sets
 // it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
 // open writer may hold 64 KiB beyond it.
-azt_status azt_client_options_set_memory_limit(azt_client_options *options,
+azt_status azt_client_options_set_memory_limit(struct azt_client_options *options,
                                                uint64_t bytes,
-                                               azt_error **error);
+                                               struct azt_error **error);
 
 // The size in bytes of a blob's first blocks, 64 KiB to 4000 MiB. Default: 8 MiB. Block n (from 0) has
 // block_size * (1 + n / 2500) bytes, n / 2500 rounded down, so that the 50,000 blocks which the service allows
 // hold 525,000 * block_size: 4 TiB by default. For blobs of S bytes set at least S / 525,000.
-azt_status azt_client_options_set_block_size(azt_client_options *options,
+azt_status azt_client_options_set_block_size(struct azt_client_options *options,
                                              uint64_t bytes,
-                                             azt_error **error);
+                                             struct azt_error **error);
 
 // How often a request that failed for now (HTTP 408, 429, 500, 502, 503, 504, connection errors, broken
 // bodies) is tried again, 0 to 1000. Default: 5, some six seconds of patience. Pauses begin at 0.1 to 0.2 s and
 // double, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke.
-azt_status azt_client_options_set_max_retries(azt_client_options *options,
+azt_status azt_client_options_set_max_retries(struct azt_client_options *options,
                                               uint32_t retries,
-                                              azt_error **error);
+                                              struct azt_error **error);
 
 // Ends each call after so many milliseconds, retries included. Default: none; then a call ends with its
 // retries. See azt_client_with_timeout_ms() for a limit on some calls only.
-azt_status azt_client_options_set_timeout_ms(azt_client_options *options,
+azt_status azt_client_options_set_timeout_ms(struct azt_client_options *options,
                                              uint64_t whole_call_ms,
-                                             azt_error **error);
+                                             struct azt_error **error);
 
 // Sends all requests through this proxy, "http://[USER:PASSWORD@]HOST:PORT": https through a tunnel that it cannot
 // read, http in plain. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) say,
 // read when the client is made. Identity endpoints of this machine are never asked through a proxy.
-azt_status azt_client_options_set_proxy(azt_client_options *options,
+azt_status azt_client_options_set_proxy(struct azt_client_options *options,
                                         const char *proxy_url,
-                                        azt_error **error);
+                                        struct azt_error **error);
 
 // Trusts the CA certificates of a PEM file beside those of the system, for a private endpoint or a proxy that
 // looks into TLS. Default: the system's only, or those of SSL_CERT_FILE and SSL_CERT_DIR in their place. The file is
 // read now: AZT_STATUS_LOCAL_IO when that fails.
-azt_status azt_client_options_set_ca_file(azt_client_options *options,
+azt_status azt_client_options_set_ca_file(struct azt_client_options *options,
                                           const char *pem_path,
-                                          azt_error **error);
+                                          struct azt_error **error);
 
 // Puts this behind "aztorch/VERSION" in each request's User-Agent, where the account's logs show it: up to 200
 // printable ASCII characters, for example "trainer/1.2". Default: nothing.
-azt_status azt_client_options_set_user_agent(azt_client_options *options,
+azt_status azt_client_options_set_user_agent(struct azt_client_options *options,
                                              const char *suffix,
-                                             azt_error **error);
+                                             struct azt_error **error);
 
 // Sets the token and when it expires, in seconds since 1970. The token is copied.
 //
 // AZT_STATUS_INVALID_ARGUMENT for NULL, an empty token, or one with characters that no token has.
-azt_status azt_token_set(azt_token *token, const char *bearer, int64_t expires_unix_seconds);
+azt_status azt_token_set(struct azt_token *token, const char *bearer, int64_t expires_unix_seconds);
 
 // Says why there is no token; the text becomes part of the error of the calls that wait. It is copied.
-azt_status azt_token_set_error(azt_token *token, const char *message);
+azt_status azt_token_set_error(struct azt_token *token, const char *message);
 
 // Takes tokens from `callback`, for programs that have a credential object of their own.
 //
 // `finalizer`, which may be NULL, is called with `user_data` once nothing needs the callback any more: after the
 // options and all clients made from them are freed or got another credential; on whichever thread that happens.
 // When this call fails, it is not called.
-azt_status azt_client_options_set_token_callback(azt_client_options *options,
+azt_status azt_client_options_set_token_callback(struct azt_client_options *options,
                                                  azt_token_callback callback,
                                                  void *user_data,
-                                                 Finalizer finalizer,
-                                                 azt_error **error);
+                                                 void (*finalizer)(void *user_data),
+                                                 struct azt_error **error);
 
 // Uses tokens of the first that works of: a service principal in AZURE_TENANT_ID, AZURE_CLIENT_ID and
 // AZURE_CLIENT_SECRET (or AZURE_CLIENT_CERTIFICATE_PATH, a PEM file); a workload identity; a managed identity
@@ -392,44 +397,48 @@ azt_status azt_client_options_set_token_callback(azt_client_options *options,
 // says of each why (AZT_STATUS_UNAUTHENTICATED).
 //
 // This is the default where the URL has no SAS and the environment no key, SAS or connection string.
-azt_status azt_client_options_set_default_credential(azt_client_options *options, azt_error **error);
+azt_status azt_client_options_set_default_credential(struct azt_client_options *options,
+                                                     struct azt_error **error);
 
 // Uses tokens of an application (service principal) with a secret. The tenant is an id or a domain.
-azt_status azt_client_options_set_client_secret(azt_client_options *options,
+azt_status azt_client_options_set_client_secret(struct azt_client_options *options,
                                                 const char *tenant_id,
                                                 const char *client_id,
                                                 const char *secret,
-                                                azt_error **error);
+                                                struct azt_error **error);
 
 // Uses tokens of this machine's managed identity (virtual machine, App Service, Functions, AKS node): the
 // system-assigned one when `client_id` is NULL, or the user-assigned one with this client id.
-azt_status azt_client_options_set_managed_identity(azt_client_options *options,
+azt_status azt_client_options_set_managed_identity(struct azt_client_options *options,
                                                    const char *client_id,
-                                                   azt_error **error);
+                                                   struct azt_error **error);
 
 // Uses tokens of a pod's workload identity, as AKS sets it up: AZURE_TENANT_ID, AZURE_CLIENT_ID and
 // AZURE_FEDERATED_TOKEN_FILE, a file that is read again for each token.
-azt_status azt_client_options_set_workload_identity(azt_client_options *options, azt_error **error);
+azt_status azt_client_options_set_workload_identity(struct azt_client_options *options,
+                                                    struct azt_error **error);
 
 // Uses tokens of whoever logged in with `az login`; runs `az`, which must be on the PATH, for each token.
-azt_status azt_client_options_set_azure_cli(azt_client_options *options, azt_error **error);
+azt_status azt_client_options_set_azure_cli(struct azt_client_options *options, struct azt_error **error);
 
 // Makes a client with these options; NULL means the defaults. The options are copied.
 //
 // The caller frees the client with azt_client_free(). Thread-safe; sends nothing, does not block.
-azt_status azt_client_new(const azt_client_options *options, azt_client **out_client, azt_error **error);
+azt_status azt_client_new(const struct azt_client_options *options,
+                          struct azt_client **out_client,
+                          struct azt_error **error);
 
 // Makes a client that shares everything with `client` but ends each call after so many milliseconds; 0 means
 // no limit.
 //
 // The caller frees it with azt_client_free(); either may be freed first. Thread-safe, does not block.
-azt_status azt_client_with_timeout_ms(const azt_client *client,
+azt_status azt_client_with_timeout_ms(const struct azt_client *client,
                                       uint64_t whole_call_ms,
-                                      azt_client **out_client,
-                                      azt_error **error);
+                                      struct azt_client **out_client,
+                                      struct azt_error **error);
 
 // Frees a client. Its blobs go on working. NULL is allowed.
-void azt_client_free(azt_client *client);
+void azt_client_free(struct azt_client *client);
 
 // Opens a blob.
 //
@@ -437,98 +446,98 @@ void azt_client_free(azt_client *client);
 // a missing blob is AZT_STATUS_NOT_FOUND. For writing it sends nothing.
 //
 // The caller frees the blob with azt_blob_free(). Thread-safe. Blocks when reading.
-azt_status azt_blob_open(const azt_client *client,
+azt_status azt_blob_open(const struct azt_client *client,
                          const char *url,
                          azt_blob_mode mode,
-                         azt_blob **out_blob,
-                         azt_error **error);
+                         struct azt_blob **out_blob,
+                         struct azt_error **error);
 
 // Opens the blob of a container that has this name. The name is taken literally and percent-encoded here; a
 // SAS in the container's URL is kept.
 //
 // Otherwise like azt_blob_open().
-azt_status azt_blob_open_in(const azt_client *client,
+azt_status azt_blob_open_in(const struct azt_client *client,
                             const char *container_url,
                             const char *blob_name,
                             azt_blob_mode mode,
-                            azt_blob **out_blob,
-                            azt_error **error);
+                            struct azt_blob **out_blob,
+                            struct azt_error **error);
 
 // Opens a blob for reading if its ETag is no longer `etag`. While it is, the call succeeds and the blob is
 // NULL: one request, no bytes of the blob. For programs that poll for a new model.
 //
 // Otherwise like azt_blob_open().
-azt_status azt_blob_open_if_changed(const azt_client *client,
+azt_status azt_blob_open_if_changed(const struct azt_client *client,
                                     const char *url,
                                     const char *etag,
-                                    azt_blob **out_blob,
-                                    azt_error **error);
+                                    struct azt_blob **out_blob,
+                                    struct azt_error **error);
 
 // Frees a blob. A writer that was not closed is discarded: nothing is published. NULL is allowed.
 //
 // Does no network I/O. Allowed from static destructors and in a forked child.
-void azt_blob_free(azt_blob *blob);
+void azt_blob_free(struct azt_blob *blob);
 
 // Reads up to `length` bytes at the current position, which moves on. Fewer come only at the end, none past it.
 //
 // The bytes go straight into `buffer`; large reads are split into parallel ranges. One thread at a time.
 // Blocks. AZT_STATUS_MODIFIED when the blob was replaced since it was opened. On failure the position stays,
 // and what `buffer` holds is not defined.
-azt_status azt_blob_read(azt_blob *blob,
+azt_status azt_blob_read(struct azt_blob *blob,
                          void *buffer,
                          size_t length,
                          size_t *out_read,
-                         azt_error **error);
+                         struct azt_error **error);
 
 // Reads up to `length` bytes at `offset`, leaving the position alone. Fewer come only at the end.
 //
 // Any number of threads at once. Otherwise like azt_blob_read(), but it never fetches more than it was asked
 // for.
-azt_status azt_blob_read_at(const azt_blob *blob,
+azt_status azt_blob_read_at(const struct azt_blob *blob,
                             uint64_t offset,
                             void *buffer,
                             size_t length,
                             size_t *out_read,
-                            azt_error **error);
+                            struct azt_error **error);
 
 // Moves a reader's position by `offset` from the start (`whence` 0), the current position (1) or the end (2).
 // Past the end is allowed; before the start is AZT_STATUS_INVALID_ARGUMENT, and nothing moves.
 //
 // `out_position` may be NULL. One thread at a time. Sends nothing, and forgets nothing that was fetched.
-azt_status azt_blob_seek(azt_blob *blob,
+azt_status azt_blob_seek(struct azt_blob *blob,
                          int64_t offset,
                          int32_t whence,
                          uint64_t *out_position,
-                         azt_error **error);
+                         struct azt_error **error);
 
 // A reader's position, or how many bytes were written to a writer.
 //
 // Thread-safe. Sends nothing.
-azt_status azt_blob_tell(const azt_blob *blob, uint64_t *out_position, azt_error **error);
+azt_status azt_blob_tell(const struct azt_blob *blob, uint64_t *out_position, struct azt_error **error);
 
 // The size in bytes of the version that a reader opened.
 //
 // Thread-safe. Sends nothing.
-azt_status azt_blob_size(const azt_blob *blob, uint64_t *out_size, azt_error **error);
+azt_status azt_blob_size(const struct azt_blob *blob, uint64_t *out_size, struct azt_error **error);
 
 // The ETag of the version that a reader opened, or that a writer published; "" for a writer not closed yet,
 // and for NULL. Quoted, as the service gives it.
 //
 // The text lives as long as the blob. Thread-safe, does not block.
-const char *azt_blob_etag(const azt_blob *blob);
+const char *azt_blob_etag(const struct azt_blob *blob);
 
 // The blob's URL without its query, so without a SAS; "" for NULL.
 //
 // The text lives as long as the blob. Thread-safe, does not block.
-const char *azt_blob_url(const azt_blob *blob);
+const char *azt_blob_url(const struct azt_blob *blob);
 
 // Makes a writer publish only over the version with this ETag: if another is there at azt_blob_close(), that
 // fails with AZT_STATUS_MODIFIED. A job that was evicted but still runs cannot overwrite its successor's work.
 //
 // One thread at a time. Sends nothing.
-azt_status azt_blob_set_if_match(azt_blob *blob,
+azt_status azt_blob_set_if_match(struct azt_blob *blob,
                                  const char *etag,
-                                 azt_error **error);
+                                 struct azt_error **error);
 
 // Writes all of `length` bytes, or fails for good: then each later call gives the same error, and nothing
 // is published.
@@ -536,13 +545,13 @@ azt_status azt_blob_set_if_match(azt_blob *blob,
 // Small writes are copied and sent in the background; large ones (from four blocks on) are sent from `data`
 // itself. One thread at a time. Blocks while as much is under way as the limits allow. A failure in the
 // background shows in a later write, in azt_blob_flush() or in azt_blob_close().
-azt_status azt_blob_write(azt_blob *blob, const void *data, size_t length, azt_error **error);
+azt_status azt_blob_write(struct azt_blob *blob, const void *data, size_t length, struct azt_error **error);
 
 // Returns when everything written so far is staged at the service. Nothing is published. Each flush ends a
 // block, of which a blob can have 50,000. For a reader it does nothing.
 //
 // One thread at a time. Blocks.
-azt_status azt_blob_flush(azt_blob *blob, azt_error **error);
+azt_status azt_blob_flush(struct azt_blob *blob, struct azt_error **error);
 
 // Publishes what was written, at once and as a whole, or, for a reader, ends reading. Called again it gives
 // the same answer. The handle stays until azt_blob_free().
@@ -550,39 +559,57 @@ azt_status azt_blob_flush(azt_blob *blob, azt_error **error);
 // A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless
 // the message says that the outcome is unknown because the service's answer was lost: then the blob is wholly
 // old or wholly new. One thread at a time. Blocks.
-azt_status azt_blob_close(azt_blob *blob, azt_error **error);
+azt_status azt_blob_close(struct azt_blob *blob, struct azt_error **error);
+
+// Tells `callback` how the calls on this blob get on, in place of an earlier one; NULL ends that.
+//
+// `finalizer`, which may be NULL, is called with `user_data` when the callback was replaced or the blob is freed; when
+// this call fails, it is not. One thread at a time. Sends nothing.
+azt_status azt_blob_set_progress(struct azt_blob *blob,
+                                 azt_progress_callback callback,
+                                 void *user_data,
+                                 void (*finalizer)(void *user_data),
+                                 struct azt_error **error);
 
 // Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND.
 //
 // Thread-safe. Blocks.
-azt_status azt_blob_exists(const azt_client *client, const char *url, bool *out_exists, azt_error **error);
+azt_status azt_blob_exists(const struct azt_client *client,
+                           const char *url,
+                           bool *out_exists,
+                           struct azt_error **error);
 
 // Deletes a blob, or the snapshot or version that the URL names. A blob that has snapshots is refused
 // (AZT_STATUS_REJECTED, SnapshotsPresent).
 //
 // Thread-safe. Blocks.
-azt_status azt_blob_delete(const azt_client *client, const char *url, azt_error **error);
+azt_status azt_blob_delete(const struct azt_client *client, const char *url, struct azt_error **error);
 
 // Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
 // what was there; on failure nothing is left. AZT_STATUS_LOCAL_IO when the file cannot be written.
 //
 // Thread-safe. Blocks.
-azt_status azt_blob_download(const azt_client *client, const char *url, const char *path, azt_error **error);
+azt_status azt_blob_download(const struct azt_client *client,
+                             const char *url,
+                             const char *path,
+                             struct azt_error **error);
 
 // Writes a file as a blob, in blocks large enough for its size. AZT_STATUS_LOCAL_IO when the file cannot be
 // read; `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
 //
 // Thread-safe. Blocks.
-azt_status azt_blob_upload(const azt_client *client,
+azt_status azt_blob_upload(const struct azt_client *client,
                            const char *path,
                            const char *url,
                            azt_blob_mode mode,
-                           azt_error **error);
+                           struct azt_error **error);
 
 // Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS.
 //
 // Thread-safe. Blocks.
-azt_status azt_container_create(const azt_client *client, const char *container_url, azt_error **error);
+azt_status azt_container_create(const struct azt_client *client,
+                                const char *container_url,
+                                struct azt_error **error);
 
 // Sends the process's log to `callback`, in place of an earlier one; NULL turns it off, which is the default.
 //
@@ -592,17 +619,17 @@ azt_status azt_container_create(const azt_client *client, const char *container_
 azt_status azt_log_set_callback(azt_log_level level,
                                 azt_log_callback callback,
                                 void *user_data,
-                                Finalizer finalizer,
-                                azt_error **error);
+                                void (*finalizer)(void *user_data),
+                                struct azt_error **error);
 
 // Writes the client's numbers. `stats_size` is sizeof(azt_stats) as the caller was compiled with it: a newer library
 // fills in what an older caller knows, and an older one sets the rest to 0.
 //
 // Thread-safe, does not block. In a forked child the numbers begin at 0, but for memory.
-azt_status azt_client_stats(const azt_client *client,
-                            azt_stats *out_stats,
+azt_status azt_client_stats(const struct azt_client *client,
+                            struct azt_stats *out_stats,
                             size_t stats_size,
-                            azt_error **error);
+                            struct azt_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

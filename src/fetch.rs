@@ -148,6 +148,7 @@ async fn fetch_once(
             return Err(Error::new(Status::Corrupt, message).retryable(None));
         }
         *at += received as u64;
+        call.has_moved(received as u64);
         sink.received()?;
     }
     // A body of unknown length may go on, which would be wrong; one of known length has ended.

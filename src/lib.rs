@@ -40,6 +40,7 @@ mod options;
 mod parallel;
 mod pattern;
 mod pieces;
+mod progress;
 mod ranges;
 mod reader;
 mod redact;

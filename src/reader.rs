@@ -10,6 +10,7 @@ use crate::etag::quoted;
 use crate::fetch::{self, Opened, Version, fetch};
 use crate::parallel::Transfers;
 use crate::pattern::{CHUNK, MAX_AHEAD, Pattern, TAIL, is_in_tail};
+use crate::progress::Progress;
 use crate::ranges;
 use crate::runtime::{block_on, check_may_block, spawn};
 use crate::session::{Call, Session};
@@ -43,6 +44,7 @@ struct Inner {
     cursor: Mutex<Cursor>,
     window: Mutex<Window>,
     closed: AtomicBool,
+    progress: Arc<Progress>,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl BlobReader {
             cursor: Mutex::default(),
             window: Mutex::default(),
             closed: AtomicBool::new(false),
+            progress: Arc::default(),
         };
         if let Some(body) = body {
             inner.keep_first(&call, first, body)?;
@@ -95,9 +98,24 @@ impl BlobReader {
         self.read_at_into(offset, Destination::from_slice(buffer))
     }
 
+    /// Tells `callback` the bytes that reads have delivered so far and those of the blob, on the reading thread: at
+    /// most ten times a second while a read waits, and at its end. `None` ends that.
+    pub fn set_progress(&self, callback: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Result<()> {
+        self.progress()?.set(callback);
+        Ok(())
+    }
+
+    pub(crate) fn progress(&self) -> Result<&Arc<Progress>> {
+        Ok(&self.inner.get()?.progress)
+    }
+
     pub(crate) fn read_into(&self, to: Destination) -> Result<usize> {
         let inner = self.inner()?;
-        let call = inner.session.call()?;
+        inner.reporting(|| self.read_next(inner, to))
+    }
+
+    fn read_next(&self, inner: &Inner, to: Destination) -> Result<usize> {
+        let call = inner.call()?;
         let mut cursor = inner.lock_cursor();
         let range = inner.clip(cursor.position, to.len());
         if range.is_empty() {
@@ -111,7 +129,11 @@ impl BlobReader {
 
     pub(crate) fn read_at_into(&self, offset: u64, to: Destination) -> Result<usize> {
         let inner = self.inner()?;
-        let call = inner.session.call()?;
+        inner.reporting(|| self.read_there(inner, offset, to))
+    }
+
+    fn read_there(&self, inner: &Inner, offset: u64, to: Destination) -> Result<usize> {
+        let call = inner.call()?;
         let range = inner.clip(offset, to.len());
         if range.is_empty() {
             return Ok(0);
@@ -179,6 +201,18 @@ impl BlobReader {
 }
 
 impl Inner {
+    fn call(&self) -> Result<Call> {
+        let mut call = self.session.call()?;
+        call.moved = self.progress.counter();
+        Ok(call)
+    }
+
+    /// Reports a read: what it counted on the way gives way to what it delivered.
+    fn reporting(&self, read: impl FnOnce() -> Result<usize>) -> Result<usize> {
+        let size = self.version.size;
+        self.progress.during(size, read, |result, before| (before + *result.as_ref().unwrap_or(&0) as u64, size))
+    }
+
     fn lock_cursor(&self) -> MutexGuard<'_, Cursor> {
         self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
     }

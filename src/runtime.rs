@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::num::NonZero;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use once_cell::sync::Lazy;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
+use crate::progress;
 use crate::sys::process::{PerProcess, with_signals_blocked};
 
 /// Made by the first call that needs it and never shut down: its threads may outlive every handle.
@@ -94,7 +95,15 @@ pub(crate) struct Started<T>(Receiver<Result<T>>);
 
 impl<T> Started<T> {
     pub(crate) fn wait(self) -> Result<T> {
-        self.0.recv().unwrap_or_else(|_| Err(Error::internal("a task of the library panicked")))
+        let panicked = || Err(Error::internal("a task of the library panicked"));
+        while progress::is_wanted() {
+            match self.0.recv_timeout(progress::INTERVAL) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => return panicked(),
+                Err(RecvTimeoutError::Timeout) => progress::tick(),
+            }
+        }
+        self.0.recv().unwrap_or_else(|_| panicked())
     }
 }
 

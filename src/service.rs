@@ -49,7 +49,9 @@ pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Byt
         response.bytes(MAX_ANSWER).await.map(drop)
     })
     .await
-    .map_err(foreign_blocks)
+    .map_err(foreign_blocks)?;
+    call.has_moved(body.len() as u64);
+    Ok(())
 }
 
 /// The service wants block ids of one length, also those that another program left behind

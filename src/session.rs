@@ -1,6 +1,7 @@
 //! What a client's handles work with: its settings, connections and memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,6 +38,8 @@ pub(crate) struct Call {
     pub(crate) limits: Limits,
     /// Runs until the last task of the call has ended, which is when its caller goes on.
     _wait: Option<Arc<CallerWait>>,
+    /// Counts the bytes that this call has moved, where someone wants to know.
+    pub(crate) moved: Option<Arc<AtomicU64>>,
 }
 
 /// More connections for one call do not help, and other calls want some.
@@ -48,10 +51,17 @@ impl Call {
         self.transport.max_concurrency().min(MAX_CONNECTIONS)
     }
 
+    /// Bytes have arrived where they belong.
+    pub(crate) fn has_moved(&self, bytes: u64) {
+        if let Some(moved) = &self.moved {
+            moved.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// For work that goes on after the call that began it.
     pub(crate) fn in_background(&self) -> Self {
         let limits = Limits::new(self.limits.max_retries, None, self.limits.stats.clone());
-        Self { transport: self.transport.clone(), limits, _wait: None }
+        Self { transport: self.transport.clone(), limits, _wait: None, moved: None }
     }
 }
 
@@ -77,7 +87,12 @@ impl Session {
         let transport = self.transport()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let limits = Limits::new(self.core.options.max_retries, deadline, transport.stats().clone());
-        Ok(Call { transport: transport.clone(), limits, _wait: Some(Arc::new(transport.stats().caller_waits())) })
+        Ok(Call {
+            transport: transport.clone(),
+            limits,
+            _wait: Some(Arc::new(transport.stats().caller_waits())),
+            moved: None,
+        })
     }
 
     fn transport(&self) -> Result<&Arc<Transport>> {

@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 use crate::memory::{Budget, Reservation};
+use crate::progress;
 use crate::retry::Limits;
 use crate::runtime::spawn;
 use crate::service;
@@ -177,6 +178,11 @@ impl Staging {
         let mut state = self.lock();
         while state.in_flight > 0 && state.failed.is_none() {
             state = self.wait(state, limits)?;
+            if progress::is_wanted() {
+                drop(state);
+                progress::tick();
+                state = self.lock();
+            }
         }
         state.failed.clone().map_or(Ok(()), Err)
     }
@@ -197,6 +203,7 @@ impl Staging {
 fn in_background(call: &Call) -> Call {
     let mut background = call.in_background();
     background.limits.trouble = call.limits.trouble.clone();
+    background.moved = call.moved.clone();
     background
 }
 

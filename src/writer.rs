@@ -9,6 +9,7 @@ use crate::blocks::Plan;
 use crate::error::{Error, Result, Status};
 use crate::etag::quoted;
 use crate::parallel::Transfers;
+use crate::progress::{self, Progress};
 use crate::retry::Trouble;
 use crate::runtime::{block_on, check_may_block, spawn};
 use crate::service::{self, Condition};
@@ -46,6 +47,7 @@ struct Inner {
     staging: Arc<Staging>,
     trouble: Arc<Trouble>,
     state: Mutex<State>,
+    progress: Arc<Progress>,
 }
 
 struct State {
@@ -81,6 +83,7 @@ impl BlobWriter {
             staging: Arc::default(),
             trouble: Arc::default(),
             state: Mutex::new(State { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
+            progress: Arc::default(),
         };
         Ok(Self { url, etag: OnceCell::new(), written: AtomicU64::new(0), inner: ProcessBound::new(inner) })
     }
@@ -99,6 +102,10 @@ impl BlobWriter {
 
     /// Takes all of `data`, or fails for good. A failure in the background shows here, or in `flush`, or in `close`.
     pub fn write_all(&self, data: &[u8]) -> Result<()> {
+        self.reporting(|| self.write_some(data))
+    }
+
+    fn write_some(&self, data: &[u8]) -> Result<()> {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock_open(&self.url)?;
         if data.is_empty() {
@@ -126,6 +133,10 @@ impl BlobWriter {
 
     /// Returns when everything written so far is staged. Nothing is published.
     pub fn flush(&self) -> Result<()> {
+        self.reporting(|| self.flush_all())
+    }
+
+    fn flush_all(&self) -> Result<()> {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock_open(&self.url)?;
         inner.stage_buffer(&call, &mut state).map_err(|error| inner.remember(error))?;
@@ -134,6 +145,35 @@ impl BlobWriter {
 
     /// Publishes the blob. Called again, it gives the same answer.
     pub fn close(&self) -> Result<()> {
+        let progress = self.progress()?;
+        let written = self.written.load(Ordering::Relaxed);
+        progress.during(
+            progress::UNKNOWN,
+            || self.publish(),
+            |result, before| match result {
+                Ok(()) => (written, written),
+                Err(_) => (before, progress::UNKNOWN),
+            },
+        )
+    }
+
+    /// Tells `callback` the bytes that have landed at the service, on the writing thread; in all there are `u64::MAX`,
+    /// not known, until the blob is closed. `None` ends that.
+    pub fn set_progress(&self, callback: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Result<()> {
+        self.progress()?.set(callback);
+        Ok(())
+    }
+
+    pub(crate) fn progress(&self) -> Result<&Arc<Progress>> {
+        Ok(&self.inner.get()?.progress)
+    }
+
+    fn reporting(&self, call: impl FnOnce() -> Result<()>) -> Result<()> {
+        let progress = self.progress()?;
+        progress.during(progress::UNKNOWN, call, |_, _| (progress.landed(), progress::UNKNOWN))
+    }
+
+    fn publish(&self) -> Result<()> {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock();
         if let Some(outcome) = &state.outcome {
@@ -169,6 +209,7 @@ impl BlobWriter {
         let inner = self.inner.get()?;
         let mut call = inner.session.call()?;
         call.limits.trouble = inner.trouble.clone();
+        call.moved = inner.progress.counter();
         Ok((inner, call))
     }
 }

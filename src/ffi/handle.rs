@@ -133,13 +133,10 @@ fn check_memory(pointer: *const c_void, length: usize, name: &str) -> Result<()>
     Ok(())
 }
 
-/// What is called with a callback's user data when nothing needs it any more; may be NULL.
-pub(super) type Finalizer = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
-
 /// A pointer that belongs to the caller's callback, and goes back to the caller at the end.
 pub(super) struct UserData {
     pointer: *mut c_void,
-    finalizer: Finalizer,
+    finalizer: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
 // SAFETY: the pointer is only handed to the caller's functions, which the caller promises may run on any thread.
@@ -148,7 +145,7 @@ unsafe impl Send for UserData {}
 unsafe impl Sync for UserData {}
 
 impl UserData {
-    pub(super) fn new(pointer: *mut c_void, finalizer: Finalizer) -> Self {
+    pub(super) fn new(pointer: *mut c_void, finalizer: Option<unsafe extern "C" fn(*mut c_void)>) -> Self {
         Self { pointer, finalizer }
     }
 

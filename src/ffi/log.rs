@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::boundary::call;
 use super::error::azt_error;
-use super::handle::{Finalizer, UserData, c_string};
+use super::handle::{UserData, c_string};
 use super::status::azt_status;
 use crate::log;
 
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn azt_log_set_callback(
     level: azt_log_level,
     callback: azt_log_callback,
     user_data: *mut c_void,
-    finalizer: Finalizer,
+    finalizer: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
     error: *mut *mut azt_error,
 ) -> azt_status {
     call(error, || {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::error::azt_error;
-use super::handle::{self, Finalizer, UserData};
+use super::handle::{self, UserData};
 use super::options::{azt_client_options, set};
 use super::status::{azt_status, status_of};
 use crate::credential::BearerToken;
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn azt_client_options_set_token_callback(
     options: *mut azt_client_options,
     callback: azt_token_callback,
     user_data: *mut c_void,
-    finalizer: Finalizer,
+    finalizer: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
     error: *mut *mut azt_error,
 ) -> azt_status {
     let change = |options: &mut ClientOptions| {
