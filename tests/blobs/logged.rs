@@ -1,0 +1,141 @@
+//! The log, as C sees it, and a search for secrets in everything that leaves the library.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::null_mut;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aztorch::ffi::{azt_log_set_callback, azt_status};
+use aztorch::{BearerToken, Client, ClientOptions, WriteMode};
+
+use crate::support::azurite::{ACCOUNT, ACCOUNT_KEY, azurite};
+use crate::support::child;
+use crate::support::client::{client, client_with, read_blob, write_blob};
+use crate::support::error::assert_no_secret;
+use crate::support::fault::{Fault, FaultServer};
+
+static LINES: Mutex<Vec<(i32, String, String)>> = Mutex::new(Vec::new());
+static FINALIZED: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" fn line(_: *mut c_void, level: i32, target: *const c_char, message: *const c_char) {
+    // SAFETY: the library passes strings that live during the call.
+    let (target, message) = unsafe { (CStr::from_ptr(target), CStr::from_ptr(message)) };
+    // What the callback itself does is not logged: no recursion, no deadlock.
+    let text = |text: &CStr| text.to_str().unwrap().to_owned();
+    // SAFETY: NULL is allowed everywhere here.
+    assert_eq!(unsafe { azt_log_set_callback(5, None, null_mut(), None, null_mut()) }, 2, "UNSUPPORTED inside");
+    LINES.lock().unwrap().push((level, text(target), text(message)));
+}
+
+unsafe extern "C" fn finalize(user_data: *mut c_void) {
+    assert_eq!(user_data as usize, 7);
+    FINALIZED.fetch_add(1, Ordering::SeqCst);
+}
+
+fn listen(level: i32) -> azt_status {
+    // SAFETY: the functions fit, and 7 is never used as a pointer.
+    unsafe { azt_log_set_callback(level, Some(line), 7 as *mut c_void, Some(finalize), null_mut()) }
+}
+
+/// A process has one log, so this one is a process's own.
+#[test]
+fn requests_retries_and_warnings_are_told_and_no_secret_is() {
+    const NAME: &str = "logged::requests_retries_and_warnings_are_told_and_no_secret_is";
+    if child::argument().is_none() {
+        assert!(child::spawn(NAME, "run").wait().unwrap().success());
+        return;
+    }
+    assert_eq!((listen(99), listen(-1), FINALIZED.load(Ordering::SeqCst)), (1, 1, 0));
+    assert_eq!(listen(4), 0);
+    let server = FaultServer::start();
+    server.put("blob", b"some bytes".to_vec());
+    server.script("GET", [Fault::status(503, "ServerBusy")]);
+    read_blob(&client(), &server.url("blob")).unwrap();
+    let lines = std::mem::take(&mut *LINES.lock().unwrap());
+    let has = |level: i32, target: &str, parts: &[&str]| {
+        let found =
+            lines.iter().any(|(l, t, m)| *l == level && t == target && parts.iter().all(|part| m.contains(part)));
+        assert!(found, "no line with {parts:?} in {lines:#?}");
+    };
+    let shown = server.url("blob").split('?').next().unwrap().to_owned();
+    has(4, "aztorch::http", &["GET", &shown, ": 503 in ", " ms, attempt 1, request id request-0, client request id "]);
+    has(4, "aztorch::http", &["GET", &shown, ": 206 in ", "attempt 2, request id request-1"]);
+    has(3, "aztorch::retry", &["ServerBusy", "retry 1 of at most 5"]);
+
+    // A SAS near its end is a warning, once.
+    let soon = time_of_a_sas(1800);
+    let url = server.url("blob").replace("sig=", &format!("se={soon}&sig="));
+    let reader = client();
+    read_blob(&reader, &url).unwrap();
+    read_blob(&reader, &url).unwrap();
+    let warnings =
+        LINES.lock().unwrap().iter().filter(|(level, _, text)| *level == 2 && text.contains("SAS expires")).count();
+    assert_eq!(warnings, 1);
+
+    // Every secret there is, at the finest level, with everything that goes wrong.
+    assert_eq!(listen(5), 0);
+    let (container, planted) = (azurite().container(), "hunter2");
+    let provoke = |client: &Client| {
+        for url in [
+            container.blob("blob"),
+            format!("{}/blob", container.bare_url()),
+            server.url("blob"),
+            server.url("no"),
+            format!("https://127.0.0.1:9/acc/container/blob?sig={planted}"),
+        ] {
+            let outcomes = [
+                write_blob(client, &url, WriteMode::Replace, b"x").map(drop),
+                read_blob(client, &url).map(drop),
+                client.delete(&format!("{url}&snapshot={planted}")),
+            ];
+            for error in outcomes.into_iter().filter_map(Result::err) {
+                assert_no_secret(&format!("{error} {error:?} {}", std::io::Error::from(error.clone())));
+            }
+        }
+        assert_no_secret(&format!("{:?}", client.stats().unwrap()));
+    };
+    let mut sets: Vec<Box<dyn Fn(&mut ClientOptions) -> aztorch::Result<()>>> = vec![
+        Box::new(|options| options.set_account_key(ACCOUNT, ACCOUNT_KEY)),
+        Box::new(|options| options.set_account_key(ACCOUNT, "aHVudGVyMg==")),
+        Box::new(|options| options.set_sas_token("sv=1&sig=hunter2")),
+        Box::new(|options| {
+            options.set_token_callback(|_, _| BearerToken::new("hunter2", std::time::SystemTime::now()))
+        }),
+        Box::new(|options| options.set_client_secret("tenant", "id", "hunter2")),
+        Box::new(|options| options.set_proxy("http://user:hunter2@127.0.0.1:9")),
+    ];
+    for set in sets.drain(..) {
+        let mut options = ClientOptions::new();
+        options.set_max_retries(0).unwrap();
+        set(&mut options).unwrap();
+        assert_no_secret(&format!("{options:?} {options:#?}"));
+        provoke(&client_with(|options| {
+            options.set_max_retries(0)?;
+            set(options)
+        }));
+    }
+    for (_, target, message) in LINES.lock().unwrap().iter() {
+        assert_no_secret(target);
+        assert_no_secret(message);
+        assert!(!message.contains("aHVudGVyMg"), "{message}");
+    }
+
+    // Off: nothing more comes, and each callback's data went back.
+    // SAFETY: NULL turns it off.
+    assert_eq!(unsafe { azt_log_set_callback(0, None, null_mut(), None, null_mut()) }, 0);
+    assert_eq!(FINALIZED.load(Ordering::SeqCst), 2);
+    let before = LINES.lock().unwrap().len();
+    read_blob(&client(), &server.url("blob")).unwrap();
+    assert_eq!(LINES.lock().unwrap().len(), before);
+}
+
+/// A time so many seconds from now, as a SAS has it.
+fn time_of_a_sas(seconds: u64) -> String {
+    let now = std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
+    let date = std::process::Command::new("date")
+        .args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d"])
+        .arg(format!("@{}", now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()))
+        .output()
+        .unwrap();
+    String::from_utf8(date.stdout).unwrap().trim().replace(':', "%3A")
+}
