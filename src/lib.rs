@@ -26,16 +26,24 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archive;
 mod blocks;
+mod bring;
 mod client;
 mod credential;
+mod cursor;
+mod dataset;
+mod entries;
 mod error;
 mod etag;
 mod fetch;
 pub mod ffi;
 mod files;
+mod listing;
+mod manifest;
 mod memory;
 mod options;
+mod order;
 mod parallel;
 mod pattern;
 mod pieces;
@@ -44,17 +52,24 @@ mod reader;
 mod redact;
 mod retry;
 mod runtime;
+mod sample;
 mod service;
 mod session;
+mod shelf;
 mod staging;
+mod stream;
 mod sys;
 mod transport;
 mod url;
+mod walk;
 mod window;
 mod writer;
 
 pub use client::Client;
+pub use dataset::{BlobRange, Dataset};
 pub use error::{Error, Result, Status};
 pub use options::ClientOptions;
 pub use reader::BlobReader;
+pub use sample::Sample;
+pub use stream::Stream;
 pub use writer::{BlobWriter, WriteMode};
