@@ -19,8 +19,8 @@
 // - Errors and URLs given out never hold a SAS signature, a key or a token.
 // - "Blocks" means that a call waits for the network, until it succeeds, its retries end, or its deadline passes.
 // - Nothing happens when the library is loaded; its threads start with the first request.
-// - In a forked child clients work, with connections of their own, if no other thread was inside a call at the
-//   fork; blobs opened before it say AZT_STATUS_FORKED.
+// - In a forked child clients and datasets work, with connections of their own, if no other thread was inside a call
+//   at the fork; a stream begins with its first sample; blobs opened before it say AZT_STATUS_FORKED.
 //
 // URLs: https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB with any of a SAS, snapshot= and versionid= in the
 // query; sovereign clouds and custom host names; http://HOST:PORT/ACCOUNT/CONTAINER/BLOB, as Azurite serves it, when
