@@ -24,7 +24,8 @@
 //! * `fetch`: ranged GETs, pinned, resumed, checked; `ranges`: their arithmetic
 //! * `service`: all other operations; control documents are `azure_storage_blob`'s business
 //! * `transport`: connections, one exchange at a time; what an answer means; the SDK's way in
-//! * `credential`: who signs, and connection strings; `url`: which blob a text names
+//! * `credential`: who signs, with what, and where tokens come from; `log`, `stats`, `progress`: what can be seen;
+//!   `url`: which blob a text names
 //! * `retry`: the one policy; `memory`: the one budget; `parallel`: several transfers in one call
 //! * `runtime`: the process's threads; `sys`: memory that the network fills, fork and signals, and the only unsafe code
 //!   outside `ffi`; `redact`: keeps secrets out of texts; `etag`: reads ETags;

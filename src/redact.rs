@@ -1,7 +1,10 @@
 //! The one place that takes secrets out of text that leaves the library.
 
 /// What comes before a secret in a URL, a header or a connection string, in lower case.
-const MARKERS: [&str; 6] = ["sig=", "accountkey=", "sharedaccesssignature=", "sharedkey ", "bearer ", "client_secret="];
+const MARKERS: [&str; 7] =
+    ["sig=", "accountkey=", "sharedaccesssignature=", "sharedkey ", "bearer ", "client_secret=", "client_assertion="];
+/// How the base64 of a JSON Web Token's header begins, whatever it says.
+const TOKEN: &str = "eyj";
 
 /// Replaces every secret that is recognisable by what stands before it.
 pub(crate) fn redact(text: &str) -> String {
@@ -19,10 +22,20 @@ pub(crate) fn redact(text: &str) -> String {
 
 /// Where the value behind the next marker begins and ends.
 fn next_secret(lower: &str, from: usize) -> Option<(usize, usize)> {
-    let start = MARKERS.iter().filter_map(|marker| find_marker(lower, marker, from)).min()?;
+    let marked = MARKERS.iter().filter_map(|marker| find_marker(lower, marker, from)).min();
+    let start = marked.into_iter().chain(find_token(lower, from)).min()?;
     let ends = |c: char| matches!(c, '&' | ';' | '"' | '\'' | '<' | '>' | ')' | ',') || c.is_whitespace();
     let end = lower[start..].find(ends).map_or(lower.len(), |length| start + length);
     Some((start, end))
+}
+
+/// A word of three parts that begins as tokens do needs no marker.
+fn find_token(lower: &str, from: usize) -> Option<usize> {
+    let part_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    lower.get(from..)?.match_indices(TOKEN).map(|(at, _)| from + at).find(|&at| {
+        let length = lower[at..].find(|c| !part_of_token(c)).unwrap_or(lower.len() - at);
+        !lower[..at].ends_with(|c: char| c.is_ascii_alphanumeric()) && lower[at..at + length].matches('.').count() == 2
+    })
 }
 
 /// A marker counts at the start of a word only: `design=` holds no secret.
@@ -72,6 +85,9 @@ mod tests {
             ("AccountName=a;AccountKey=k+/==;x=1", "AccountName=a;AccountKey=REDACTED;x=1"),
             ("Authorization: SharedKey acc:abc= end", "Authorization: SharedKey REDACTED end"),
             ("Bearer eyJ0.e.s", "Bearer REDACTED"),
+            ("it said {\"t\": \"eyJhbGciOi.eyJhdWQi.c2ln\"}", "it said {\"t\": \"REDACTED\"}"),
+            ("keyJ.a.b and eyJ alone", "keyJ.a.b and eyJ alone"),
+            ("a=1&client_assertion=x&b", "a=1&client_assertion=REDACTED&b"),
             ("https://user:pw@host/p", "https://REDACTED@host/p"),
             ("design=round, résumé sig=", "design=round, résumé sig="),
             ("abfss://container@account.dfs/x", "abfss://container@account.dfs/x"),

@@ -14,3 +14,4 @@
 #include "client.hpp"
 #include "error.hpp"
 #include "iostream.hpp"
+#include "log.hpp"

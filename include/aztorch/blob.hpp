@@ -3,8 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "client.hpp"
 
@@ -25,6 +28,28 @@ inline BlobHandle open_blob_in(const std::string& container_url, const std::stri
   azt_blob* handle = nullptr;
   call(azt_blob_open_in, client.get(), c_string(container_url), c_string(blob_name), mode, &handle);
   return BlobHandle(handle);
+}
+
+}  // namespace detail
+
+// Bytes done and those in all (UINT64_MAX: not known). Called only on a thread that is inside a call on the blob; must not
+// throw.
+using ProgressCallback = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+namespace detail {
+
+inline void set_progress(azt_blob* blob, ProgressCallback callback) {
+  if (!callback) {
+    call(azt_blob_set_progress, blob, azt_progress_callback{nullptr}, static_cast<void*>(nullptr), Finalizer{nullptr});
+    return;
+  }
+  auto owned = std::make_unique<ProgressCallback>(std::move(callback));
+  const auto forward = [](void* user_data, std::uint64_t done, std::uint64_t total) {
+    (*static_cast<ProgressCallback*>(user_data))(done, total);
+  };
+  call(azt_blob_set_progress, blob, azt_progress_callback{forward}, static_cast<void*>(owned.get()),
+       Finalizer{finalize<ProgressCallback>});
+  owned.release();
 }
 
 }  // namespace detail
@@ -89,6 +114,9 @@ class BlobReader {
 
   void close() { detail::call(azt_blob_close, handle_.get()); }
 
+  // How the calls on this blob get on; an empty callback ends that.
+  void set_progress(ProgressCallback callback) { detail::set_progress(handle_.get(), std::move(callback)); }
+
   std::string etag() const { return azt_blob_etag(handle_.get()); }
   std::string url() const { return azt_blob_url(handle_.get()); }  // without query
   azt_blob* get() const noexcept { return handle_.get(); }
@@ -125,6 +153,9 @@ class BlobWriter {
   void flush() { detail::call(azt_blob_flush, handle_.get()); }
 
   void close() { detail::call(azt_blob_close, handle_.get()); }
+
+  // How the calls on this blob get on; an empty callback ends that.
+  void set_progress(ProgressCallback callback) { detail::set_progress(handle_.get(), std::move(callback)); }
 
   std::uint64_t tell() const {
     std::uint64_t position = 0;

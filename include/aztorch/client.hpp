@@ -3,11 +3,25 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "error.hpp"
 
 namespace aztorch {
+
+// A token of Microsoft Entra, and when it expires.
+struct Token {
+  std::string bearer;
+  std::chrono::system_clock::time_point expires;
+};
+
+// Gives a token for a scope and a tenant ("" when any). Called on a thread of its own, one at a time per client; what it
+// throws becomes the error of the calls that wait.
+using TokenCallback = std::function<Token(const std::string& scope, const std::string& tenant_id)>;
 
 // Each setter returns the options, so that they chain; each says at once what it refuses.
 class ClientOptions {
@@ -23,6 +37,31 @@ class ClientOptions {
   }
   ClientOptions& set_connection_string(const std::string& connection_string) {
     return set(azt_client_options_set_connection_string, detail::c_string(connection_string));
+  }
+  ClientOptions& set_default_credential() { return set(azt_client_options_set_default_credential); }
+  ClientOptions& set_client_secret(const std::string& tenant_id, const std::string& client_id,
+                                   const std::string& secret) {
+    return set(azt_client_options_set_client_secret, detail::c_string(tenant_id), detail::c_string(client_id),
+               detail::c_string(secret));
+  }
+  // The system-assigned identity, or the user-assigned one with this client id.
+  ClientOptions& set_managed_identity() {
+    return set(azt_client_options_set_managed_identity, static_cast<const char*>(nullptr));
+  }
+  ClientOptions& set_managed_identity(const std::string& client_id) {
+    return set(azt_client_options_set_managed_identity, detail::c_string(client_id));
+  }
+  ClientOptions& set_workload_identity() { return set(azt_client_options_set_workload_identity); }
+  ClientOptions& set_azure_cli() { return set(azt_client_options_set_azure_cli); }
+  ClientOptions& set_token_callback(TokenCallback callback);
+  ClientOptions& set_proxy(const std::string& proxy_url) {
+    return set(azt_client_options_set_proxy, detail::c_string(proxy_url));
+  }
+  ClientOptions& set_ca_file(const std::string& pem_path) {
+    return set(azt_client_options_set_ca_file, detail::c_string(pem_path));
+  }
+  ClientOptions& set_user_agent(const std::string& suffix) {
+    return set(azt_client_options_set_user_agent, detail::c_string(suffix));
   }
   ClientOptions& set_max_concurrency(std::uint32_t requests) {
     return set(azt_client_options_set_max_concurrency, requests);
@@ -45,7 +84,7 @@ class ClientOptions {
   detail::Handle<azt_client_options, azt_client_options_free> handle_;
 };
 
-// Thread-safe. A default-constructed one is the process-wide default client, with default options and no credential.
+// Thread-safe. A default-constructed one is the process-wide default client, with default options.
 class Client {
  public:
   Client() noexcept = default;
@@ -62,6 +101,13 @@ class Client {
   // The same pool, tokens and memory with another limit on each whole call; 0: none.
   Client with_timeout(std::chrono::milliseconds timeout) const;
 
+  // What this client and those derived from it have done in this process.
+  azt_stats stats() const {
+    azt_stats stats{};
+    detail::call(azt_client_stats, get(), &stats, sizeof stats);
+    return stats;
+  }
+
   // NULL for the process-wide default client, as in the C ABI.
   const azt_client* get() const noexcept { return handle_.get(); }
 
@@ -77,6 +123,35 @@ inline std::uint64_t milliseconds(std::chrono::milliseconds timeout) {
 }
 
 }  // namespace detail
+
+namespace detail {
+
+inline azt_status ask_for_token(void* user_data, const char* scope, const char* tenant_id, azt_token* out_token) {
+  try {
+    const Token token = (*static_cast<TokenCallback*>(user_data))(scope, tenant_id);
+    const auto expires = std::chrono::duration_cast<std::chrono::seconds>(token.expires.time_since_epoch());
+    return azt_token_set(out_token, c_string(token.bearer), expires.count());
+  } catch (const Error& error) {
+    azt_token_set_error(out_token, error.what());
+    return error.status();
+  } catch (const std::exception& error) {
+    azt_token_set_error(out_token, error.what());
+  } catch (...) {
+    azt_token_set_error(out_token, "the token callback threw something that is no std::exception");
+  }
+  return AZT_STATUS_UNAUTHENTICATED;
+}
+
+}  // namespace detail
+
+inline ClientOptions& ClientOptions::set_token_callback(TokenCallback callback) {
+  if (!callback) throw Error(AZT_STATUS_INVALID_ARGUMENT, "the token callback is empty");
+  auto owned = std::make_unique<TokenCallback>(std::move(callback));
+  set(azt_client_options_set_token_callback, azt_token_callback{detail::ask_for_token},
+      static_cast<void*>(owned.get()), detail::Finalizer{detail::finalize<TokenCallback>});
+  owned.release();
+  return *this;
+}
 
 inline ClientOptions& ClientOptions::set_timeout(std::chrono::milliseconds timeout) {
   return set(azt_client_options_set_timeout_ms, detail::milliseconds(timeout));

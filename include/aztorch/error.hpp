@@ -69,6 +69,14 @@ void call(Function function, Arguments... arguments) {
   throw Error(status, azt_status_name(status));
 }
 
+// Gives back what a callback of the C ABI was given as its user data.
+using Finalizer = void (*)(void*);
+
+template <typename T>
+void finalize(void* user_data) {
+  delete static_cast<T*>(user_data);
+}
+
 // The C ABI ends a string at its first NUL: what follows one must not be dropped silently.
 inline const char* c_string(const std::string& text) {
   if (text.find('\0') != std::string::npos) {

@@ -1,0 +1,100 @@
+// Credentials, log, statistics and progress as C++ sees them.
+#include <aztorch/aztorch.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "container.hpp"
+
+namespace {
+
+using aztorch::Client;
+using aztorch::ClientOptions;
+using aztorch::Error;
+
+constexpr const char* kSecureUrl = "https://127.0.0.1:9/account/container/blob";
+
+TEST(every_credential_and_setting_has_a_setter) {
+  ClientOptions options;
+  options.set_default_credential()
+      .set_client_secret("tenant", "client", "secret")
+      .set_managed_identity()
+      .set_managed_identity("client")
+      .set_workload_identity()
+      .set_azure_cli()
+      .set_proxy("http://proxy:8080")
+      .set_user_agent("trainer/1.2");
+  EXPECT_THROWS(Error, options.set_ca_file("/no/such/file"), EXPECT_EQUAL(thrown.status(), AZT_STATUS_LOCAL_IO));
+  EXPECT_THROWS(Error, options.set_proxy("proxy"), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
+  EXPECT_THROWS(Error, options.set_token_callback({}), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
+}
+
+TEST(a_token_callback_may_throw_and_is_given_back) {
+  const auto alive = std::make_shared<int>();
+  {
+    ClientOptions options;
+    options.set_token_callback([alive](const std::string& scope, const std::string& tenant) -> aztorch::Token {
+      EXPECT_EQUAL(scope, "https://storage.azure.com/.default");
+      EXPECT_EQUAL(tenant, "");
+      throw std::runtime_error("the vault is shut");
+    });
+    const Client client(options);
+    EXPECT_THROWS(Error, aztorch::exists(kSecureUrl, client), {
+      EXPECT_EQUAL(thrown.status(), AZT_STATUS_UNAUTHENTICATED);
+      EXPECT_CONTAINS(std::string(thrown.what()), "the vault is shut");
+    });
+    options.set_max_retries(0).set_token_callback([](const std::string&, const std::string&) {
+      return aztorch::Token{"planted", std::chrono::system_clock::now() + std::chrono::hours(1)};
+    });
+    EXPECT_THROWS(Error, aztorch::exists(kSecureUrl, Client(options)),
+                  EXPECT_EQUAL(thrown.status(), AZT_STATUS_UNAVAILABLE));
+  }
+  EXPECT_EQUAL(alive.use_count(), 1L);
+}
+
+TEST(log_statistics_and_progress) {
+  std::mutex mutex;
+  std::vector<std::string> lines;
+  aztorch::set_log_callback(AZT_LOG_LEVEL_DEBUG,
+                            [&](azt_log_level, std::string_view target, std::string_view message) {
+                              const std::lock_guard<std::mutex> lock(mutex);
+                              lines.push_back(std::string(target) + ' ' + std::string(message));
+                            });
+  const Client client{ClientOptions()};
+  const std::string url = blob_url("settings");
+  std::uint64_t done = 0, total = 0;
+  const auto progress = [&](std::uint64_t now, std::uint64_t of) {
+    done = now;
+    total = of;
+  };
+  aztorch::BlobWriter writer(url, client);
+  writer.set_progress(progress);
+  writer.write("0123456789", 10);
+  writer.close();
+  EXPECT_EQUAL(done, 10U);
+  EXPECT_EQUAL(total, 10U);
+  aztorch::BlobReader reader(url, client);
+  reader.set_progress(progress);
+  char digits[4];
+  reader.read(digits, sizeof digits);
+  EXPECT_EQUAL(done, 4U);
+  reader.set_progress({});
+  reader.read(digits, sizeof digits);
+  EXPECT_EQUAL(done, 4U);
+  const azt_stats stats = client.stats();
+  EXPECT_EQUAL(stats.requests, 2U);
+  EXPECT_EQUAL(stats.bytes_sent, 10U);
+  EXPECT_EQUAL(stats.bytes_received, 10U);
+  aztorch::set_log_callback(AZT_LOG_LEVEL_OFF, {});
+  EXPECT_EQUAL(lines.size(), 2U);
+  for (const std::string& line : lines) EXPECT_CONTAINS(line, "aztorch::http ");
+}
+
+}  // namespace
