@@ -1,10 +1,10 @@
 # The front door: `make` lists what there is. Everything it builds goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build header demo test check clean
+.PHONY: help setup build header demo test check check-account clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
-		printf '  make %-8s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '  make %-13s %s\n' "$$target" "$$text"; done
 
 demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9 (4 min the first time, then 20 s)
 	@scripts/setup.sh demo
@@ -21,6 +21,11 @@ check: ## the quick gates only: format, lints, header, symbols (6 min the first 
 build: ## the release libraries: target/release/libaztorch.so and .a (3 min the first time)
 	@scripts/setup.sh build
 	cargo build --release
+
+check-account: ## try a real account: make check-account AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER[?SAS]'
+	@scripts/setup.sh build
+	@test -n "$$AZTORCH_URL" || { echo "AZTORCH_URL is not set: make check-account AZTORCH_URL='https://…/CONTAINER'" >&2; exit 2; }
+	@cargo run --quiet --release --package aztorch-doctor -- "$$AZTORCH_URL"
 
 header: ## write include/aztorch.h anew from the Rust sources
 	@scripts/setup.sh build

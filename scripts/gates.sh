@@ -31,8 +31,8 @@ blob_url() {
 
 # --- Rust -------------------------------------------------------------------------------------------------------
 
-gate_fmt() { cargo fmt --check -- --color never; }
-gate_clippy() { cargo clippy --locked --all-targets -- -D warnings; }
+gate_fmt() { cargo fmt --all --check -- --color never; }
+gate_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 gate_library() { cargo build --locked --release; }
 gate_header() { cargo test --test header; }
 gate_rust() { cargo test --no-fail-fast; }
@@ -88,6 +88,23 @@ gate_launcher() {
     with_server bash -c 'exit 7' || code=$?
     ((code == 7)) || fail "exit code $code in place of 7"
     grep -qE '"PUT /devstoreaccount1/test-[^ ]* HTTP/1.1" 201 ' "$work/$gate.server.log" || fail 'no request in the log'
+}
+
+gate_doctor() {
+    cargo build --locked --package aztorch-doctor
+    with_server scripts/gates.sh run_doctor
+}
+
+gate_run_doctor() {
+    local doctor=$target/debug/aztorch-doctor container=$AZTORCH_TEST_CONTAINER_URL report
+    report=$("$doctor" "$container") || fail "it failed on a service that works: $report"
+    echo "$report"
+    for what in DNS list write 'read, 32 conn.' snapshot delete; do
+        grep -q "^PASS  $what " <<<"$report" || fail "no PASS for $what"
+    done
+    # Nothing of it is left, and without the SAS it does not pass.
+    ! curl --silent --fail "$container&restype=container&comp=list" | grep -q aztorch-doctor || fail 'a blob was left'
+    ! "$doctor" "${container%%\?*}" || fail 'it passed without a credential'
 }
 
 # --- C ----------------------------------------------------------------------------------------------------------

@@ -1,19 +1,28 @@
 //! What can be done with a client.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::error::Result;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::DATE;
+
+use crate::error::{Error, Result};
 use crate::files;
 use crate::options::ClientOptions;
 use crate::reader::BlobReader;
+use crate::retry::retry;
 use crate::runtime::block_on;
 use crate::service;
 use crate::session::Session;
 use crate::stats::Stats;
+use crate::transport::Request;
 use crate::url::{Target, parse_blob, parse_container, parse_container_and_blob};
 use crate::writer::{BlobWriter, WriteMode};
 use once_cell::sync::OnceCell;
+
+/// What one request of the caller's own may bring; blobs are read with a reader.
+const MAX_ANSWER: usize = 8 << 20;
 
 static SHARED: OnceCell<Client> = OnceCell::new();
 
@@ -43,6 +52,29 @@ impl Client {
     /// What this client and those derived from it have done in this process.
     pub fn stats(&self) -> Result<Stats> {
         self.session.stats()
+    }
+
+    /// Sends one request that this library has no call for, to a container or a blob, with retries and signature like
+    /// all others; `query` comes before the URL's own. An answer of failure is an error.
+    pub fn send(&self, method: &str, url: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
+        let endpoint = self.session.endpoint();
+        let target =
+            parse_container(url, endpoint).map(|container| container.target).or_else(|_| parse_blob(url, endpoint))?;
+        let mut request = Request::new(method.parse().map_err(|_| Error::invalid("bad method"))?, target.uri(query)?);
+        request.body = Bytes::copy_from_slice(body);
+        for (name, value) in headers {
+            let name = name.parse().map_err(|_| Error::invalid(format!("'{name}' is no header's name")))?;
+            request = request.header(name, value)?;
+        }
+        let call = self.session.call()?;
+        block_on(async move {
+            retry(call.limits.clone(), || async {
+                let mut response = call.transport.send(request.clone()).await?.success().await?;
+                let body = response.bytes(MAX_ANSWER).await?;
+                Ok(Answer { headers: response.headers.clone(), body })
+            })
+            .await
+        })
     }
 
     /// Opens a blob for reading. One request; returns while the first bytes come in.
@@ -109,5 +141,28 @@ impl Client {
 
     fn blob_in(&self, container_url: &str, name: &str) -> Result<Target> {
         parse_container_and_blob(container_url, name, self.session.endpoint())
+    }
+}
+
+/// The service's answer to [`Client::send`].
+pub struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    /// A header's value, if it is there and readable.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The service's clock when it answered.
+    pub fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.headers.get(DATE)?.to_str().ok()?).ok()
+    }
+
+    /// The body, whole.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 }

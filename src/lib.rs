@@ -75,7 +75,7 @@ mod walk;
 mod window;
 mod writer;
 
-pub use client::Client;
+pub use client::{Answer, Client};
 pub use credential::BearerToken;
 pub use dataset::{BlobRange, Dataset};
 pub use error::{Error, Result, Status};

@@ -45,7 +45,7 @@ impl Denial {
             "AuthorizationResourceTypeMismatch" => "the SAS is not for this kind of resource: it needs srt=sco",
             "AuthorizationProtocolMismatch" => "the SAS is for https only",
             "AuthorizationSourceIPMismatch" => "the SAS is for other IP addresses (sip=)",
-            "AuthorizationFailure" => {
+            "AuthorizationFailure" if !matches!(self.signed, Signed::Anonymous | Signed::NothingOverHttp) => {
                 "the account's firewall, or its private endpoint, does not let this machine in: add its network or \
                  address to the account's networking rules, or come through the private endpoint"
             }
