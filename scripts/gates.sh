@@ -50,8 +50,8 @@ gate_header_cpp() {
 gate_exports() {
     local exported declared
     exported=$(nm -D --defined-only "$release/libaztorch.so" | awk '{ print $3 }' | sort)
-    # The preprocessor takes the comments away, which name functions too.
-    declared=$(gcc -E -P -x c include/aztorch.h | grep -oE '\bazt_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
+    # The preprocessor takes the comments away, which name functions too; `type (*name)` declares a callback's type.
+    declared=$(gcc -E -P -x c include/aztorch.h | grep -oP '\bazt_[a-z0-9_]+(?= *\([^*])' | sort -u)
     [[ -n $declared ]] || fail 'no function found in include/aztorch.h'
     diff --label 'declared in the header' --label 'exported by the library' -u \
         <(echo "$declared") <(echo "$exported") || fail 'the library exports something else than the header declares'

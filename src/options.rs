@@ -97,7 +97,7 @@ impl ClientOptions {
 
     /// Uses tokens of this pod's workload identity.
     pub fn set_workload_identity(&mut self) -> Result<()> {
-        self.set_identity(Identity::WorkloadIdentity)
+        self.set_identity(Identity::Workload)
     }
 
     /// Uses tokens of whoever logged in with `az login`.

@@ -34,9 +34,9 @@ pub(crate) enum Identity {
     /// An application with a secret.
     ClientSecret { tenant_id: String, client_id: String, secret: Secret },
     /// This machine's own identity, or one assigned to it.
-    ManagedIdentity { client_id: Option<String> },
+    Managed { client_id: Option<String> },
     /// This pod's service account.
-    WorkloadIdentity,
+    Workload,
     /// Whoever logged in with `az login`.
     AzureCli,
     /// The caller's own code.
@@ -56,7 +56,7 @@ impl Identity {
 
     pub(crate) fn managed_identity(client_id: Option<&str>) -> Result<Self> {
         client_id.map_or(Ok(()), check_client_id)?;
-        Ok(Self::ManagedIdentity { client_id: client_id.map(str::to_owned) })
+        Ok(Self::Managed { client_id: client_id.map(str::to_owned) })
     }
 
     pub(super) fn is_callers_own(&self) -> bool {
@@ -67,8 +67,8 @@ impl Identity {
         match self {
             Self::Default => "DefaultAzureCredential",
             Self::ClientSecret { .. } => "ClientSecretCredential",
-            Self::ManagedIdentity { .. } => Member::ManagedIdentity.name(),
-            Self::WorkloadIdentity => Member::WorkloadIdentity.name(),
+            Self::Managed { .. } => Member::ManagedIdentity.name(),
+            Self::Workload => Member::WorkloadIdentity.name(),
             Self::AzureCli => Member::AzureCli.name(),
             Self::Callback(_) => "the token callback",
         }
@@ -87,8 +87,8 @@ impl Identity {
             Self::ClientSecret { tenant_id, client_id, secret } => {
                 asking.client_secret(tenant_id, client_id, secret.clone()).await
             }
-            Self::ManagedIdentity { client_id } => asking.managed_identity(client_id.clone()).await,
-            Self::WorkloadIdentity => asking.workload_identity().await,
+            Self::Managed { client_id } => asking.managed_identity(client_id.clone()).await,
+            Self::Workload => asking.workload_identity().await,
             Self::AzureCli => asking.azure_cli().await,
             Self::Callback(callback) => callback.ask(SCOPE).await,
         };
