@@ -9,6 +9,8 @@ use aztorch::{Answer, Client, ClientOptions, WriteMode};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+type Setter = fn(&mut ClientOptions) -> aztorch::Result<()>;
+
 const MIB: usize = 1 << 20;
 /// Each call ends after this, so that the whole ends within two minutes.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -64,7 +66,7 @@ impl Report {
 
 fn examine(url: &str, report: &mut Report) {
     report.check("DNS", addresses(url));
-    let options = |set: fn(&mut ClientOptions) -> aztorch::Result<()>| -> aztorch::Result<Client> {
+    let options = |set: Setter| -> aztorch::Result<Client> {
         let mut options = ClientOptions::new();
         options.set_max_retries(1)?;
         options.set_timeout(Some(PATIENCE))?;
@@ -76,7 +78,7 @@ fn examine(url: &str, report: &mut Report) {
     if has_sas {
         report.note("credential", "the SAS of the URL; without it the others would be tried");
     } else if url.starts_with("https:") {
-        let identities: [(&str, fn(&mut ClientOptions) -> aztorch::Result<()>); 3] = [
+        let identities: [(&str, Setter); 3] = [
             ("workload", ClientOptions::set_workload_identity),
             ("managed", |options| options.set_managed_identity(std::env::var("AZURE_CLIENT_ID").ok().as_deref())),
             ("az login", ClientOptions::set_azure_cli),
@@ -95,7 +97,7 @@ fn examine(url: &str, report: &mut Report) {
     };
     let began = Instant::now();
     let listed = list(&client);
-    let skew = listed.as_ref().ok().and_then(|answer| skew(answer));
+    let skew = listed.as_ref().ok().and_then(skew);
     let listed = listed.map(|_| format!("{} ms", began.elapsed().as_millis())).map_err(Into::into);
     if !report.check("list", listed) {
         return;
