@@ -240,7 +240,8 @@ fn scratch(name: &str) -> PathBuf {
 
 /// A directory with a program of this name, which appends its arguments to a file beside it.
 fn tool(name: &str, script: &str) -> (PathBuf, PathBuf) {
-    let directory = scratch(name);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let directory = scratch(&format!("tool-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir_all(&directory).unwrap();
     let (program, calls) = (directory.join(name), directory.join("calls"));
     fs::write(&program, format!("#!/bin/sh\necho \"$@\" >> {}\n{script}\n", calls.display())).unwrap();

@@ -37,6 +37,8 @@ fn listen(level: i32) -> azt_status {
     unsafe { azt_log_set_callback(level, Some(line), 7 as *mut c_void, Some(finalize), null_mut()) }
 }
 
+type Set = Box<dyn Fn(&mut ClientOptions) -> aztorch::Result<()>>;
+
 /// A process has one log, so this one is a process's own.
 #[test]
 fn requests_retries_and_warnings_are_told_and_no_secret_is() {
@@ -94,7 +96,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
         }
         assert_no_secret(&format!("{:?}", client.stats().unwrap()));
     };
-    let mut sets: Vec<Box<dyn Fn(&mut ClientOptions) -> aztorch::Result<()>>> = vec![
+    let sets: Vec<Set> = vec![
         Box::new(|options| options.set_account_key(ACCOUNT, ACCOUNT_KEY)),
         Box::new(|options| options.set_account_key(ACCOUNT, "aHVudGVyMg==")),
         Box::new(|options| options.set_sas_token("sv=1&sig=hunter2")),
@@ -104,7 +106,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
         Box::new(|options| options.set_client_secret("tenant", "id", "hunter2")),
         Box::new(|options| options.set_proxy("http://user:hunter2@127.0.0.1:9")),
     ];
-    for set in sets.drain(..) {
+    for set in sets {
         let mut options = ClientOptions::new();
         options.set_max_retries(0).unwrap();
         set(&mut options).unwrap();
@@ -125,6 +127,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
     assert_eq!(unsafe { azt_log_set_callback(0, None, null_mut(), None, null_mut()) }, 0);
     assert_eq!(FINALIZED.load(Ordering::SeqCst), 2);
     let before = LINES.lock().unwrap().len();
+    server.put("blob", b"some bytes".to_vec());
     read_blob(&client(), &server.url("blob")).unwrap();
     assert_eq!(LINES.lock().unwrap().len(), before);
 }
