@@ -312,7 +312,8 @@ fn when_none_works_the_error_says_why_of_each() {
         expect_error(missing, Status::NotFound);
         return;
     }
-    let (directory, _) = tool("az", "echo \"ERROR: Please run 'az login' to setup account.\" >&2; exit 1");
+    let (directory, _) =
+        tool("az", "echo \"ERROR: Please run 'az login' to setup account. Bearer hunter2\" >&2; exit 1");
     let path = format!("{}:/usr/bin:/bin", directory.display());
     in_child("when_none_works_the_error_says_why_of_each", &[("PATH", &path), NO_IMDS]);
 }

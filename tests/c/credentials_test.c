@@ -26,7 +26,7 @@ static azt_status refuse(void *user_data, const char *scope, const char *tenant_
   CHECK(azt_token_set(out_token, "two words", 0) == AZT_STATUS_INVALID_ARGUMENT);
   CHECK(azt_token_set_error(NULL, "why") == AZT_STATUS_INVALID_ARGUMENT);
   CHECK(azt_token_set_error(out_token, NULL) == AZT_STATUS_INVALID_ARGUMENT);
-  CHECK(azt_token_set_error(out_token, "the vault is shut") == AZT_STATUS_OK);
+  CHECK(azt_token_set_error(out_token, "the vault is shut: ?sig=planted") == AZT_STATUS_OK);
   bool exists = false;
   CHECK(azt_blob_exists(NULL, URL, &exists, NULL) == AZT_STATUS_UNSUPPORTED);
   called++;
@@ -98,6 +98,7 @@ static void callbacks_and_their_ends(void) {
   CHECK(finalized == 0);
   CHECK(azt_blob_exists(client, URL, &exists, &error) == AZT_STATUS_PERMISSION_DENIED);
   CHECK(strstr(azt_error_message(error), "the vault is shut") != NULL);
+  CHECK(strstr(azt_error_message(error), "planted") == NULL);
   azt_error_free(error);
   CHECK(called == 1);
   azt_client_free(client);
