@@ -78,6 +78,8 @@ impl Shelf {
     pub(crate) fn observe(self: &Arc<Self>, call: &Call, first: usize, count: usize) -> Result<()> {
         let mut state = self.lock();
         let ahead = state.walk.observe(first, count, call.transport.max_concurrency());
+        // Hints that are used up say nothing of what comes next.
+        state.hinted &= !(state.queue.is_empty() && state.held.is_empty());
         if !state.hinted {
             match ahead {
                 Some(range) => self.guess(&mut state, range.start, range.end.min(self.entries.len())),
