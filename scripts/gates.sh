@@ -103,7 +103,11 @@ gate_run_doctor() {
         grep -q "^PASS  $what " <<<"$report" || fail "no PASS for $what"
     done
     # Nothing of it is left, and without the SAS it does not pass.
-    ! curl --silent --fail "$container&restype=container&comp=list" | grep -q aztorch-doctor || fail 'a blob was left'
+    local left
+    left=$("$python" -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())' \
+        "$container&restype=container&comp=list")
+    [[ $left == *EnumerationResults* ]] || fail "no listing: $left"
+    [[ $left != *aztorch-doctor* ]] || fail 'a blob was left'
     ! "$doctor" "${container%%\?*}" || fail 'it passed without a credential'
 }
 
