@@ -19,8 +19,8 @@
 // - Errors and URLs given out never hold a SAS signature, a key or a token.
 // - "Blocks" means that a call waits for the network, until it succeeds, its retries end, or its deadline passes.
 // - Nothing happens when the library is loaded; its threads start with the first request.
-// - In a forked child clients work, with connections of their own, if no other thread was inside a call at the
-//   fork; blobs opened before it say AZT_STATUS_FORKED.
+// - In a forked child clients and datasets work, with connections of their own, if no other thread was inside a call
+//   at the fork; a stream begins with its first sample; blobs opened before it say AZT_STATUS_FORKED.
 //
 // URLs: https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB with any of a SAS, snapshot= and versionid= in the
 // query; sovereign clouds and custom host names; http://HOST:PORT/ACCOUNT/CONTAINER/BLOB, as Azurite serves it, when
@@ -73,6 +73,18 @@ typedef struct azt_client azt_client;
 // azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms().
 typedef struct azt_client_options azt_client_options;
 
+// A map-style dataset: blobs, or parts of blobs, by index. Listed when it is made and immutable.
+//
+// Thread-safe: all functions but azt_dataset_free() may be called from many threads at once. Works in a forked child,
+// with connections of its own. Texts live as long as the dataset.
+//
+// To make one: azt_dataset_list(), azt_dataset_from_urls(), azt_dataset_from_ranges(), azt_dataset_from_tars(),
+// azt_dataset_from_manifest(); to save it: azt_dataset_save_manifest(). Entries: azt_dataset_len(),
+// azt_dataset_blob_name(), azt_dataset_container_name(), azt_dataset_blob_size(), azt_dataset_url(). Bytes:
+// azt_dataset_get(), azt_dataset_get_batch(), azt_dataset_get_into(), azt_dataset_get_batch_into(),
+// azt_dataset_prefetch(), azt_dataset_open(). At last: azt_dataset_free().
+typedef struct azt_dataset azt_dataset;
+
 // What went wrong in a call.
 //
 // Every call that can fail takes a last parameter `azt_error **error`, which may be NULL. It is set to NULL
@@ -82,6 +94,28 @@ typedef struct azt_client_options azt_client_options;
 // Accessors: azt_error_status(), azt_error_message(), azt_error_http_status(), azt_error_service_code(),
 // azt_error_request_id(), azt_error_is_retryable().
 typedef struct azt_error azt_error;
+
+// One blob's bytes, or a part's, or an archive's member's, and where they came from.
+//
+// Owned by the caller, who frees it with azt_sample_free(); it outlives the dataset or stream that it came from.
+// Immutable, so that any number of threads may read from it. Texts live as long as the sample.
+//
+// Functions: azt_sample_data(), azt_sample_size(), azt_sample_url(), azt_sample_blob_name(),
+// azt_sample_container_name(), azt_sample_position(), azt_sample_blob_size(), azt_sample_open(), azt_sample_free().
+typedef struct azt_sample azt_sample;
+
+// An iterable dataset: samples one after the other, listed while they are read and fetched ahead within the memory
+// limit. Shard `i` of `n` gives out the blobs `i`, `i + n`, `i + 2n` … of the listing.
+//
+// Thread-safe: all functions but azt_stream_free() may be called from many threads at once, and each sample goes to
+// one of them. In a forked child a stream begins with its first sample, or where it was resumed. Shards that list a
+// container on their own agree only while it does not change: to share one listing, use azt_stream_from_dataset()
+// with a manifest.
+//
+// To make one: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(); before its first sample:
+// azt_stream_set_shuffle(), azt_stream_set_lazy(). Then azt_stream_next(), azt_stream_reset(), azt_stream_cursor(),
+// azt_stream_resume(), azt_stream_free().
+typedef struct azt_stream azt_stream;
 
 // The outcome of a call that can fail: one of the AZT_STATUS_* constants. Their numbers never change, and
 // later versions may add some.
@@ -439,6 +473,324 @@ azt_status azt_blob_upload(const azt_client *client,
 //
 // Thread-safe. Blocks.
 azt_status azt_container_create(const azt_client *client, const char *container_url, azt_error **error);
+
+// The bytes, aligned to 64 bytes and this sample's alone; never written again. NULL for a sample of a lazy stream,
+// and for NULL. An empty blob's are an aligned address that nothing may be read from.
+//
+// Thread-safe, does not block.
+const uint8_t *azt_sample_data(const azt_sample *sample);
+
+// How many bytes azt_sample_data() has; 0 for a sample of a lazy stream, and for NULL.
+//
+// Thread-safe, does not block.
+size_t azt_sample_size(const azt_sample *sample);
+
+// The blob's URL without its query, so without a SAS; of an archive's member, the archive's; "" for NULL.
+//
+// Thread-safe, does not block.
+const char *azt_sample_url(const azt_sample *sample);
+
+// The blob's name, or the path of an archive's member in it; "" for NULL.
+//
+// Thread-safe, does not block.
+const char *azt_sample_blob_name(const azt_sample *sample);
+
+// The name of the blob's container; "" for NULL.
+//
+// Thread-safe, does not block.
+const char *azt_sample_container_name(const azt_sample *sample);
+
+// The sample's place in its stream's own sequence of the epoch, 0, 1, 2 …; or its index in the dataset. 0 for NULL.
+//
+// Thread-safe, does not block.
+uint64_t azt_sample_position(const azt_sample *sample);
+
+// The size in bytes of what the sample came from, as the listing, the range, the archive or an earlier read gave it;
+// UINT64_MAX when it is not known, and for NULL. For samples of a lazy stream.
+//
+// Thread-safe, does not block.
+uint64_t azt_sample_blob_size(const azt_sample *sample);
+
+// Opens what the sample came from for reading: the blob as it is now, or the range or member as if it were a blob.
+//
+// The caller frees the blob with azt_blob_free(). Thread-safe. Blocks. Otherwise like azt_dataset_open().
+azt_status azt_sample_open(const azt_sample *sample,
+                           azt_blob **out_blob,
+                           azt_error **error);
+
+// Frees a sample and its bytes. NULL is allowed.
+void azt_sample_free(azt_sample *sample);
+
+// Lists the blobs of a container whose names begin with `prefix`; NULL or "" for all. They come in the service's
+// order. Stubs of directories, which hierarchical accounts have, are left out. No blob at all is an empty dataset.
+//
+// One GET for each 5,000 blobs. A container that is missing is AZT_STATUS_NOT_FOUND. The caller frees the dataset
+// with azt_dataset_free(). Thread-safe. Blocks.
+azt_status azt_dataset_list(const azt_client *client,
+                            const char *container_url,
+                            const char *prefix,
+                            azt_dataset **out_dataset,
+                            azt_error **error);
+
+// Takes the blobs of `count` URLs, in this order, of one container or several, each with its own SAS, snapshot or
+// version. A bad URL fails the whole call and is named.
+//
+// Sends nothing. The caller frees the dataset with azt_dataset_free(). Thread-safe, does not block.
+azt_status azt_dataset_from_urls(const azt_client *client,
+                                 const char *const *urls,
+                                 size_t count,
+                                 azt_dataset **out_dataset,
+                                 azt_error **error);
+
+// Takes `count` parts of blobs: `lengths[i]` bytes from `offsets[i]` on, of the blob `urls[i]`. For samples that are
+// packed into large blobs of a format of your own.
+//
+// Sends nothing; a part that is not in its blob is AZT_STATUS_OUT_OF_RANGE when it is read. The caller frees the
+// dataset with azt_dataset_free(). Thread-safe, does not block.
+azt_status azt_dataset_from_ranges(const azt_client *client,
+                                   const char *const *urls,
+                                   const uint64_t *offsets,
+                                   const uint64_t *lengths,
+                                   size_t count,
+                                   azt_dataset **out_dataset,
+                                   azt_error **error);
+
+// Takes the regular files in `count` tar archives (ustar, GNU and pax), in the archives' order. An entry's name is
+// its path in the archive; its URL is the archive's. Compressed archives are AZT_STATUS_CORRUPT, since they cannot be
+// read by ranges, and so are damaged ones.
+//
+// The archives are indexed here, once, by ranged reads, side by side: files of more than 1 MiB are jumped over,
+// smaller ones are read through. To spare other processes that, save a manifest. An archive that is replaced later
+// gives AZT_STATUS_MODIFIED when it is read. Names that are not UTF-8 have U+FFFD where they are not. The caller frees
+// the dataset with azt_dataset_free(). Thread-safe. Blocks.
+azt_status azt_dataset_from_tars(const azt_client *client,
+                                 const char *const *urls,
+                                 size_t count,
+                                 azt_dataset **out_dataset,
+                                 azt_error **error);
+
+// Loads what azt_dataset_save_manifest() saved: the same entries under the same indices, whatever came and went
+// meanwhile. A SAS in `url` is used for the entries too, as far as it reaches: the same container, or all of the
+// account with a SAS of the account.
+//
+// A damaged manifest is AZT_STATUS_CORRUPT. The caller frees the dataset with azt_dataset_free(). Thread-safe. Blocks.
+azt_status azt_dataset_from_manifest(const azt_client *client,
+                                     const char *url,
+                                     azt_dataset **out_dataset,
+                                     azt_error **error);
+
+// Saves the dataset's names, sizes, ETags and places as one blob, so that many processes share one listing and agree
+// on what each index means. No SAS goes into it. The blob is replaced as a whole, or not at all.
+//
+// Thread-safe. Blocks.
+azt_status azt_dataset_save_manifest(const azt_dataset *dataset,
+                                     const char *url,
+                                     azt_error **error);
+
+// Frees a dataset; samples, blobs and streams that came from it stay. NULL is allowed.
+//
+// Does no network I/O. Allowed from static destructors and in a forked child.
+void azt_dataset_free(azt_dataset *dataset);
+
+// How many entries there are; 0 for NULL.
+//
+// Thread-safe, does not block.
+size_t azt_dataset_len(const azt_dataset *dataset);
+
+// The blob's name, or the path of an archive's member in it; NULL past the end, and for NULL.
+//
+// The text lives as long as the dataset. Thread-safe, does not block.
+const char *azt_dataset_blob_name(const azt_dataset *dataset, size_t index);
+
+// The name of the blob's container; NULL past the end, and for NULL.
+//
+// The text lives as long as the dataset. Thread-safe, does not block.
+const char *azt_dataset_container_name(const azt_dataset *dataset, size_t index);
+
+// The entry's size in bytes, as the listing, the range, the archive or an earlier read gave it; UINT64_MAX when it is
+// not known yet, as with URLs before the first read. Past the end: AZT_STATUS_OUT_OF_RANGE.
+//
+// Thread-safe. Sends nothing.
+azt_status azt_dataset_blob_size(const azt_dataset *dataset,
+                                 size_t index,
+                                 uint64_t *out_size,
+                                 azt_error **error);
+
+// Writes the blob's URL without its query into `buffer`, with a NUL at its end; of an archive's member, the
+// archive's. `out_size` is the size with the NUL. A buffer that is too small is AZT_STATUS_BUFFER_TOO_SMALL, and
+// `out_size` the size needed; a capacity of 0 asks for just that. Past the end: AZT_STATUS_OUT_OF_RANGE.
+//
+// Thread-safe. Sends nothing.
+azt_status azt_dataset_url(const azt_dataset *dataset,
+                           size_t index,
+                           char *buffer,
+                           size_t capacity,
+                           size_t *out_size,
+                           azt_error **error);
+
+// Fetches an entry into memory of its own: one GET up to 8 MiB, parallel ranges above, no HEAD. A blob that changed
+// since the listing gives its new bytes, whole. A caller that walks through the dataset in order is noticed, and read
+// ahead of within the memory limit; what azt_dataset_prefetch() brought is taken.
+//
+// The caller frees the sample with azt_sample_free(). Past the end: AZT_STATUS_OUT_OF_RANGE. Thread-safe. Blocks.
+azt_status azt_dataset_get(const azt_dataset *dataset,
+                           size_t index,
+                           azt_sample **out_sample,
+                           azt_error **error);
+
+// Fetches `count` entries concurrently, all or none, into `out_samples`, in this order. An index that comes twice is
+// fetched once and gives two samples, with bytes of their own. On failure all of `out_samples` are NULL.
+//
+// The caller frees each sample with azt_sample_free(). Otherwise like azt_dataset_get(). Thread-safe. Blocks.
+azt_status azt_dataset_get_batch(const azt_dataset *dataset,
+                                 const size_t *indices,
+                                 size_t count,
+                                 azt_sample **out_samples,
+                                 azt_error **error);
+
+// Fetches an entry into the caller's memory, pinned or preallocated; `out_size` is how many bytes it has. If that is
+// more than `capacity`, AZT_STATUS_BUFFER_TOO_SMALL, and `out_size` is set all the same.
+//
+// On failure what `buffer` holds is not defined. Otherwise like azt_dataset_get(). Thread-safe. Blocks.
+azt_status azt_dataset_get_into(const azt_dataset *dataset,
+                                size_t index,
+                                void *buffer,
+                                size_t capacity,
+                                size_t *out_size,
+                                azt_error **error);
+
+// Fetches `count` entries concurrently into the caller's memory: entry `indices[i]` into `buffers[i]`, which has
+// `capacities[i]` bytes, and the buffers must not overlap. `out_sizes[i]` is how many bytes it has. If one does not
+// fit, AZT_STATUS_BUFFER_TOO_SMALL, and all of `out_sizes` are set.
+//
+// On failure what the buffers hold is not defined. Otherwise like azt_dataset_get_batch(). Thread-safe. Blocks.
+azt_status azt_dataset_get_batch_into(const azt_dataset *dataset,
+                                      const size_t *indices,
+                                      size_t count,
+                                      void *const *buffers,
+                                      const size_t *capacities,
+                                      size_t *out_sizes,
+                                      azt_error **error);
+
+// Says which entries will be asked for, in this order, so that they can be fetched before they are: as many at a time
+// as three quarters of the client's connections, as far as the memory limit allows, and the others as those are
+// taken. All of an epoch may be announced at once. It is a hint: what was fetched and not taken makes way for a later
+// hint when memory is short. A `count` of 0 withdraws the hints so far. Failures show when the entry is asked for.
+//
+// Thread-safe. Returns at once.
+azt_status azt_dataset_prefetch(const azt_dataset *dataset,
+                                const size_t *indices,
+                                size_t count,
+                                azt_error **error);
+
+// Opens an entry for reading, as often as one likes, side by side. A range, or a member of an archive, is read as if
+// it were a blob: its first byte is at 0, its size is its own.
+//
+// The caller frees the blob with azt_blob_free(); it may outlive the dataset. Otherwise like azt_blob_open().
+// Thread-safe. Blocks.
+azt_status azt_dataset_open(const azt_dataset *dataset,
+                            size_t index,
+                            azt_blob **out_blob,
+                            azt_error **error);
+
+// Streams the blobs of a container whose names begin with `prefix`; NULL or "" for all. Stubs of directories are
+// left out.
+//
+// Sends nothing: a container that is missing shows in azt_stream_next(). The caller frees the stream with
+// azt_stream_free(). Thread-safe, does not block.
+azt_status azt_stream_list(const azt_client *client,
+                           const char *container_url,
+                           const char *prefix,
+                           size_t shard_index,
+                           size_t shard_count,
+                           azt_stream **out_stream,
+                           azt_error **error);
+
+// Streams the blobs of `count` URLs, in this order; see azt_dataset_from_urls().
+//
+// Sends nothing. The caller frees the stream with azt_stream_free(). Thread-safe, does not block.
+azt_status azt_stream_from_urls(const azt_client *client,
+                                const char *const *urls,
+                                size_t count,
+                                size_t shard_index,
+                                size_t shard_count,
+                                azt_stream **out_stream,
+                                azt_error **error);
+
+// Streams the entries of a dataset, in its order: ranges, members of archives, or one listing for many processes.
+//
+// Sends nothing. The dataset may be freed first. The caller frees the stream with azt_stream_free(). Thread-safe,
+// does not block.
+azt_status azt_stream_from_dataset(const azt_dataset *dataset,
+                                   size_t shard_index,
+                                   size_t shard_count,
+                                   azt_stream **out_stream,
+                                   azt_error **error);
+
+// Shuffles the names through a buffer of `buffer_names`, after sharding: the buffer is filled, one of it is given out
+// at random, the next name takes its place. A buffer of all names shuffles them wholly. The same `seed` gives the same
+// order, and each epoch has an order of its own.
+//
+// Before the first azt_stream_next() or azt_stream_resume(); later it is AZT_STATUS_UNSUPPORTED. Thread-safe, does not
+// block.
+azt_status azt_stream_set_shuffle(azt_stream *stream,
+                                  size_t buffer_names,
+                                  uint64_t seed,
+                                  azt_error **error);
+
+// Gives out samples without their bytes, and fetches none: azt_sample_open() reads what is needed of each.
+//
+// Before the first azt_stream_next() or azt_stream_resume(); later it is AZT_STATUS_UNSUPPORTED. Thread-safe, does not
+// block.
+azt_status azt_stream_set_lazy(azt_stream *stream,
+                               azt_error **error);
+
+// The next sample, or NULL at the end of the epoch, again and again.
+//
+// A sample that failed for good (missing, denied) is reported once and passed: its position is left out. One that
+// failed for now (timeout, throttled) is tried again by the next call, and so is the listing. The caller frees the
+// sample with azt_sample_free(). Thread-safe. Blocks.
+azt_status azt_stream_next(const azt_stream *stream,
+                           azt_sample **out_sample,
+                           azt_error **error);
+
+// Begins the next epoch, also before the end of this one: a container is listed again. A new stream is in epoch 0.
+//
+// Thread-safe. Sends nothing.
+azt_status azt_stream_reset(const azt_stream *stream,
+                            azt_error **error);
+
+// Writes where the stream is into `buffer`: one line of ASCII text with a NUL at its end, for azt_stream_resume().
+// `after_position` is the position of the last sample that was consumed (azt_sample_position()), which is less than
+// what threads may have fetched; UINT64_MAX means the last one that was given out. Positions go back 65,536.
+//
+// `out_size` is the size with the NUL. A buffer that is too small is AZT_STATUS_BUFFER_TOO_SMALL, and `out_size` the
+// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, with a shuffle 11 more for each name in
+// its buffer, with several shards of a container up to 11 more for each name of the page. A position that was not
+// given out, or too long ago: AZT_STATUS_OUT_OF_RANGE.
+//
+// Thread-safe. Sends nothing.
+azt_status azt_stream_cursor(const azt_stream *stream,
+                             uint64_t after_position,
+                             char *buffer,
+                             size_t capacity,
+                             size_t *out_size,
+                             azt_error **error);
+
+// Goes on where a cursor was taken, in this process or another one: the samples that were still to come then come now,
+// in the same order and with the same positions. A container that grew meanwhile neither repeats nor loses what was
+// there before; what was deleted is left out.
+//
+// The stream must have the same listing (container and prefix, URLs, or entries of the dataset), shard and shuffle, or
+// it is AZT_STATUS_INVALID_ARGUMENT, and so is a damaged cursor. Thread-safe. Sends nothing.
+azt_status azt_stream_resume(const azt_stream *stream,
+                             const char *cursor,
+                             azt_error **error);
+
+// Frees a stream; samples that came from it stay. NULL is allowed.
+//
+// Does no network I/O. Allowed from static destructors and in a forked child.
+void azt_stream_free(azt_stream *stream);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -78,7 +78,7 @@ impl Client {
 
     /// Creates the container.
     pub fn create_container(&self, url: &str) -> Result<()> {
-        let target = parse_container(url, self.session.endpoint())?;
+        let target = parse_container(url, self.session.endpoint())?.target;
         let call = self.session.call()?;
         block_on(async move { service::create_container(&call, &target).await })
     }
@@ -91,6 +91,10 @@ impl Client {
     /// Writes a file as a blob, which is there whole or not at all.
     pub fn upload(&self, path: &Path, url: &str, mode: WriteMode) -> Result<()> {
         files::upload(&self.session, path, self.blob(url)?, mode)
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
     }
 
     fn blob(&self, url: &str) -> Result<Target> {

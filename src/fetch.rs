@@ -44,45 +44,69 @@ impl Sink for Destination {
     }
 }
 
-/// The first look at a blob: which version it is, and the beginning of its bytes, still arriving.
+/// The first look at a blob: which version it is, and the first of its bytes that were asked for, still arriving.
 pub(crate) struct Opened {
     pub(crate) version: Version,
     pub(crate) first: Range<u64>,
     pub(crate) body: Option<Response>,
 }
 
-/// Asks for a blob's first `length` bytes. `Ok(None)` when its ETag is still `unless`.
-pub(crate) async fn open(call: &Call, target: &Target, length: u64, unless: Option<&str>) -> Result<Option<Opened>> {
-    retry(call.limits.clone(), || open_once(call, target, length, unless)).await
+/// Which version of a blob may be opened.
+#[derive(Clone, Debug)]
+pub(crate) enum Only {
+    /// Whatever is there.
+    Any,
+    /// Any but the one with this ETag.
+    Unless(String),
+    /// This one.
+    If(Version),
 }
 
-async fn open_once(call: &Call, target: &Target, length: u64, unless: Option<&str>) -> Result<Option<Opened>> {
-    let mut request = Request::new(Method::GET, target.uri("")?).header(RANGE, &ranges::header(&(0..length)))?;
-    if let Some(etag) = unless {
-        request = request.header(IF_NONE_MATCH, etag)?;
-    }
+/// Asks for the bytes of `range`, or as many of them as the blob has. `Ok(None)` when the blob is still the
+/// version that is not wanted. A range that begins past the end is an error, unless it begins at 0.
+pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: &Only) -> Result<Option<Opened>> {
+    retry(call.limits.clone(), || open_once(call, target, &range, only)).await
+}
+
+async fn open_once(call: &Call, target: &Target, range: &Range<u64>, only: &Only) -> Result<Option<Opened>> {
+    let mut request = Request::new(Method::GET, target.uri("")?).header(RANGE, &ranges::header(range))?;
+    request = match only {
+        Only::Any => request,
+        Only::Unless(etag) => request.header(IF_NONE_MATCH, etag)?,
+        Only::If(version) => request.header(IF_MATCH, &version.etag)?,
+    };
     let response = call.transport.send(request).await?;
     match response.status {
-        StatusCode::NOT_MODIFIED if unless.is_some() => Ok(None),
-        StatusCode::RANGE_NOT_SATISFIABLE => open_empty(call, target, response).await.map(Some),
+        StatusCode::NOT_MODIFIED if matches!(only, Only::Unless(_)) => Ok(None),
+        StatusCode::RANGE_NOT_SATISFIABLE if range.start == 0 => open_empty(call, target, response).await.map(Some),
+        StatusCode::RANGE_NOT_SATISFIABLE => Err(past_the_end(target, range, response.header(&CONTENT_RANGE))),
         _ => {
             let response = response.success(call.transport.credential()).await?;
-            open_whole(response, length).map(Some)
+            open_range(response, range).map(Some)
         }
     }
 }
 
-fn open_whole(response: Response, length: u64) -> Result<Opened> {
+fn open_range(response: Response, asked: &Range<u64>) -> Result<Opened> {
     let etag = etag(&response)?;
     if response.status == StatusCode::OK && response.content_length() == Some(0) {
         return Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None });
     }
     let (range, size) = content_range(&response)?;
-    if range != (0..length.min(size)) {
-        return Err(wrong_range(&response, &(0..length)));
+    if range != (asked.start..asked.end.min(size)) {
+        return Err(wrong_range(&response, asked));
     }
     check_length(&response, &range)?;
     Ok(Opened { version: Version { etag, size }, first: range, body: Some(response) })
+}
+
+/// The error of a range that is not in the blob; `total` is its size, as the service told it.
+pub(crate) fn past_the_end(target: &Target, range: &Range<u64>, total: &str) -> Error {
+    let size = total.rsplit_once('/').map_or("", |(_, size)| size);
+    let known = if size.is_empty() { String::new() } else { format!(", which has {size}") };
+    let message =
+        format!("{}: bytes {} to {} are past the end of the blob{known}", target.display(), range.start, range.end);
+    Error::new(Status::OutOfRange, message)
 }
 
 /// No byte of an empty blob can be asked for, so the service refuses the range: that is how empty looks.
@@ -94,14 +118,28 @@ async fn open_empty(call: &Call, target: &Target, mut refusal: Response) -> Resu
         return Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None });
     }
     // The refusal did not name the version: a GET of all the nothing does.
+    match open_nothing(call, target).await? {
+        Some(opened) => Ok(opened),
+        None => Err(Error::network(format!("{}: the blob changed while it was opened", target.display()))),
+    }
+}
+
+/// Opens a blob that is thought to be empty, without a range; `None` when it is not.
+pub(crate) async fn open_nothing(call: &Call, target: &Target) -> Result<Option<Opened>> {
     let response = call.transport.send(Request::new(Method::GET, target.uri("")?)).await?;
     let mut response = response.success(call.transport.credential()).await?;
     let etag = self::etag(&response)?;
     if response.content_length() != Some(0) {
-        return Err(Error::network(format!("{}: the blob changed while it was opened", target.display())));
+        return Ok(None);
     }
     response.bytes(0).await?;
-    Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None })
+    Ok(Some(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None }))
+}
+
+/// Which version is there, at the cost of its first byte.
+pub(crate) async fn look(call: &Call, target: &Target, only: &Only) -> Result<Version> {
+    let opened = open(call, target, 0..1, only).await?;
+    opened.map(|opened| opened.version).ok_or_else(|| Error::internal("a look at a blob was skipped"))
 }
 
 /// Brings `range` of the pinned version into `sink`, in order, going on where a body broke off.

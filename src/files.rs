@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{Error, Result, Status};
-use crate::fetch::{self, Opened, Sink, fetch};
+use crate::fetch::{self, Only, Opened, Sink, fetch};
 use crate::parallel::Transfers;
 use crate::pattern::CHUNK;
 use crate::ranges;
@@ -55,7 +55,7 @@ pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result
     }
     let target = Arc::new(target);
     let (open_call, open_target) = (call.clone(), target.clone());
-    let opened = block_on(async move { fetch::open(&open_call, &open_target, CHUNK, None).await })?;
+    let opened = block_on(async move { fetch::open(&open_call, &open_target, 0..CHUNK, &Only::Any).await })?;
     let Some(Opened { version, first, body }) = opened else {
         return Err(Error::internal("an unconditional open was skipped"));
     };

@@ -5,12 +5,18 @@
 //!
 //! ```text
 //! C, C++, Python ─ ffi ─┐
-//! Rust ─────────────────┴─ client ─┬─ reader ─ window, pattern ─┬─ fetch ────────────┐
-//!                                  ├─ writer ─ blocks, staging ─┼─ service ──────────┼─ transport ─ network
-//!                                  └─ files ────────────────────┘  └ SDK: documents ─┘
+//! Rust ─────────────────┴─ client ─┬─ dataset ─ shelf, walk ──┬─ sample ─ bring ─┐
+//!                                  ├─ stream ─ order, cursor ─┘                  │
+//!                                  ├─ reader ─ window, pattern ──────────────────┼─ fetch ────────────┐
+//!                                  ├─ writer ─ blocks, staging ─┬─ service ──────┼────────────────────┼─ transport ─ network
+//!                                  └─ files ────────────────────┘  └ SDK: documents ─────────────────┘
 //! ```
 //!
 //! * `client`: what can be done; `session`: what its handles share; `options`: its settings
+//! * `dataset`: entries by index; `shelf`: what was fetched before it was asked for; `walk`: who reads in order
+//! * `stream`: entries one after the other; `order`: their sequence, shuffled or not; `cursor`: a place in it, as text
+//! * `sample`: an entry's bytes; `bring`: how they get into memory; `entries`: names, sizes and places of many blobs,
+//!   out of a `listing`, an `archive`'s headers or a `manifest`
 //! * `reader`: positions and plans of reads; `window`: what it keeps, in `pieces` of memory;
 //!   `pattern`: what it expects
 //! * `writer`: what a caller writes; `blocks`: how it is cut and named; `staging`: blocks under way
@@ -20,22 +26,30 @@
 //! * `transport`: connections, one exchange at a time; what an answer means; the SDK's way in
 //! * `credential`: who signs, and connection strings; `url`: which blob a text names
 //! * `retry`: the one policy; `memory`: the one budget; `parallel`: several transfers in one call
-//! * `runtime`: the process's threads; `sys`: caller memory, fork and signals, and the only unsafe code
+//! * `runtime`: the process's threads; `sys`: memory that the network fills, fork and signals, and the only unsafe code
 //!   outside `ffi`; `redact`: keeps secrets out of texts; `etag`: reads ETags;
 //!   `error`: what went wrong
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archive;
 mod blocks;
+mod bring;
 mod client;
 mod credential;
+mod cursor;
+mod dataset;
+mod entries;
 mod error;
 mod etag;
 mod fetch;
 pub mod ffi;
 mod files;
+mod listing;
+mod manifest;
 mod memory;
 mod options;
+mod order;
 mod parallel;
 mod pattern;
 mod pieces;
@@ -44,17 +58,24 @@ mod reader;
 mod redact;
 mod retry;
 mod runtime;
+mod sample;
 mod service;
 mod session;
+mod shelf;
 mod staging;
+mod stream;
 mod sys;
 mod transport;
 mod url;
+mod walk;
 mod window;
 mod writer;
 
 pub use client::Client;
+pub use dataset::{BlobRange, Dataset};
 pub use error::{Error, Result, Status};
 pub use options::ClientOptions;
 pub use reader::BlobReader;
+pub use sample::Sample;
+pub use stream::Stream;
 pub use writer::{BlobWriter, WriteMode};

@@ -16,6 +16,11 @@ impl Budget {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
+    /// All that may be held.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// What one use of many may take without starving the others.
     pub(crate) fn fair_share(&self) -> u64 {
         self.limit / 4
@@ -34,6 +39,20 @@ impl Budget {
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
     bytes: u64,
+}
+
+impl Reservation {
+    /// Makes it one of `bytes`, if the budget has them.
+    pub(crate) fn resize(&mut self, bytes: u64) -> bool {
+        if bytes > self.bytes {
+            let Some(mut more) = self.budget.try_reserve(bytes - self.bytes) else { return false };
+            more.bytes = 0;
+        } else {
+            self.budget.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+        true
+    }
 }
 
 impl Drop for Reservation {

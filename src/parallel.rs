@@ -57,6 +57,18 @@ impl Drop for Transfers {
     }
 }
 
+/// Runs `parts`, at most `at_once` together, inside a task that already runs. All of them have ended when the result
+/// is there; dropped before, they are told to end but not waited for.
+pub(crate) async fn together<F>(parts: Vec<F>, at_once: usize) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let result = run(&mut running, parts, at_once).await;
+    running.shutdown().await;
+    result
+}
+
 async fn run<F>(running: &mut JoinSet<Result<()>>, parts: Vec<F>, at_once: usize) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::etag::quoted;
-use crate::fetch::{self, Opened, Version, fetch};
+use crate::fetch::{self, Only, Opened, Version, fetch};
 use crate::parallel::Transfers;
 use crate::pattern::{CHUNK, MAX_AHEAD, Pattern, TAIL, is_in_tail};
 use crate::ranges;
@@ -33,6 +33,7 @@ const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 pub struct BlobReader {
     url: String,
     version: Arc<Version>,
+    size: u64,
     inner: ProcessBound<Inner>,
 }
 
@@ -40,6 +41,10 @@ struct Inner {
     session: Session,
     target: Arc<Target>,
     version: Arc<Version>,
+    /// Where in the blob the part begins that is read; all other positions here are relative to it.
+    base: u64,
+    /// How many bytes the part has.
+    size: u64,
     cursor: Mutex<Cursor>,
     window: Mutex<Window>,
     closed: AtomicBool,
@@ -53,33 +58,52 @@ struct Cursor {
 
 impl BlobReader {
     pub(crate) fn open(session: &Session, target: Target) -> Result<Self> {
-        Self::open_unless(session, target, None)?.ok_or_else(|| Error::internal("an unconditional open was skipped"))
+        let opened = Self::open_only(session, target, None, Only::Any)?;
+        opened.ok_or_else(|| Error::internal("an unconditional open was skipped"))
     }
 
     pub(crate) fn open_if_changed(session: &Session, target: Target, etag: &str) -> Result<Option<Self>> {
-        Self::open_unless(session, target, Some(quoted(etag)?))
+        Self::open_only(session, target, None, Only::Unless(quoted(etag)?))
     }
 
-    fn open_unless(session: &Session, target: Target, etag: Option<String>) -> Result<Option<Self>> {
+    /// Opens a part of a blob as if it were all of it, of the version that is named or else of the current one.
+    pub(crate) fn open_part(
+        session: &Session,
+        target: Target,
+        part: Range<u64>,
+        version: Option<Version>,
+    ) -> Result<Self> {
+        let opened = Self::open_only(session, target, Some(part), version.map_or(Only::Any, Only::If))?;
+        opened.ok_or_else(|| Error::internal("an unconditional open was skipped"))
+    }
+
+    fn open_only(session: &Session, target: Target, part: Option<Range<u64>>, only: Only) -> Result<Option<Self>> {
         let call = session.call()?;
         let target = Arc::new(target);
-        let (task_call, task_target) = (call.clone(), target.clone());
         let first = CHUNK.min(session.budget().fair_share());
-        let opened = block_on(async move { fetch::open(&task_call, &task_target, first, etag.as_deref()).await })?;
+        let (task_call, task_target, task_part) = (call.clone(), target.clone(), part.clone());
+        let opened = block_on(async move { open_first(&task_call, &task_target, task_part, first, &only).await })?;
         let Some(Opened { version, first, body }) = opened else { return Ok(None) };
+        let part = part.unwrap_or(0..version.size);
+        if part.end > version.size {
+            return Err(fetch::past_the_end(&target, &part, &format!("/{}", version.size)));
+        }
         let version = Arc::new(version);
+        let size = part.end - part.start;
         let inner = Inner {
             session: session.clone(),
             target: target.clone(),
             version: version.clone(),
+            base: part.start,
+            size,
             cursor: Mutex::default(),
             window: Mutex::default(),
             closed: AtomicBool::new(false),
         };
         if let Some(body) = body {
-            inner.keep_first(&call, first, body)?;
+            inner.keep_first(&call, first.start - part.start..first.end - part.start, body)?;
         }
-        Ok(Some(Self { url: target.display(), version, inner: ProcessBound::new(inner) }))
+        Ok(Some(Self { url: target.display(), version, size, inner: ProcessBound::new(inner) }))
     }
 
     /// Reads at the current position, which moves on. Fewer bytes than asked for come only at the end.
@@ -128,13 +152,13 @@ impl BlobReader {
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),
             SeekFrom::Current(offset) => cursor.position.checked_add_signed(offset),
-            SeekFrom::End(offset) => inner.version.size.checked_add_signed(offset),
+            SeekFrom::End(offset) => inner.size.checked_add_signed(offset),
         };
         // Positions travel as signed 64-bit numbers in C and C++ streams.
         cursor.position = target.filter(|&position| i64::try_from(position).is_ok()).ok_or_else(|| {
             Error::invalid(format!(
                 "{}: cannot seek to {to:?} from position {} of {} bytes",
-                self.url, cursor.position, inner.version.size
+                self.url, cursor.position, inner.size
             ))
         })?;
         Ok(cursor.position)
@@ -145,9 +169,9 @@ impl BlobReader {
         Ok(self.inner()?.lock_cursor().position)
     }
 
-    /// The blob's size in bytes.
+    /// The size in bytes, of the blob or of the part of it that was opened.
     pub fn size(&self) -> u64 {
-        self.version.size
+        self.size
     }
 
     /// The ETag of the version being read, quoted as the service gives it.
@@ -187,9 +211,14 @@ impl Inner {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A range of what is read as a range of the blob.
+    fn in_blob(&self, range: &Range<u64>) -> Range<u64> {
+        self.base + range.start..self.base + range.end
+    }
+
     /// What of a read lies inside the blob.
     fn clip(&self, start: u64, length: usize) -> Range<u64> {
-        let end = start.saturating_add(length as u64).min(self.version.size);
+        let end = start.saturating_add(length as u64).min(self.size);
         start.min(end)..end
     }
 
@@ -197,8 +226,8 @@ impl Inner {
     fn plan(&self, call: &Call, range: &Range<u64>, pattern: &mut Pattern) -> Result<Vec<Piece>> {
         let mut window = self.lock_window();
         window.forget_failed();
-        pattern.observe(range, self.version.size, || window.begins_with(ZIP_MAGIC));
-        if pattern.ahead() > 0 && !is_in_tail(range.start, self.version.size) {
+        pattern.observe(range, self.size, || window.begins_with(ZIP_MAGIC));
+        if pattern.ahead() > 0 && !is_in_tail(range.start, self.size) {
             window.drop_before(range.start.saturating_sub(KEPT_BEHIND));
         }
         let mut pieces = window.plan(range.clone());
@@ -244,7 +273,7 @@ impl Inner {
 
     /// The chunk to fetch for a small gap: the whole tail, or as much as the pattern promises to use.
     fn around(&self, window: &Window, gap: &Range<u64>, pattern: &Pattern) -> Range<u64> {
-        let size = self.version.size;
+        let size = self.size;
         let limit = window.next_gap(gap.start, size).end;
         if is_in_tail(gap.start, size) {
             return size.saturating_sub(TAIL).max(window.end_before(gap.start))..limit;
@@ -259,9 +288,9 @@ impl Inner {
             return Ok(());
         }
         let mut at = pattern.next();
-        let limit = at.saturating_add(pattern.ahead()).min(self.version.size);
+        let limit = at.saturating_add(pattern.ahead()).min(self.size);
         loop {
-            let gap = window.next_gap(at, self.version.size);
+            let gap = window.next_gap(at, self.size);
             let end = (gap.start + CHUNK).min(gap.end);
             if gap.is_empty() || end > limit || !self.begin(window, call, gap.start..end, None)? {
                 return Ok(());
@@ -281,6 +310,7 @@ impl Inner {
         let (call, target, version) = (call.in_background(), self.target.clone(), self.version.clone());
         let chunk = Chunk::new(range.clone(), call.limits.clone(), window.pieces.clone());
         let mut sink = ChunkSink::new(chunk.clone());
+        let range = self.in_blob(&range);
         let request = spawn(async move {
             let result = fetch(&call, &target, &version, range, body, &mut sink).await;
             sink.end(result);
@@ -342,10 +372,30 @@ impl Inner {
             for part in ranges::split(range, connections) {
                 let mut to = to.split_to((part.end - part.start) as usize);
                 let (call, target, version) = (call.clone(), self.target.clone(), self.version.clone());
+                let part = self.in_blob(&part);
                 parts.push(async move { fetch(&call, &target, &version, part, None, &mut to).await });
             }
         }
         Transfers::start(parts, connections).map(Some)
+    }
+}
+
+/// The first request of a reader: for the first bytes of the blob, or of the part of it.
+async fn open_first(
+    call: &Call,
+    target: &Target,
+    part: Option<Range<u64>>,
+    most: u64,
+    only: &Only,
+) -> Result<Option<Opened>> {
+    match part {
+        None => fetch::open(call, target, 0..most, only).await,
+        Some(part) if part.is_empty() => {
+            // There is no byte to ask for, and yet a version to be pinned to.
+            let version = fetch::look(call, target, only).await?;
+            Ok(Some(Opened { version, first: part, body: None }))
+        }
+        Some(part) => fetch::open(call, target, part.start..part.end.min(part.start + most), only).await,
     }
 }
 

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::num::NonZero;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use once_cell::sync::Lazy;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::sys::process::{PerProcess, with_signals_blocked};
@@ -47,30 +49,54 @@ pub(crate) fn check_may_block() -> Result<()> {
 }
 
 /// Starts `task` in the background.
-pub(crate) fn spawn<T: Send + 'static>(
-    task: impl Future<Output = T> + Send + 'static,
-) -> Result<tokio::task::AbortHandle> {
+pub(crate) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Result<AbortHandle> {
     Ok(runtime()?.spawn(task).abort_handle())
 }
 
 /// Starts `task`; its result can be waited for. The task and all it owns are gone when the result is there.
 pub(crate) fn start<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<Started<T>> {
+    start_abortable(task).map(|(started, _)| started)
+}
+
+/// The same, for one that nobody may want any more.
+pub(crate) fn start_abortable<T: Send + 'static>(
+    task: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<(Started<T>, AbortHandle)> {
     let (sender, receiver) = sync_channel(1);
-    spawn(async move {
+    let handle = spawn(async move {
         let result = task.await;
         // The receiver is gone only when its owner stopped caring.
         let _ = sender.send(result);
     })?;
-    Ok(Started(receiver))
+    Ok((Started(receiver), handle))
+}
+
+/// Makes sure that tasks can be started.
+pub(crate) fn ensure_started() -> Result<()> {
+    runtime().map(drop)
 }
 
 /// A task whose result is still to come.
 pub(crate) struct Started<T>(Receiver<Result<T>>);
 
 impl<T> Started<T> {
-    pub(crate) fn wait(self) -> Result<T> {
-        self.0.recv().unwrap_or_else(|_| Err(Error::internal("a task of the library panicked")))
+    /// Waits no longer than until `deadline`; `None` when it has passed.
+    pub(crate) fn wait_until(self, deadline: Option<Instant>) -> Option<Result<T>> {
+        let Some(deadline) = deadline else { return Some(self.wait()) };
+        match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(result) => Some(result),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(panicked())),
+        }
     }
+
+    pub(crate) fn wait(self) -> Result<T> {
+        self.0.recv().unwrap_or_else(|_| Err(panicked()))
+    }
+}
+
+fn panicked() -> Error {
+    Error::internal("a task of the library panicked")
 }
 
 /// Runs `task` on the library's threads and blocks until it is done.

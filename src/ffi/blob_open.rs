@@ -34,7 +34,7 @@ pub(super) enum Kind {
 }
 
 impl azt_blob {
-    fn of_reader(reader: BlobReader) -> Self {
+    pub(super) fn of_reader(reader: BlobReader) -> Self {
         let etag = OnceCell::with_value(c_string(reader.etag()));
         Self { url: c_string(reader.url()), etag, kind: Kind::Reader(reader) }
     }

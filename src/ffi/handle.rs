@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::sys::memory::Destination;
 
 /// Hands an object to the caller, who gives it back through [`free`].
@@ -41,6 +41,40 @@ pub(super) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
     // SAFETY: by the contract above.
     let text = unsafe { CStr::from_ptr(pointer) };
     text.to_str().map_err(|_| Error::invalid(format!("{name} is not valid UTF-8")))
+}
+
+/// Text from the caller, or NULL for none.
+///
+/// # Safety
+/// `pointer` is NULL or a NUL-terminated string that stays as it is during the call.
+pub(super) unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>> {
+    // SAFETY: by the contract above.
+    if pointer.is_null() { Ok(None) } else { unsafe { text(pointer, name) }.map(Some) }
+}
+
+/// Texts from the caller; a count of 0 ignores the pointer.
+///
+/// # Safety
+/// `pointer` is NULL or valid for reads of `count` pointers, each of them NULL or a NUL-terminated string, and all of
+/// that stays as it is during the call.
+pub(super) unsafe fn texts<'a>(pointer: *const *const c_char, count: usize, name: &str) -> Result<Vec<&'a str>> {
+    // SAFETY: by the contract above.
+    let pointers = unsafe { array(pointer, count, name) }?;
+    // SAFETY: by the contract above.
+    pointers.iter().enumerate().map(|(i, &each)| unsafe { text(each, &format!("{name}[{i}]")) }).collect()
+}
+
+/// Values from the caller; a count of 0 ignores the pointer.
+///
+/// # Safety
+/// `pointer` is NULL or valid for reads of `count` values during the call.
+pub(super) unsafe fn array<'a, T>(pointer: *const T, count: usize, name: &str) -> Result<&'a [T]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    check_memory(pointer.cast(), count.saturating_mul(size_of::<T>()), name)?;
+    // SAFETY: by the contract above; the length is one that a slice can have.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
 /// Bytes from the caller; a length of 0 ignores the pointer.
@@ -98,6 +132,54 @@ pub(super) unsafe fn out_handle<T>(pointer: *mut *mut T, name: &str) -> Result<O
     // SAFETY: `out` has seen that the pointer is not NULL.
     unsafe { pointer.write(std::ptr::null_mut()) };
     Ok(out)
+}
+
+/// Places for several results, written on success only; a count of 0 ignores the pointer.
+pub(super) struct Outs<T> {
+    start: *mut T,
+    count: usize,
+}
+
+impl<T> Outs<T> {
+    pub(super) fn set(self, values: impl IntoIterator<Item = T>) {
+        for (index, value) in values.into_iter().take(self.count).enumerate() {
+            // SAFETY: `outs` has seen that there are so many places, and that the pointer is not NULL.
+            unsafe { self.start.add(index).write(value) };
+        }
+    }
+}
+
+/// # Safety
+/// `pointer` is NULL or valid for writes of `count` values until the call returns.
+pub(super) unsafe fn outs<T>(pointer: *mut T, count: usize, name: &str) -> Result<Outs<T>> {
+    if count > 0 {
+        check_memory(pointer.cast_const().cast(), count.saturating_mul(size_of::<T>()), name)?;
+    }
+    Ok(Outs { start: pointer, count })
+}
+
+/// Places for handles, which are NULL until there are some.
+///
+/// # Safety
+/// `pointer` is NULL or valid for writes of `count` pointers until the call returns.
+pub(super) unsafe fn out_handles<T>(pointer: *mut *mut T, count: usize, name: &str) -> Result<Outs<*mut T>> {
+    // SAFETY: by the contract above.
+    let all = unsafe { outs(pointer, count, name) }?;
+    Outs { start: all.start, count }.set(std::iter::repeat_n(std::ptr::null_mut(), count));
+    Ok(all)
+}
+
+/// Writes text and a NUL into memory of the caller's, and how much that is into `out_size`, also when it does not fit.
+pub(super) fn copy_text(text: &str, mut buffer: Destination, out_size: Out<usize>) -> Result<()> {
+    let (size, capacity) = (text.len() + 1, buffer.len());
+    out_size.set(size);
+    if size > capacity {
+        let message = format!("{size} bytes are needed, and the buffer has {capacity}");
+        return Err(Error::new(Status::BufferTooSmall, message));
+    }
+    buffer.fill(text.as_bytes());
+    buffer.fill(&[0]);
+    Ok(())
 }
 
 /// Text for the caller. None of ours has a NUL inside; should one, the text ends there.

@@ -4,6 +4,8 @@
 //! `&mut [u8]`. Whoever makes one promises that the memory stays valid until every task that was
 //! given a part of it has ended; `parallel::run` is what waits for that.
 
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
 use bytes::buf::UninitSlice;
 use bytes::{BufMut, Bytes};
 
@@ -73,6 +75,98 @@ unsafe impl BufMut for Destination {
     }
 }
 
+/// A caller's buffer on loan to the tasks of one call, possibly once more after a try that failed. The call waits for
+/// all of it to come back before it returns.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    whole: Destination,
+    out: Arc<Out>,
+}
+
+/// How many parts are out.
+#[derive(Debug)]
+struct Out {
+    parts: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Out {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loan {
+    pub(crate) fn new(whole: Destination) -> Self {
+        // The loan itself counts as a part: it can give out others.
+        Self { whole, out: Arc::new(Out { parts: Mutex::new(1), returned: Condvar::new() }) }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.whole.length
+    }
+
+    /// The first `length` bytes; `None` while parts of an earlier try are still out.
+    pub(crate) fn lend(&mut self, length: usize) -> Option<Borrowed> {
+        let mut parts = self.out.lock();
+        if *parts > 1 {
+            return None;
+        }
+        *parts = 2;
+        let to = Destination { start: self.whole.start, length: length.min(self.whole.length) };
+        Some(Borrowed { to, out: self.out.clone() })
+    }
+
+    /// For the call that made the loan.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch(self.out.clone())
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        *self.out.lock() -= 1;
+        self.out.returned.notify_all();
+    }
+}
+
+/// Knows when a loan has come back.
+pub(crate) struct Watch(Arc<Out>);
+
+impl Watch {
+    /// Waits until the loan is gone, and nobody holds a part of it any more.
+    pub(crate) fn wait_returned(self) {
+        let parts = self.0.lock();
+        drop(self.0.returned.wait_while(parts, |parts| *parts > 0));
+    }
+}
+
+/// A part of a loan that one task may write.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    to: Destination,
+    out: Arc<Out>,
+}
+
+impl Borrowed {
+    /// Splits off the first `length` bytes.
+    pub(crate) fn split_to(&mut self, length: usize) -> Self {
+        *self.out.lock() += 1;
+        Self { to: self.to.split_to(length), out: self.out.clone() }
+    }
+
+    pub(crate) fn destination(&mut self) -> &mut Destination {
+        &mut self.to
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        *self.out.lock() -= 1;
+        self.out.returned.notify_all();
+    }
+}
+
 /// A part of a caller's buffer lent to the transport as a request body, without a copy.
 #[derive(Debug)]
 struct Lent(Source);
@@ -133,6 +227,26 @@ mod tests {
         assert_eq!(whole.fill(b"xyz"), 1);
         assert_eq!((head.len(), whole.len()), (0, 0));
         assert_eq!(&buffer, b"abcx\0\0");
+    }
+
+    #[test]
+    fn a_loan_is_given_again_only_when_all_of_it_is_back() {
+        let mut buffer = [0u8; 4];
+        let mut loan = Loan::new(Destination::from_slice(&mut buffer));
+        let mut rest = loan.lend(4).unwrap();
+        let mut head = rest.split_to(1);
+        assert_eq!((head.destination().fill(b"ab"), rest.destination().fill(b"cd")), (1, 2));
+        drop(rest);
+        assert!(loan.lend(4).is_none());
+        drop(head);
+        let again = loan.lend(4);
+        assert!(again.is_some());
+        let watch = loan.watch();
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop((loan, again)));
+            watch.wait_returned();
+        });
+        assert_eq!(&buffer, b"acd\0");
     }
 
     #[test]

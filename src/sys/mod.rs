@@ -1,4 +1,5 @@
-//! The only unsafe code outside the C boundary: caller memory, and what the process does behind our back.
+//! The only unsafe code outside the C boundary: memory that the network fills, and what the process does behind our back.
 
+pub(crate) mod block;
 pub(crate) mod memory;
 pub(crate) mod process;

@@ -47,6 +47,16 @@ impl<T> PerProcess<T> {
     }
 }
 
+impl<T> PerProcess<T> {
+    /// This process's value, if it was made.
+    pub(crate) fn get(&self) -> Option<&T> {
+        if self.made_in == generation() {
+            return self.value.get().map(|value| &**value);
+        }
+        self.in_child.get().and_then(|inner| inner.get())
+    }
+}
+
 impl<T> Drop for PerProcess<T> {
     fn drop(&mut self) {
         if self.made_in == generation()

@@ -8,7 +8,9 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-pub(crate) use parse::{Endpoint, parse_blob, parse_container, parse_container_and_blob};
+use names::encode_name;
+
+pub(crate) use parse::{Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob};
 
 /// Where a request goes: an origin, a percent-encoded path and the query that the caller's URL had.
 #[derive(Clone, Debug)]
@@ -22,6 +24,14 @@ impl Target {
     /// The URL as it may be shown: without query, so without secrets.
     pub(crate) fn display(&self) -> String {
         format!("{}{}", self.origin, self.path)
+    }
+
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    pub(crate) fn set_query(&mut self, query: Option<String>) {
+        self.query = query;
     }
 
     /// Why this URL cannot be written to, if it cannot: snapshots and versions are immutable.
@@ -52,6 +62,38 @@ impl Target {
     pub(crate) fn url(&self) -> Result<Url> {
         let uri = self.uri("")?;
         Url::parse(&uri.to_string()).map_err(|error| Error::invalid(format!("{}: {error}", self.display())))
+    }
+}
+
+/// A container, and the name by which its account knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    pub(crate) target: Target,
+    pub(crate) name: String,
+}
+
+impl Container {
+    /// The blob of this name, which is taken literally and encoded here. The query is kept.
+    pub(crate) fn blob(&self, name: &str) -> Target {
+        let mut target = self.target.clone();
+        target.path = format!("{}/{}", target.path, encode_name(name));
+        target
+    }
+
+    /// A blob's URL as it may be shown.
+    pub(crate) fn display_blob(&self, name: &str) -> String {
+        format!("{}/{}", self.target.display(), encode_name(name))
+    }
+
+    /// Refuses a query that belongs to one blob.
+    pub(crate) fn require_listable(&self) -> Result<()> {
+        match parameter(self.target.query().unwrap_or(""), &["snapshot", "versionid"]) {
+            None => Ok(()),
+            Some(name) => Err(Error::invalid(format!(
+                "{}: {name}= belongs to the URL of one blob, not of a container",
+                self.target.display()
+            ))),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::names::{check_blob, check_container, decode, encode_name};
-use super::{Target, has_signature, parameter};
+use super::names::{check_blob, check_container, decode};
+use super::{Container, Target, has_signature, parameter};
 use crate::error::{Error, Result};
 use crate::redact::redact;
 
@@ -57,20 +57,30 @@ impl Endpoint {
 
 /// A blob's URL, for every call that takes one.
 pub(crate) fn parse_blob(text: &str, endpoint: Option<&Endpoint>) -> Result<Target> {
-    parse(text, endpoint, BLOB_FORM, |container, blob| {
-        if blob.is_none_or(str::is_empty) {
-            return Err(format!("it names the container '{}' but no blob in it", container.escape_debug()));
-        }
-        Ok(())
-    })
+    parse(text, endpoint, BLOB_FORM, names_blob).map(|parsed| parsed.target)
+}
+
+/// A blob's URL as its container and its name in it. The container keeps the query.
+pub(crate) fn parse_blob_parts(text: &str, endpoint: Option<&Endpoint>) -> Result<(Container, String)> {
+    let Parsed { mut target, container_end, container, blob } = parse(text, endpoint, BLOB_FORM, names_blob)?;
+    target.path.truncate(container_end);
+    Ok((Container { target, name: container }, blob.unwrap_or_default()))
+}
+
+fn names_blob(container: &str, blob: Option<&str>) -> std::result::Result<(), String> {
+    if blob.is_none_or(str::is_empty) {
+        return Err(format!("it names the container '{}' but no blob in it", container.escape_debug()));
+    }
+    Ok(())
 }
 
 /// A container's URL.
-pub(crate) fn parse_container(text: &str, endpoint: Option<&Endpoint>) -> Result<Target> {
-    parse(text, endpoint, CONTAINER_FORM, |_, blob| match blob {
+pub(crate) fn parse_container(text: &str, endpoint: Option<&Endpoint>) -> Result<Container> {
+    let parsed = parse(text, endpoint, CONTAINER_FORM, |_, blob| match blob {
         Some(blob) if !blob.is_empty() => Err("it names a blob, not a container".to_owned()),
         _ => Ok(()),
-    })
+    })?;
+    Ok(Container { target: parsed.target, name: parsed.container })
 }
 
 /// A blob by its container's URL and its own name, which is taken literally and encoded here.
@@ -79,16 +89,24 @@ pub(crate) fn parse_container_and_blob(
     blob_name: &str,
     endpoint: Option<&Endpoint>,
 ) -> Result<Target> {
-    let mut target = parse_container(container_url, endpoint)?;
+    let container = parse_container(container_url, endpoint)?;
     check_blob(blob_name)
         .map_err(|reason| Error::invalid(format!("blob name '{}': {reason}", blob_name.escape_debug())))?;
-    target.path = format!("{}/{}", target.path, encode_name(blob_name));
-    Ok(target)
+    Ok(container.blob(blob_name))
 }
 
 type CheckParts = fn(container: &str, blob: Option<&str>) -> std::result::Result<(), String>;
 
-fn parse(text: &str, endpoint: Option<&Endpoint>, form: &str, check_parts: CheckParts) -> Result<Target> {
+/// A URL that passed every check.
+struct Parsed {
+    target: Target,
+    /// Where the container ends in the target's path.
+    container_end: usize,
+    container: String,
+    blob: Option<String>,
+}
+
+fn parse(text: &str, endpoint: Option<&Endpoint>, form: &str, check_parts: CheckParts) -> Result<Parsed> {
     parse_parts(text, endpoint, check_parts).map_err(|reason| {
         // The query may hold a signature in a form that no redaction knows, so it is never shown.
         let shown = redact(text.split('?').next().unwrap_or_default());
@@ -101,7 +119,7 @@ fn parse_parts(
     text: &str,
     endpoint: Option<&Endpoint>,
     check_parts: CheckParts,
-) -> std::result::Result<Target, String> {
+) -> std::result::Result<Parsed, String> {
     check_text(text)?;
     let translated = translate(text)?;
     let (before_query, query) = match translated.split_once('?') {
@@ -145,12 +163,12 @@ fn parse_parts(
     }
     let query = query.filter(|query| !query.is_empty());
     query.map_or(Ok(()), check_query)?;
-    Ok(Target {
-        origin: url.origin().ascii_serialization(),
-        path: if blob.as_deref().is_none_or(str::is_empty) { url.path().trim_end_matches('/') } else { url.path() }
-            .to_owned(),
-        query: query.map(encode_query),
-    })
+    let path = if blob.as_deref().is_none_or(str::is_empty) { url.path().trim_end_matches('/') } else { url.path() };
+    // The path begins with a slash, which stands before the first segment.
+    let container_end = path.match_indices('/').nth(skip + 1).map_or(path.len(), |(at, _)| at);
+    let target =
+        Target { origin: url.origin().ascii_serialization(), path: path.to_owned(), query: query.map(encode_query) };
+    Ok(Parsed { target, container_end, container, blob })
 }
 
 /// What the URL standard would silently repair is refused, since it would name another blob.

@@ -1,0 +1,210 @@
+//! What lies where in a tar archive: its headers, read by ranges, once.
+
+use bytes::{BufMut, BytesMut};
+use tar::{Header, PaxExtensions};
+
+use crate::error::{Error, Result, Status};
+use crate::fetch::{self, Only, Opened, Sink, Version, fetch};
+use crate::session::Call;
+use crate::url::Target;
+
+/// A tar archive is made of blocks of this size.
+const BLOCK: u64 = 512;
+/// The first look, and the least that a read through small files brings.
+const FIRST_LOOK: u64 = 64 << 10;
+/// Files larger than this are jumped over; smaller ones are read through, since a request costs as much.
+const JUMP: u64 = 1 << 20;
+/// How many files' headers a read through small ones is to bring.
+const HEADERS_AT_ONCE: u64 = 16;
+const MOST_AT_ONCE: u64 = 8 << 20;
+/// After a jump: a header, and the extended ones that may stand before it.
+const AFTER_JUMP: u64 = 4 << 10;
+/// A name, or a set of extended attributes, that is longer than this is damage.
+const MAX_EXTENSION: u64 = 1 << 20;
+
+/// A file in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+}
+
+/// Finds the regular files of an archive, and says of which version of it.
+pub(crate) async fn index(call: &Call, target: &Target) -> Result<(Version, Vec<Member>)> {
+    let context = |error: Error| error.context("cannot index the archive");
+    let mut archive = Archive::open(call, target).await.map_err(context)?;
+    let members = archive.members().await.map_err(context)?;
+    Ok((archive.version, members))
+}
+
+struct Archive<'a> {
+    call: &'a Call,
+    target: &'a Target,
+    version: Version,
+    /// What was fetched last, and where it begins.
+    start: u64,
+    window: Collected,
+}
+
+#[derive(Default)]
+struct Collected(BytesMut);
+
+impl Sink for Collected {
+    fn room(&mut self) -> &mut (impl BufMut + Send) {
+        self.0.reserve(FIRST_LOOK as usize);
+        &mut self.0
+    }
+
+    fn received(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What an extended header says of the next file.
+#[derive(Default)]
+struct Extended {
+    name: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+impl<'a> Archive<'a> {
+    async fn open(call: &'a Call, target: &'a Target) -> Result<Self> {
+        let opened = fetch::open(call, target, 0..FIRST_LOOK, &Only::Any).await?;
+        let Some(Opened { version, first, body }) = opened else {
+            return Err(Error::internal("an unconditional open was skipped"));
+        };
+        let mut window = Collected::default();
+        fetch(call, target, &version, first, body, &mut window).await?;
+        Ok(Self { call, target, version, start: 0, window })
+    }
+
+    async fn members(&mut self) -> Result<Vec<Member>> {
+        let mut members = Vec::new();
+        let mut extended = Extended::default();
+        let (mut at, mut files) = (0, 0);
+        while at < self.version.size {
+            let header = self.header(at, at / (files + 1)).await?;
+            let Some(header) = header else { break };
+            let kind = header.entry_type();
+            let declared = header.entry_size().map_err(|error| self.damaged(at, &error.to_string()))?;
+            let data = at + BLOCK;
+            if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
+                let content = self.extension(data, declared).await?;
+                if kind.is_gnu_longname() {
+                    extended.name = Some(content.split(|&byte| byte == 0).next().unwrap_or_default().to_vec());
+                } else {
+                    self.read_pax(at, &content, &mut extended)?;
+                }
+                at = self.after(data, declared)?;
+                continue;
+            }
+            if kind.is_gnu_longlink() || kind.is_pax_global_extensions() {
+                at = self.after(data, declared)?;
+                continue;
+            }
+            let Extended { name, size } = std::mem::take(&mut extended);
+            let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
+            let name = String::from_utf8_lossy(&name).into_owned();
+            if kind.is_gnu_sparse() {
+                return Err(self.sparse(&name));
+            }
+            files += 1;
+            let size = size.unwrap_or(declared);
+            let next = self.after(data, size)?;
+            let is_file = kind.is_file() || kind.is_contiguous();
+            if is_file && !name.ends_with('/') {
+                members.push(Member { name, offset: data, size });
+            }
+            // Links, directories and devices have no data, whatever their size field says.
+            let has_no_data = kind.is_hard_link() || kind.is_symlink() || kind.is_dir() || kind.is_fifo();
+            let has_no_data = has_no_data || kind.is_character_special() || kind.is_block_special();
+            at = if has_no_data { data } else { next };
+        }
+        Ok(members)
+    }
+
+    /// The header at `at`; `None` for the block of zeros that ends an archive. `stride` is how far headers are apart.
+    async fn header(&mut self, at: u64, stride: u64) -> Result<Option<Header>> {
+        let ahead = match stride {
+            0..=JUMP => (stride * HEADERS_AT_ONCE).clamp(FIRST_LOOK, MOST_AT_ONCE),
+            _ => AFTER_JUMP,
+        };
+        let block = self.read(at, BLOCK, ahead).await?;
+        if block.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        let header = Header::from_byte_slice(block).clone();
+        // The sum of all bytes, with the sum itself taken as spaces.
+        let bytes = header.as_bytes();
+        let sum = bytes[..148].iter().chain(&bytes[156..]).map(|&byte| u32::from(byte)).sum::<u32>() + 8 * 32;
+        match header.cksum() {
+            Ok(expected) if expected == sum => Ok(Some(header)),
+            _ if at > 0 => Err(self.damaged(at, "the checksum of a header is wrong")),
+            _ if bytes.starts_with(b"\x1f\x8b")
+                || bytes.starts_with(b"\x28\xb5\x2f\xfd")
+                || bytes.starts_with(b"BZh") =>
+            {
+                Err(self.damaged(at, "it is compressed, and cannot be read by ranges: store it as plain tar"))
+            }
+            _ => Err(self.damaged(at, "it does not begin with a tar header")),
+        }
+    }
+
+    async fn extension(&mut self, at: u64, size: u64) -> Result<Vec<u8>> {
+        if size > MAX_EXTENSION {
+            return Err(self.damaged(at, "an extended header is too long"));
+        }
+        Ok(self.read(at, size, FIRST_LOOK).await?.to_vec())
+    }
+
+    fn read_pax(&self, at: u64, content: &[u8], extended: &mut Extended) -> Result<()> {
+        for attribute in PaxExtensions::new(content) {
+            let attribute = attribute.map_err(|error| self.damaged(at, &error.to_string()))?;
+            match attribute.key_bytes() {
+                b"path" => extended.name = Some(attribute.value_bytes().to_vec()),
+                b"size" => {
+                    let size = attribute.value().ok().and_then(|text| text.parse().ok());
+                    extended.size = Some(size.ok_or_else(|| self.damaged(at, "a size is no number"))?);
+                }
+                key if key.starts_with(b"GNU.sparse.") => {
+                    return Err(self.sparse(&String::from_utf8_lossy(extended.name.as_deref().unwrap_or_default())));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the header behind `size` bytes of data stands.
+    fn after(&self, data: u64, size: u64) -> Result<u64> {
+        match data.checked_add(size) {
+            // Some writers leave out what would fill the last block.
+            Some(end) if end <= self.version.size => Ok(end.next_multiple_of(BLOCK)),
+            _ => Err(self.damaged(data, "a file is longer than what is left of the archive: it was cut off")),
+        }
+    }
+
+    /// `length` bytes at `at`, out of a window of at least `ahead` if they have to be fetched.
+    async fn read(&mut self, at: u64, length: u64, ahead: u64) -> Result<&[u8]> {
+        let end = at.checked_add(length).filter(|&end| end <= self.version.size);
+        let end = end.ok_or_else(|| self.damaged(at, "it ends in the middle of a header: it was cut off"))?;
+        if at < self.start || end > self.start + self.window.0.len() as u64 {
+            let range = at..end.max(at + ahead).min(self.version.size);
+            self.window.0.clear();
+            self.start = at;
+            fetch(self.call, self.target, &self.version, range, None, &mut self.window).await?;
+        }
+        let from = (at - self.start) as usize;
+        Ok(&self.window.0[from..from + length as usize])
+    }
+
+    fn damaged(&self, at: u64, why: &str) -> Error {
+        Error::new(Status::Corrupt, format!("{}, byte {at}: {why}", self.target.display()))
+    }
+
+    fn sparse(&self, name: &str) -> Error {
+        let message = format!("{}: '{name}' is a sparse file, which does not lie in one piece", self.target.display());
+        Error::unsupported(message).hint("make the archive without --sparse")
+    }
+}

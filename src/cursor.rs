@@ -1,0 +1,225 @@
+//! Where a stream is in its epoch, as one line of text.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::order::Shuffle;
+
+const FORMAT: &str = "azt-cursor-1";
+
+/// What a stream needs to go on: which sequence it is, how far the listing was used, and what was left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) which: Which,
+    pub(crate) epoch: u64,
+    /// The next position.
+    pub(crate) position: u64,
+    pub(crate) listed: Listed,
+    /// What the shuffle's buffer holds, by [`key`].
+    pub(crate) slots: Vec<u64>,
+    /// What was listed and has not been in the buffer, by [`key`], where `listed` does not say so.
+    pub(crate) queue: Vec<u64>,
+    /// Earlier positions whose samples failed for now.
+    pub(crate) retry: Vec<(u64, u64)>,
+}
+
+/// The sequence that a cursor belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Which {
+    pub(crate) listing: u64,
+    pub(crate) shard_index: usize,
+    pub(crate) shard_count: usize,
+    pub(crate) shuffle: Option<Shuffle>,
+}
+
+/// How far the listing was used: `count` entries of all shards, and the name that stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) count: u64,
+    pub(crate) at: At,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// The beginning, or a place in a table that never changes.
+    Count,
+    /// Up to this name, included.
+    After(String),
+    /// Up to this name, not included.
+    Before(String),
+}
+
+/// A name's number in a cursor.
+pub(crate) fn key(name: &str) -> u64 {
+    digest(name.as_bytes())
+}
+
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    let hash = Sha256::digest(bytes);
+    hash.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+impl Which {
+    /// Why a cursor of `other` is not one of this sequence.
+    pub(crate) fn check(&self, other: &Which) -> Result<()> {
+        let shuffle = |which: &Which| match which.shuffle {
+            None => "none".to_owned(),
+            Some(Shuffle { buffer, seed }) => format!("a buffer of {buffer} names and seed {seed}"),
+        };
+        let differs = if self.listing != other.listing {
+            "another listing (container, prefix, URLs or dataset)".to_owned()
+        } else if self.shard_count != other.shard_count || self.shard_index != other.shard_index {
+            format!(
+                "shard {} of {}, and this is {} of {}",
+                other.shard_index, other.shard_count, self.shard_index, self.shard_count
+            )
+        } else if self.shuffle != other.shuffle {
+            format!("another shuffle ({}), and this one has {}", shuffle(other), shuffle(self))
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid(format!("the cursor is of {differs}")))
+    }
+}
+
+impl Cursor {
+    pub(crate) fn to_text(&self) -> String {
+        let Which { listing, shard_index, shard_count, shuffle } = self.which;
+        let mut text = format!("{FORMAT};listing={listing:016x};shard={shard_index}/{shard_count}");
+        // Writing to a String cannot fail.
+        if let Some(Shuffle { buffer, seed }) = shuffle {
+            let _ = write!(text, ";shuffle={buffer}/{seed}");
+        }
+        let _ = write!(text, ";epoch={};position={};count={}", self.epoch, self.position, self.listed.count);
+        match &self.listed.at {
+            At::Count => {}
+            At::After(name) => {
+                let _ = write!(text, ";after={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+            }
+            At::Before(name) => {
+                let _ = write!(text, ";before={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+            }
+        }
+        let retry: Vec<_> = self.retry.iter().flat_map(|&(position, key)| [position, key]).collect();
+        for (name, numbers) in [("buffer", &self.slots), ("queue", &self.queue), ("retry", &retry)] {
+            if !numbers.is_empty() {
+                let bytes: Vec<_> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+                let _ = write!(text, ";{name}={}", URL_SAFE_NO_PAD.encode(bytes));
+            }
+        }
+        let check = digest(text.as_bytes());
+        let _ = write!(text, ";check={check:016x}");
+        text
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let refused = |why: &str| Error::invalid(format!("this is no cursor of a stream: {why}"));
+        let (body, check) = text.rsplit_once(";check=").ok_or_else(|| refused("it has no checksum"))?;
+        if !body.starts_with(&format!("{FORMAT};")) {
+            return Err(refused(&format!("it does not begin with '{FORMAT}'")));
+        }
+        if check != format!("{:016x}", digest(body.as_bytes())) {
+            return Err(refused("it is damaged"));
+        }
+        let fields: HashMap<_, _> = body.split(';').filter_map(|field| field.split_once('=')).collect();
+        Self::from_fields(&fields).ok_or_else(|| refused("a field is missing or cannot be read"))
+    }
+
+    fn from_fields(fields: &HashMap<&str, &str>) -> Option<Self> {
+        let number = |name: &str| fields.get(name)?.parse::<u64>().ok();
+        let name = |name: &str| fields.get(name).map(|text| percent_decode_str(text).decode_utf8().ok());
+        let numbers = |name: &str| match fields.get(name) {
+            None => Some(Vec::new()),
+            Some(text) => {
+                let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+                let (numbers, rest) = bytes.as_chunks::<8>();
+                rest.is_empty().then(|| numbers.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect())
+            }
+        };
+        let (shard_index, shard_count) = fields.get("shard")?.split_once('/')?;
+        let shuffle = match fields.get("shuffle") {
+            None => None,
+            Some(text) => {
+                let (buffer, seed) = text.split_once('/')?;
+                Some(Shuffle { buffer: buffer.parse().ok()?, seed: seed.parse().ok()? })
+            }
+        };
+        let at = match (name("after"), name("before")) {
+            (None, None) => At::Count,
+            (Some(after), None) => At::After(after?.into_owned()),
+            (None, Some(before)) => At::Before(before?.into_owned()),
+            _ => return None,
+        };
+        Some(Self {
+            which: Which {
+                listing: u64::from_str_radix(fields.get("listing")?, 16).ok()?,
+                shard_index: shard_index.parse().ok()?,
+                shard_count: shard_count.parse().ok()?,
+                shuffle,
+            },
+            epoch: number("epoch")?,
+            position: number("position")?,
+            listed: Listed { count: number("count")?, at },
+            slots: numbers("buffer")?,
+            queue: numbers("queue")?,
+            retry: numbers("retry")?.as_chunks::<2>().0.iter().map(|&[position, key]| (position, key)).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_and_damage_is_seen() {
+        let which = Which { listing: 7, shard_index: 1, shard_count: 3, shuffle: Some(Shuffle { buffer: 9, seed: 4 }) };
+        let cursor = Cursor {
+            which,
+            epoch: 2,
+            position: 11,
+            listed: Listed { count: 40, at: At::After("a;b=ü\n".to_owned()) },
+            slots: vec![1, u64::MAX],
+            queue: vec![key("x")],
+            retry: vec![(3, key("y"))],
+        };
+        let plain = Cursor {
+            which: Which { shuffle: None, ..which },
+            listed: Listed { count: 0, at: At::Count },
+            slots: Vec::new(),
+            queue: Vec::new(),
+            retry: Vec::new(),
+            ..cursor.clone()
+        };
+        for cursor in [cursor, plain] {
+            let text = cursor.to_text();
+            assert!(text.is_ascii() && !text.contains(char::is_whitespace), "{text}");
+            assert_eq!(Cursor::parse(&text).unwrap(), cursor);
+            for at in 0..text.len() {
+                assert!(Cursor::parse(&text[..at]).is_err(), "cut at {at}");
+                let changed = format!("{}!{}", &text[..at], &text[at + 1..]);
+                assert!(Cursor::parse(&changed).is_err(), "changed at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_another_sequence_is_refused() {
+        let which = Which { listing: 7, shard_index: 1, shard_count: 3, shuffle: None };
+        assert!(which.check(&which).is_ok());
+        for other in [
+            Which { listing: 8, ..which },
+            Which { shard_index: 0, ..which },
+            Which { shard_count: 4, ..which },
+            Which { shuffle: Some(Shuffle { buffer: 1, seed: 0 }), ..which },
+        ] {
+            assert!(which.check(&other).is_err(), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Map-style datasets: entries by index, fetched when they are asked for or before.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::bring::{bring, bring_to_caller};
+use crate::client::Client;
+use crate::entries::{Entries, Entry};
+use crate::error::{Error, Result, Status};
+use crate::parallel::Transfers;
+use crate::reader::BlobReader;
+use crate::runtime::{block_on, check_may_block, start};
+use crate::sample::{Item, Pending, Sample};
+use crate::session::{Call, Session};
+use crate::shelf::Shelf;
+use crate::sys::block::Filled;
+use crate::sys::memory::{Destination, Loan};
+use crate::sys::process::PerProcess;
+
+mod make;
+
+pub use make::BlobRange;
+pub(crate) use make::{entries_of_urls, listing};
+
+/// Blobs, or parts of blobs, by index. Listed once and immutable. Cheap to clone, safe to share between threads, and
+/// usable in a forked child.
+#[derive(Clone)]
+pub struct Dataset(Arc<Inner>);
+
+struct Inner {
+    session: Session,
+    entries: Arc<Entries>,
+    shelf: PerProcess<Arc<Shelf>>,
+}
+
+impl Dataset {
+    fn new(client: &Client, mut entries: Entries) -> Self {
+        entries.shrink();
+        let inner = Inner { session: client.session().clone(), entries: Arc::new(entries), shelf: PerProcess::new() };
+        Self(Arc::new(inner))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.0.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The blob's name, or an archive's member's path in it.
+    pub fn name(&self, index: usize) -> Result<&str> {
+        Ok(self.entry(index)?.name())
+    }
+
+    /// The name of the blob's container.
+    pub fn container_name(&self, index: usize) -> Result<&str> {
+        Ok(self.entry(index)?.container_name().to_str().unwrap_or_default())
+    }
+
+    /// The entry's size in bytes; `None` while it is not known, which a read changes.
+    pub fn size(&self, index: usize) -> Result<Option<u64>> {
+        Ok(self.entry(index)?.size())
+    }
+
+    /// The blob's URL without query; of an archive's member, the archive's.
+    pub fn url(&self, index: usize) -> Result<String> {
+        Ok(self.entry(index)?.url())
+    }
+
+    /// Fetches an entry. A caller that walks through the dataset in order is noticed, and read ahead of.
+    pub fn get(&self, index: usize) -> Result<Sample> {
+        check_may_block()?;
+        self.entry(index)?;
+        let (call, shelf) = (self.0.session.call()?, self.shelf()?);
+        let pending = shelf.take(index);
+        // Before what may be wanted later, so that it does not have to wait for that.
+        let direct = if pending.is_none() { Some(start(self.bring(&call, index)?)?) } else { None };
+        shelf.observe(&call, index, 1)?;
+        let arrived = pending.map(|pending| pending.wait(&call)).transpose()?.flatten();
+        let bytes = match (arrived, direct) {
+            (Some(bytes), _) => bytes,
+            (None, Some(direct)) => direct.wait()?,
+            (None, None) => block_on(self.bring(&call, index)?)?,
+        };
+        shelf.go_on(&call)?;
+        Ok(self.sample(shelf, index, bytes))
+    }
+
+    /// Fetches entries concurrently, all or none, in this order. An index that comes twice gives two copies.
+    pub fn get_batch(&self, indices: &[usize]) -> Result<Vec<Sample>> {
+        check_may_block()?;
+        for &index in indices {
+            self.entry(index)?;
+        }
+        let (call, shelf) = (self.0.session.call()?, self.shelf()?);
+        let mut distinct = indices.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let (pending, missing): (Vec<_>, Vec<_>) =
+            distinct.iter().map(|&index| (index, shelf.take(index))).partition(|(_, pending)| pending.is_some());
+        let mut brought = Vec::with_capacity(distinct.len());
+        let direct = self.bring_all(&call, missing.into_iter().map(|(index, _)| index).collect())?;
+        if let Some(first) = contiguous(indices) {
+            shelf.observe(&call, first, indices.len())?;
+        }
+        let mut again = Vec::new();
+        for (index, pending) in pending {
+            match pending.map(|pending| Pending::wait(pending, &call)).transpose()?.flatten() {
+                Some(bytes) => brought.push((index, bytes)),
+                None => again.push(index),
+            }
+        }
+        brought.extend(direct.wait()?);
+        brought.extend(self.bring_all(&call, again)?.wait()?);
+        shelf.go_on(&call)?;
+        self.in_order(shelf, indices, brought)
+    }
+
+    /// Reads an entry into memory of the caller's; its size. `Status::BufferTooSmall` when it does not fit.
+    pub fn get_into(&self, index: usize, buffer: &mut [u8]) -> Result<usize> {
+        self.get_into_all(&[index], vec![Destination::from_slice(buffer)]).into_sizes().map(|sizes| sizes[0])
+    }
+
+    /// Reads entries into memory of the caller's, concurrently, all or none; their sizes.
+    pub fn get_batch_into(&self, indices: &[usize], buffers: &mut [&mut [u8]]) -> Result<Vec<usize>> {
+        if indices.len() != buffers.len() {
+            return Err(Error::invalid(format!("{} buffers for {} indices", buffers.len(), indices.len())));
+        }
+        let buffers = buffers.iter_mut().map(|buffer| Destination::from_slice(buffer)).collect();
+        self.get_into_all(indices, buffers).into_sizes()
+    }
+
+    pub(crate) fn get_into_all(&self, indices: &[usize], buffers: Vec<Destination>) -> Fitted {
+        match self.fit(indices, buffers) {
+            Ok(fitted) => fitted,
+            Err(error) => Fitted { sizes: Vec::new(), error: Some(error) },
+        }
+    }
+
+    fn fit(&self, indices: &[usize], mut buffers: Vec<Destination>) -> Result<Fitted> {
+        check_may_block()?;
+        for &index in indices {
+            self.entry(index)?;
+        }
+        let (call, shelf) = (self.0.session.call()?, self.shelf()?);
+        let capacities: Vec<_> = buffers.iter().map(Destination::len).collect();
+        let mut sizes = vec![None; indices.len()];
+        let mut missing = Vec::new();
+        for (slot, &index) in indices.iter().enumerate() {
+            let arrived = shelf.take(index).map(|pending| pending.wait(&call)).transpose()?.flatten();
+            match arrived {
+                Some(bytes) => {
+                    if bytes.len() <= capacities[slot] {
+                        buffers[slot].fill(&bytes);
+                    }
+                    sizes[slot] = Some(bytes.len() as u64);
+                }
+                None => missing.push(slot),
+            }
+        }
+        let found = self.lend_all(&call, indices, missing, buffers)?;
+        for (slot, size) in found {
+            sizes[slot] = Some(size);
+        }
+        if let Some(first) = contiguous(indices) {
+            shelf.observe(&call, first, indices.len())?;
+        }
+        let mut fitted = Fitted { sizes: Vec::with_capacity(indices.len()), error: None };
+        for (slot, (&index, size)) in indices.iter().zip(sizes).enumerate() {
+            let size = size.ok_or_else(|| Error::internal("an entry's size was not found"))?;
+            let length = usize::try_from(size).map_err(|_| Error::out_of_memory(usize::MAX))?;
+            shelf.saw(length);
+            self.entry(index)?.learn_size(size);
+            fitted.sizes.push(length);
+            if length > capacities[slot] && fitted.error.is_none() {
+                let message = format!("{} has {size} bytes, and its buffer {}", self.describe(index), capacities[slot]);
+                fitted.error = Some(Error::new(Status::BufferTooSmall, message));
+            }
+        }
+        Ok(fitted)
+    }
+
+    /// Brings the entries of some slots into the caller's buffers. Nobody holds a part of those any more when this
+    /// returns.
+    fn lend_all(
+        &self,
+        call: &Call,
+        indices: &[usize],
+        slots: Vec<usize>,
+        buffers: Vec<Destination>,
+    ) -> Result<Vec<(usize, u64)>> {
+        let mut loans: Vec<_> = buffers.into_iter().map(|buffer| Some(Loan::new(buffer))).collect();
+        let found = Arc::new(Mutex::new(Vec::with_capacity(slots.len())));
+        let (mut parts, mut watches) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let Some(mut loan) = loans[slot].take() else { continue };
+            watches.push(loan.watch());
+            let entry = self.entry(indices[slot])?;
+            let (call, target, part, found) = (call.clone(), Arc::new(entry.target()), entry.part(), found.clone());
+            parts.push(async move {
+                let size = bring_to_caller(&call, &target, &part, &mut loan).await?;
+                found.lock().unwrap_or_else(PoisonError::into_inner).push((slot, size));
+                Ok(())
+            });
+        }
+        let result = Transfers::start(parts, call.transport.max_concurrency()).and_then(Transfers::wait);
+        for watch in watches {
+            watch.wait_returned();
+        }
+        result?;
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *found))
+    }
+
+    /// Says which entries come next, so that they can be fetched before they are asked for, in this order and as far
+    /// as the memory limit allows. Returns at once. Without any index, earlier hints are withdrawn.
+    pub fn prefetch(&self, indices: &[usize]) -> Result<()> {
+        for &index in indices {
+            self.entry(index)?;
+        }
+        self.shelf()?.hint(&self.0.session.call()?, indices)
+    }
+
+    /// Opens an entry for reading: the blob, or the part of one as if it were all there is.
+    pub fn open(&self, index: usize) -> Result<BlobReader> {
+        self.item(index)?.open(&self.0.session)
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.0.session
+    }
+
+    pub(crate) fn entries(&self) -> &Arc<Entries> {
+        &self.0.entries
+    }
+
+    pub(crate) fn entry(&self, index: usize) -> Result<Entry<'_>> {
+        self.0.entries.entry(index)
+    }
+
+    fn item(&self, index: usize) -> Result<Item> {
+        self.entry(index)?;
+        Ok(Item { entries: self.0.entries.clone(), index })
+    }
+
+    fn shelf(&self) -> Result<&Arc<Shelf>> {
+        self.0.shelf.get_or_try_init(|| Ok(Shelf::new(&self.0.session, &self.0.entries)))
+    }
+
+    /// An entry as errors name it.
+    fn describe(&self, index: usize) -> String {
+        self.entry(index).map_or_else(|_| String::new(), |entry| format!("{} (index {index})", entry.url()))
+    }
+
+    fn bring(&self, call: &Call, index: usize) -> Result<impl Future<Output = Result<Filled>> + Send + use<>> {
+        let entry = self.entry(index)?;
+        let (call, target, part) = (call.clone(), Arc::new(entry.target()), entry.part());
+        Ok(async move { bring(&call, &target, &part, None).await.map(|(bytes, _)| bytes) })
+    }
+
+    /// Begins to bring entries into memory of their own.
+    fn bring_all(&self, call: &Call, indices: Vec<usize>) -> Result<Batch> {
+        let found = Arc::new(Mutex::new(Vec::with_capacity(indices.len())));
+        let mut parts = Vec::with_capacity(indices.len());
+        for index in indices {
+            let (bytes, found) = (self.bring(call, index)?, found.clone());
+            parts.push(async move {
+                let bytes = bytes.await?;
+                found.lock().unwrap_or_else(PoisonError::into_inner).push((index, bytes));
+                Ok(())
+            });
+        }
+        let transfers = match parts.is_empty() {
+            true => None,
+            false => Some(Transfers::start(parts, call.transport.max_concurrency())?),
+        };
+        Ok(Batch { transfers, found })
+    }
+
+    fn sample(&self, shelf: &Shelf, index: usize, bytes: Filled) -> Sample {
+        shelf.saw(bytes.len());
+        let item = Item { entries: self.0.entries.clone(), index };
+        Sample::new(&self.0.session, item, index as u64, Some(bytes))
+    }
+
+    /// One sample for each index out of what was brought for all of them.
+    fn in_order(&self, shelf: &Shelf, indices: &[usize], mut brought: Vec<(usize, Filled)>) -> Result<Vec<Sample>> {
+        brought.sort_unstable_by_key(|(index, _)| *index);
+        let mut given = vec![false; brought.len()];
+        let mut samples = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let at = brought.binary_search_by_key(&index, |(index, _)| *index);
+            let at = at.map_err(|_| Error::internal("an entry of a batch did not arrive"))?;
+            let bytes = &brought[at].1;
+            let bytes = if std::mem::replace(&mut given[at], true) { bytes.duplicate()? } else { bytes.clone() };
+            samples.push(self.sample(shelf, index, bytes));
+        }
+        Ok(samples)
+    }
+}
+
+/// Entries on their way into memory of their own.
+struct Batch {
+    transfers: Option<Transfers>,
+    found: Arc<Mutex<Vec<(usize, Filled)>>>,
+}
+
+impl Batch {
+    fn wait(self) -> Result<Vec<(usize, Filled)>> {
+        self.transfers.map_or(Ok(()), Transfers::wait)?;
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *found))
+    }
+}
+
+/// What became of reads into the caller's buffers. With `Status::BufferTooSmall` the sizes needed are there too.
+pub(crate) struct Fitted {
+    pub(crate) sizes: Vec<usize>,
+    pub(crate) error: Option<Error>,
+}
+
+impl Fitted {
+    fn into_sizes(self) -> Result<Vec<usize>> {
+        self.error.map_or(Ok(self.sizes), Err)
+    }
+}
+
+/// The first of indices that follow each other.
+fn contiguous(indices: &[usize]) -> Option<usize> {
+    let follows = |pair: &[usize]| pair[0].checked_add(1) == Some(pair[1]);
+    indices.first().copied().filter(|_| indices.windows(2).all(follows))
+}

@@ -1,0 +1,258 @@
+//! A dataset's samples that were fetched before anyone asked for them: hints in the order in which they came, as many
+//! of them under way as connections and memory allow.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::entries::Entries;
+use crate::error::Result;
+use crate::memory::Reservation;
+use crate::runtime::ensure_started;
+use crate::sample::{Item, Pending, UsualSize};
+use crate::session::{Call, Session};
+use crate::walk::Walk;
+
+pub(crate) struct Shelf {
+    session: Session,
+    entries: Arc<Entries>,
+    state: Mutex<State>,
+    usual: UsualSize,
+}
+
+#[derive(Default)]
+struct State {
+    walk: Walk,
+    /// Entries to be fetched, in order. One that was taken meanwhile is not `queued` any more.
+    queue: VecDeque<usize>,
+    queued: Bits,
+    held: HashMap<usize, Held>,
+    /// Keys of `held`, oldest first; withdrawn ones before all others.
+    order: BTreeMap<Age, usize>,
+    next_age: u64,
+    in_flight: usize,
+    /// Whether the caller says what comes next, so that nothing has to be guessed.
+    hinted: bool,
+    /// Whether something was taken since the last hint.
+    taken: bool,
+}
+
+/// Ordered by which goes first: what nobody waits for any more, then what has waited longest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    wanted: bool,
+    number: u64,
+}
+
+struct Held {
+    pending: Pending,
+    age: Age,
+}
+
+impl Shelf {
+    pub(crate) fn new(session: &Session, entries: &Arc<Entries>) -> Arc<Self> {
+        let state = State { queued: Bits::new(entries.len()), ..State::default() };
+        Arc::new(Self {
+            session: session.clone(),
+            entries: entries.clone(),
+            state: Mutex::new(state),
+            usual: UsualSize::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was fetched of an entry, or is being fetched. It is the caller's then.
+    pub(crate) fn take(&self, index: usize) -> Option<Pending> {
+        let mut state = self.lock();
+        // Whoever asks fetches it now: no need to do so again.
+        state.queued.clear(index);
+        let held = state.held.remove(&index)?;
+        state.order.remove(&held.age);
+        state.taken = true;
+        Some(held.pending)
+    }
+
+    /// Takes note of what was asked for, and begins to fetch what will be next.
+    pub(crate) fn observe(self: &Arc<Self>, call: &Call, first: usize, count: usize) -> Result<()> {
+        let mut state = self.lock();
+        let ahead = state.walk.observe(first, count, call.transport.max_concurrency());
+        if !state.hinted {
+            match ahead {
+                Some(range) => self.guess(&mut state, range.start, range.end.min(self.entries.len())),
+                None => state.withdraw(),
+            }
+        }
+        self.pump(&mut state, call)
+    }
+
+    /// Queues the entries from `start` on that are not there yet, as many as half of the budget would hold.
+    fn guess(&self, state: &mut State, start: usize, end: usize) {
+        let mut left = self.session.budget().limit() / 2;
+        for index in start..end {
+            let Some(rest) = left.checked_sub(self.usual.likely(&self.item(index))) else { return };
+            left = rest;
+            if !state.held.contains_key(&index) && state.queued.set(index) {
+                state.queue.push_back(index);
+            }
+        }
+    }
+
+    /// Takes the caller's word for what comes next. No hints at all withdraw the earlier ones.
+    pub(crate) fn hint(self: &Arc<Self>, call: &Call, indices: &[usize]) -> Result<()> {
+        ensure_started()?;
+        let mut state = self.lock();
+        if indices.is_empty() {
+            state.withdraw();
+            state.hinted = false;
+            return Ok(());
+        }
+        if !state.hinted || !state.taken {
+            // What was guessed, or hinted and left lying, makes way for what is wanted now.
+            state.age_all();
+        }
+        (state.hinted, state.taken) = (true, false);
+        for &index in indices {
+            if !state.held.contains_key(&index) && state.queued.set(index) {
+                state.queue.push_back(index);
+            }
+        }
+        self.pump(&mut state, call)
+    }
+
+    /// Goes on with the hints after memory has come back.
+    pub(crate) fn go_on(self: &Arc<Self>, call: &Call) -> Result<()> {
+        let mut state = self.lock();
+        self.pump(&mut state, call)
+    }
+
+    /// Starts as much of the queue as connections and memory allow.
+    fn pump(self: &Arc<Self>, state: &mut State, call: &Call) -> Result<()> {
+        if state.queue.is_empty() {
+            return Ok(());
+        }
+        ensure_started()?;
+        // Some connections are left to those who need something at once.
+        let most = (call.transport.max_concurrency() * 3 / 4).max(1);
+        while state.in_flight < most
+            && let Some(&index) = state.queue.front()
+        {
+            if !state.queued.get(index) || state.held.contains_key(&index) {
+                state.queued.clear(index);
+                state.queue.pop_front();
+                continue;
+            }
+            let size = self.usual.likely(&self.item(index));
+            let Some(memory) = self.reserve(state, size) else {
+                if size <= self.session.budget().limit() {
+                    return Ok(());
+                }
+                // It will never fit; whoever asks for it fetches it.
+                state.queued.clear(index);
+                continue;
+            };
+            state.queue.pop_front();
+            state.queued.clear(index);
+            self.start(state, call, index, memory)?;
+        }
+        Ok(())
+    }
+
+    /// Memory out of the budget; what nobody wants any more makes way.
+    fn reserve(&self, state: &mut State, size: u64) -> Option<Reservation> {
+        loop {
+            if let Some(memory) = self.session.budget().try_reserve(size) {
+                return Some(memory);
+            }
+            let (&age, _) = state.order.first_key_value().filter(|(age, _)| !age.wanted)?;
+            let index = state.order.remove(&age)?;
+            state.held.remove(&index);
+        }
+    }
+
+    fn start(self: &Arc<Self>, state: &mut State, call: &Call, index: usize, memory: Reservation) -> Result<()> {
+        let ended = Ended(Arc::downgrade(self));
+        let pending = Pending::start(call, &self.item(index), memory, ended)?;
+        let age = Age { wanted: true, number: state.next_age };
+        state.next_age += 1;
+        state.in_flight += 1;
+        state.order.insert(age, index);
+        state.held.insert(index, Held { pending, age });
+        Ok(())
+    }
+
+    fn item(&self, index: usize) -> Item {
+        Item { entries: self.entries.clone(), index }
+    }
+
+    /// Learns what sizes are usual here.
+    pub(crate) fn saw(&self, bytes: usize) {
+        self.usual.saw(bytes);
+    }
+}
+
+impl State {
+    /// Forgets the hints; what they have brought goes first when memory is short.
+    fn withdraw(&mut self) {
+        for index in self.queue.drain(..) {
+            self.queued.clear(index);
+        }
+        self.age_all();
+    }
+
+    fn age_all(&mut self) {
+        if self.held.values().all(|held| !held.age.wanted) {
+            return;
+        }
+        self.order.clear();
+        for (&index, held) in &mut self.held {
+            held.age.wanted = false;
+            self.order.insert(held.age, index);
+        }
+    }
+}
+
+/// Tells the shelf that one of its fetches is over.
+struct Ended(Weak<Shelf>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let Some(shelf) = self.0.upgrade() else { return };
+        let mut state = shelf.lock();
+        state.in_flight -= 1;
+        // Without connections nothing can be fetched ahead; whoever asks will hear why.
+        if let Ok(call) = shelf.session.call() {
+            let _ = shelf.pump(&mut state, &call);
+        }
+    }
+}
+
+/// One bit for each entry.
+#[derive(Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new(length: usize) -> Self {
+        Self(vec![0; length.div_ceil(64)])
+    }
+
+    fn get(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+
+    /// Sets a bit; false when it was set already.
+    fn set(&mut self, index: usize) -> bool {
+        let was_set = self.get(index);
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+        !was_set
+    }
+
+    fn clear(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word &= !(1 << (index % 64));
+        }
+    }
+}
