@@ -133,6 +133,7 @@ cmake_build() {
 cpp_tests_without_torch() { # BUILD
     "$1/pickle_test" tests/fixtures
     with_server "$1/iostream_test"
+    with_server "$1/dataset_test"
 }
 
 gate_cpp() {
@@ -142,13 +143,14 @@ gate_cpp() {
     rm -rf "$written"
     mkdir -p "$written"
     with_server "$build/torch_test" tests/fixtures "$written"
+    with_server "$build/torch_dataset_test"
     "$python" tests/cpp/read_state_dict.py "$written"
 }
 
 gate_cpp_asan() {
     local build=$target/cmake/tests-asan program
     cmake_build tests/cpp "$build" -DAZTORCH_TEST_TORCH=OFF -DCMAKE_CXX_FLAGS="${asan_flags[*]}"
-    for program in pickle_test iostream_test; do
+    for program in pickle_test iostream_test dataset_test; do
         assert_asan yes "$build/$program"
     done
     cpp_tests_without_torch "$build"

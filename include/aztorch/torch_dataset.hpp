@@ -133,14 +133,15 @@ class IterableBlobDataset
   static IterableBlobDataset from_container_url(const std::string& container_url, const std::string& prefix = "",
                                                 BlobTransform<Example> transform = {}, const Client& client = {},
                                                 const IterableOptions& options = {}) {
-    return IterableBlobDataset(Stream::list(container_url, prefix, options.shard(), client), std::move(transform),
-                               options);
+    return IterableBlobDataset(Stream::list(container_url, prefix, options.shard(), client), KnownBy::name,
+                               std::move(transform), options);
   }
 
   static IterableBlobDataset from_blob_urls(const std::vector<std::string>& urls,
                                             BlobTransform<Example> transform = {}, const Client& client = {},
                                             const IterableOptions& options = {}) {
-    return IterableBlobDataset(Stream::from_urls(urls, options.shard(), client), std::move(transform), options);
+    return IterableBlobDataset(Stream::from_urls(urls, options.shard(), client), KnownBy::position,
+                               std::move(transform), options);
   }
 
   static IterableBlobDataset from_manifest(const std::string& url, BlobTransform<Example> transform = {},
@@ -151,7 +152,8 @@ class IterableBlobDataset
   // Of an aztorch::Dataset: of packed ranges or tar files, for example.
   explicit IterableBlobDataset(const aztorch::Dataset& blobs, BlobTransform<Example> transform = {},
                                const IterableOptions& options = {})
-      : IterableBlobDataset(Stream::from_dataset(blobs, options.shard()), std::move(transform), options) {}
+      : IterableBlobDataset(Stream::from_dataset(blobs, options.shard()), KnownBy::position, std::move(transform),
+                            options) {}
 
   // Nothing at the end of the epoch, again and again until reset().
   torch::optional<std::vector<Example>> get_batch(std::size_t batch_size) override {
@@ -192,17 +194,21 @@ class IterableBlobDataset
   }
 
  private:
+  using KnownBy = detail::StreamFeed::KnownBy;
+
   struct Shared {
-    Shared(Stream stream, BlobTransform<Example> function) : feed(std::move(stream)), transform(std::move(function)) {}
+    Shared(Stream stream, KnownBy known_by, BlobTransform<Example> function)
+        : feed(std::move(stream), known_by), transform(std::move(function)) {}
 
     detail::StreamFeed feed;
     BlobTransform<Example> transform;
   };
 
-  IterableBlobDataset(Stream stream, BlobTransform<Example> transform, const IterableOptions& options) {
+  IterableBlobDataset(Stream stream, KnownBy known_by, BlobTransform<Example> transform,
+                      const IterableOptions& options) {
     if (options.buffer_names() > 0) stream.set_shuffle(options.buffer_names(), options.seed());
     if (transform.takes_blob()) stream.set_lazy();
-    shared_ = std::make_shared<Shared>(std::move(stream), std::move(transform));
+    shared_ = std::make_shared<Shared>(std::move(stream), known_by, std::move(transform));
   }
 
   std::shared_ptr<Shared> shared_;

@@ -4,89 +4,81 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
-#include <map>
+#include <deque>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "../error.hpp"
 
 namespace aztorch::detail {
 
+// A sample of a stream: its position, and a number for its name.
+struct Place {
+  std::uint64_t position;
+  std::uint64_t name;
+};
+
 // Batches are cut from a stream in order, but several workers may bring them to the loop in another. So what is consumed
-// is all before one position, and some batches beyond it.
+// is everything up to one position, and some batches behind it.
 class Consumed {
  public:
-  // The positions from the last batch's end to `end` are one batch. They include those of samples that failed for good
-  // on the way: they are done when the loop has gone past their error and consumed what follows.
-  void hand_out(std::uint64_t end) {
-    batches_.emplace(end, handed_out_);
-    handed_out_ = end;
-    if (batches_.size() > kBatches) batches_.erase(batches_.begin());
+  // In the order of their positions.
+  void hand_out(Place place, std::uint64_t batch, bool consumed = false) {
+    if (open_.size() == kMostOpen) {
+      open_.pop_front();
+      too_many_ = true;
+    }
+    open_.push_back({place, batch, consumed});
+    advance();
   }
 
-  // The first sample of an epoch, or the first after a resume.
-  void begin_at(std::uint64_t position) {
-    if (begun_) return;
-    begun_ = true;
-    first_ = low_ = handed_out_ = position;
-    raise_low();
-  }
-
-  // The batch with the sample at `position`.
+  // The batch that this position is in.
   void mark(std::uint64_t position) {
-    const auto batch = batches_.upper_bound(position);
-    if (batch == batches_.end() || batch->second > position) {
-      throw Error(AZT_STATUS_INVALID_ARGUMENT, "position " + std::to_string(position) +
+    const auto before = [](const Open& open, std::uint64_t other) { return open.place.position < other; };
+    auto open = std::lower_bound(open_.begin(), open_.end(), position, before);
+    if (open == open_.end() || open->place.position != position || open->consumed) {
+      throw Error(AZT_STATUS_INVALID_ARGUMENT, "the sample at position " + std::to_string(position) +
                                                    " is in no batch of this epoch that is still to be consumed");
     }
-    add(batch->second, batch->first);
-    batches_.erase(batch);
-    raise_low();
+    const std::uint64_t batch = open->batch;
+    while (open != open_.begin() && (open - 1)->batch == batch) --open;
+    for (; open != open_.end() && open->batch == batch; ++open) open->consumed = true;
+    advance();
   }
 
-  // The first position that is not consumed; false while nothing has been since the start.
-  bool low(std::uint64_t& position) const noexcept {
-    position = low_;
-    return begun_ && low_ > first_;
+  // Everything up to this position is consumed; nothing while the very first sample is not.
+  std::optional<std::uint64_t> up_to() const {
+    if (!too_many_) return up_to_;
+    throw Error(AZT_STATUS_OUT_OF_RANGE, "more than " + std::to_string(kMostOpen) +
+                                             " samples were handed out and not marked as consumed");
   }
 
-  // Beyond low().
-  bool contains(std::uint64_t position) const {
-    const auto after = beyond_.upper_bound(position);
-    return after != beyond_.begin() && std::prev(after)->second > position;
-  }
-
-  // Ranges [begin, end), beyond low() and apart from each other.
-  const std::map<std::uint64_t, std::uint64_t>& beyond() const noexcept { return beyond_; }
-
-  void add(std::uint64_t begin, std::uint64_t end) {
-    auto next = beyond_.lower_bound(begin);
-    if (next != beyond_.begin() && std::prev(next)->second >= begin) --next;
-    while (next != beyond_.end() && next->first <= end) {
-      begin = std::min(begin, next->first);
-      end = std::max(end, next->second);
-      next = beyond_.erase(next);
+  std::vector<Place> behind() const {
+    std::vector<Place> places;
+    for (const Open& open : open_) {
+      if (open.consumed) places.push_back(open.place);
     }
-    beyond_.emplace(begin, end);
+    return places;
   }
 
  private:
-  void raise_low() {
-    while (!beyond_.empty() && beyond_.begin()->first <= low_) {
-      low_ = std::max(low_, beyond_.begin()->second);
-      beyond_.erase(beyond_.begin());
-    }
+  struct Open {
+    Place place;
+    std::uint64_t batch;
+    bool consumed;
+  };
+
+  void advance() {
+    for (; !open_.empty() && open_.front().consumed; open_.pop_front()) up_to_ = open_.front().place.position;
   }
 
-  // A loop that never marks anything must not fill the memory. No more can be resumed from than as many samples.
-  static constexpr std::size_t kBatches = 65'536;
+  // A stream's cursors go back as far. It also bounds the memory where a loop marks nothing.
+  static constexpr std::size_t kMostOpen = 65'536;
 
-  bool begun_ = false;
-  std::uint64_t first_ = 0;
-  std::uint64_t low_ = 0;
-  std::uint64_t handed_out_ = 0;
-  std::map<std::uint64_t, std::uint64_t> batches_;  // end to begin
-  std::map<std::uint64_t, std::uint64_t> beyond_;   // begin to end
+  std::deque<Open> open_;  // from the first one on that is not consumed
+  std::optional<std::uint64_t> up_to_;
+  bool too_many_ = false;
 };
 
 }  // namespace aztorch::detail

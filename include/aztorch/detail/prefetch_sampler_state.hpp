@@ -17,6 +17,7 @@
 
 #include "../dataset.hpp"
 #include "archive.hpp"
+#include "hash.hpp"
 
 namespace aztorch {
 
@@ -29,19 +30,13 @@ struct Lookahead {
 
 namespace detail {
 
-// Tells one dataset from another: FNV-1a over the names in their order.
+// Tells one dataset from another, by the names and their order.
 inline std::uint64_t fingerprint(const Dataset& dataset) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  const auto add = [&hash](const char* text) {
-    do {
-      hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100000001b3U;
-    } while (*text++ != '\0');
-  };
+  Hash hash;
   for (std::size_t index = 0; index < dataset.size(); ++index) {
-    add(azt_dataset_container_name(dataset.get(), index));
-    add(azt_dataset_blob_name(dataset.get(), index));
+    hash.add(azt_dataset_container_name(dataset.get(), index)).add(azt_dataset_blob_name(dataset.get(), index));
   }
-  return hash;
+  return hash.value();
 }
 
 template <typename Inner, typename = void>
@@ -96,7 +91,7 @@ class PrefetchSamplerState {
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) {
     const std::lock_guard<std::mutex> lock(mutex_);
     at_start_ = restored_ = false;
-    while (!exhausted_ && (ahead_.empty() || has_room())) draw(batch_size);
+    look_ahead(batch_size);
     if (ahead_.empty()) return torch::nullopt;
     Batch batch = std::move(ahead_.front());
     ahead_.pop_front();
@@ -191,29 +186,42 @@ class PrefetchSamplerState {
     }
   }
 
-  bool has_room() const { return ahead_samples_ < lookahead_.samples && ahead_bytes_ < lookahead_.bytes; }
+  bool is_ahead(std::size_t samples, std::uint64_t bytes) const {
+    return !ahead_.empty() && (ahead_samples_ >= samples || ahead_bytes_ >= bytes);
+  }
 
-  void draw(std::size_t batch_size) {
-    auto indices = inner_.next(batch_size);
-    if (!indices || indices->empty()) {
-      exhausted_ = true;
-      return;
-    }
-    std::uint64_t bytes = 0;
-    if (fetch_) {
-      for (const std::size_t index : *indices) {
-        const std::uint64_t size = blobs_.blob_size(index);
-        if (size != UINT64_MAX) bytes += size;
+  // Draws batches up to the limits, once half of what was drawn before is handed out: rarer hints of more indices each.
+  void look_ahead(std::size_t batch_size) {
+    if (exhausted_ || is_ahead(lookahead_.samples / 2, lookahead_.bytes / 2)) return;
+    std::vector<std::size_t> hint;
+    while (!exhausted_ && !is_ahead(lookahead_.samples, lookahead_.bytes)) {
+      auto indices = inner_.next(batch_size);
+      if (!indices || indices->empty()) {
+        exhausted_ = true;
+        break;
       }
-      blobs_.prefetch(*indices);
+      drawn_ = kHasPositionOfItsOwn<Inner> ? position_of(inner_) : drawn_ + indices->size();
+      const std::uint64_t bytes = bytes_of(*indices);
+      ahead_samples_ += indices->size();
+      ahead_bytes_ += bytes;
+      hint.insert(hint.end(), indices->begin(), indices->end());
+      ahead_.push_back({*std::move(indices), drawn_, bytes});
     }
-    drawn_ = kHasPositionOfItsOwn<Inner> ? position_of(inner_) : drawn_ + indices->size();
-    ahead_samples_ += indices->size();
-    ahead_bytes_ += bytes;
-    ahead_.push_back({*std::move(indices), drawn_, bytes});
+    if (fetch_ && !hint.empty()) blobs_.prefetch(hint);
+  }
+
+  // As far as they are known.
+  std::uint64_t bytes_of(const std::vector<std::size_t>& indices) const {
+    std::uint64_t bytes = 0;
+    for (const std::size_t index : indices) {
+      const std::uint64_t size = blobs_.blob_size(index);
+      if (size != UINT64_MAX) bytes += size;
+    }
+    return bytes;
   }
 
   void forget_batches() {
+    if (fetch_ && !ahead_.empty()) blobs_.prefetch({});  // withdraws the hints
     ahead_.clear();
     handed_out_.clear();
     ahead_samples_ = 0;

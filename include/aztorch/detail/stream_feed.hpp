@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <sstream>
@@ -12,38 +13,43 @@
 
 #include "../stream.hpp"
 #include "consumed.hpp"
+#include "hash.hpp"
 
 namespace aztorch::detail {
 
 class StreamFeed {
  public:
-  explicit StreamFeed(Stream stream) : stream_(std::move(stream)) {}
+  // A container's listing may change before a resume, which shifts positions; in a table of entries names may repeat.
+  enum class KnownBy { name, position };
 
-  // The next samples, of consecutive positions; fewer at the end of the epoch, then none, again and again. The lock is
-  // held while they come: it is the library that fetches ahead and in parallel, not the workers.
+  StreamFeed(Stream stream, KnownBy known_by) : stream_(std::move(stream)), known_by_(known_by) {}
+
+  // The next samples; fewer at the end of the epoch, then none, again and again. The lock is held while they come: it is
+  // the library that fetches in parallel and ahead, not the workers.
   std::vector<Sample> take(std::size_t count) {
     const std::lock_guard<std::mutex> lock(mutex_);
     at_start_ = false;
     if (!start_) start_ = stream_.cursor();
-    // What comes before an error stays in `held_`, for the next batch.
-    while (held_.size() < count) {
+    // What came before an error stays in `taken_`, for the next batch.
+    while (taken_.size() < count) {
       std::optional<Sample> sample = stream_.next();
       if (!sample) break;
-      consumed_.begin_at(sample->position());
-      if (!consumed_.contains(sample->position())) held_.push_back(*std::move(sample));
+      const Place place = place_of(*sample);
+      const bool skip = skip_.erase(key(place)) > 0;
+      consumed_.hand_out(place, batch_, skip);
+      if (!skip) taken_.push_back(*std::move(sample));
     }
-    if (!held_.empty() && count > 0) consumed_.hand_out(held_.back().position() + 1);
-    return std::exchange(held_, {});
+    ++batch_;
+    return std::exchange(taken_, {});
   }
 
-  // Begins the next epoch. But the first of all, and the position that was just restored, are still to be read: torch's
+  // Begins the next epoch. But the first of all, and the place that was just resumed, are still to be read: torch's
   // loader resets before each epoch.
   void reset() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!std::exchange(at_start_, false)) {
-      stream_.reset();
-      forget();
-    }
+    if (std::exchange(at_start_, false)) return;
+    stream_.reset();
+    forget();
   }
 
   void mark_consumed(std::uint64_t position) {
@@ -51,52 +57,66 @@ class StreamFeed {
     consumed_.mark(position);
   }
 
-  // One line of text: the stream's cursor, after the ranges beyond it that are consumed already, if there are any.
+  // One line of text: the stream's cursor, after what lies behind it and is consumed already, if anything does.
   std::string cursor() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    std::string text;
-    for (const auto& [begin, end] : consumed_.beyond()) {
-      text += (text.empty() ? kSkip : ",") + std::to_string(begin) + "-" + std::to_string(end);
+    std::ostringstream text;
+    const char* separator = kSkip;
+    const auto skip = [&](const Place& place) {
+      text << separator << place.position << ':' << place.name;
+      separator = ",";
+    };
+    for (const Place& place : consumed_.behind()) skip(place);
+    for (const auto& [key, place] : skip_) skip(place);
+    if (separator != kSkip) text << ' ';
+    if (const auto up_to = consumed_.up_to()) {
+      text << stream_.cursor(*up_to);
+    } else {
+      text << (start_ ? *start_ : stream_.cursor());
     }
-    if (!text.empty()) text += ' ';
-    std::uint64_t low = 0;
-    if (consumed_.low(low)) return text + stream_.cursor(low - 1);
-    return text + (start_ ? *start_ : stream_.cursor());
+    return text.str();
   }
 
   void resume(const std::string& cursor) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    Consumed consumed;
-    const std::string own = read_skip(cursor, consumed);
+    std::map<std::uint64_t, Place> skip;
+    const std::string own = read_skip(cursor, skip);
     stream_.resume(own);
     forget();
     start_ = own;
-    consumed_ = std::move(consumed);
+    skip_ = std::move(skip);
     at_start_ = true;
   }
 
  private:
   static constexpr const char* kSkip = "skip=";
 
+  static Place place_of(const Sample& sample) {
+    return {sample.position(), Hash().add(azt_sample_blob_name(sample.get())).value()};
+  }
+
+  std::uint64_t key(const Place& place) const { return known_by_ == KnownBy::name ? place.name : place.position; }
+
   void forget() {
-    held_.clear();
+    taken_.clear();
     start_.reset();
     consumed_ = {};
+    skip_.clear();
   }
 
   // Returns the rest, which is the stream's.
-  static std::string read_skip(const std::string& cursor, Consumed& consumed) {
-    const std::string skip = kSkip;
-    if (cursor.compare(0, skip.size(), skip) != 0) return cursor;
-    std::istringstream text(cursor.substr(skip.size()));
+  std::string read_skip(const std::string& cursor, std::map<std::uint64_t, Place>& skip) const {
+    const std::string prefix = kSkip;
+    if (cursor.compare(0, prefix.size(), prefix) != 0) return cursor;
+    std::istringstream text(cursor.substr(prefix.size()));
     for (char separator = ','; separator != ' ';) {
-      std::uint64_t begin = 0, end = 0;
-      char dash = 0;
-      text >> begin >> dash >> end >> std::noskipws >> separator >> std::skipws;
-      if (!text || dash != '-' || begin >= end || (separator != ',' && separator != ' ')) {
+      Place place{};
+      char colon = 0;
+      text >> place.position >> colon >> place.name >> std::noskipws >> separator >> std::skipws;
+      if (!text || colon != ':' || (separator != ',' && separator != ' ')) {
         throw Error(AZT_STATUS_INVALID_ARGUMENT, "not the cursor of an IterableBlobDataset: " + cursor);
       }
-      consumed.add(begin, end);
+      skip.emplace(key(place), place);
     }
     std::string rest;
     std::getline(text, rest);
@@ -105,10 +125,13 @@ class StreamFeed {
 
   mutable std::mutex mutex_;
   Stream stream_;
+  const KnownBy known_by_;
   bool at_start_ = true;
-  std::vector<Sample> held_;
-  std::optional<std::string> start_;  // the cursor of what was first taken since the last reset or resume
+  std::vector<Sample> taken_;
+  std::uint64_t batch_ = 0;
+  std::optional<std::string> start_;  // the cursor before the first sample since the last reset or resume
   Consumed consumed_;
+  std::map<std::uint64_t, Place> skip_;  // consumed before the resume, and not met again yet
 };
 
 }  // namespace aztorch::detail
