@@ -120,7 +120,9 @@ struct Result {
   }
 
   // For collectives and checkpoints.
-  torch::Tensor to_tensor() const { return torch::tensor({float(loss), float(right), float(samples)}); }
+  torch::Tensor to_tensor() const {
+    return torch::tensor({loss, double(right), double(samples)}, torch::kDouble);
+  }
 
   static Result from_tensor(const torch::Tensor& numbers) {
     return {numbers[0].item<double>(), numbers[1].item<std::int64_t>(), numbers[2].item<std::int64_t>()};

@@ -1,6 +1,6 @@
 // Data-parallel training over c10d's gloo, on images in a container (put there with train_map fill).
 //
-//   torchrun --no-python --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
+//   torchrun --no_python --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 //       train_distributed CONTAINER_URL
 //
 // in one line, or any other way that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Rank 0 lists the images once,
@@ -32,15 +32,12 @@ namespace {
 
 // ---- the lines to take home ----
 
-// All ranks have to agree on what index i is, though blobs come and go: rank 0 lists, the others load its listing. A
-// run that is started again has its listing already.
-aztorch::Dataset list_once(ProcessGroup& group, const std::string& container_url, const std::string& prefix,
-                           const std::string& manifest_url) {
-  if (group.rank() == 0 && !aztorch::exists(manifest_url)) {
-    aztorch::Dataset::list(container_url, prefix).save_manifest(manifest_url);
-  }
-  group.barrier();
-  return aztorch::Dataset::from_manifest(manifest_url);
+// All ranks have to agree on what index i is, though blobs come and go: rank 0 lists, while the others start, and they
+// load its listing. A run that is started again has one.
+void list_once(const Rank& me, const std::string& container_url, const std::string& prefix,
+               const std::string& manifest_url) {
+  if (me.rank != 0 || aztorch::exists(manifest_url)) return;
+  aztorch::Dataset::list(container_url, prefix).save_manifest(manifest_url);
 }
 
 // A BlobDataset that passes over blobs which were deleted after the listing. Each get() takes what the sampler has
@@ -84,7 +81,7 @@ images::Result all_reduce(ProcessGroup& group, images::Net& net, const images::R
     if (!parameter.grad().defined()) parameter.mutable_grad() = torch::zeros_like(parameter);
     parts.push_back(parameter.grad().flatten());
   }
-  parts.push_back(mine.to_tensor());
+  parts.push_back(mine.to_tensor().to(torch::kFloat));
   torch::Tensor flat = torch::cat(parts);
   group.all_reduce_sum(flat);
 
@@ -206,6 +203,7 @@ void train(ProcessGroup& group, Dataset dataset, const aztorch::ElasticSampler& 
     if (group.rank() == 0) images::print_epoch(epoch, sum);
     sum = {};
   }
+  group.barrier();  // rank 0 serves the store: it must not leave first
 }
 
 // ---- the rest is for the demonstration ----
@@ -239,27 +237,28 @@ void run(const program::Arguments& arguments) {
   const std::uint64_t seed = arguments.number("seed");
   if (settings.batch_size == 0 || settings.save_every == 0) throw program::UsageError("0 is too few");
 
-  ProcessGroup group;
+  const Rank me = Rank::from_environment();
+  const auto plan = [&](std::size_t size) { return aztorch::ElasticSampler(size, me.world_size, me.rank, seed); };
   torch::manual_seed(seed);  // the same first weights on each rank
-  const auto plan = [&](std::size_t size) {
-    return aztorch::ElasticSampler(size, group.world_size(), group.rank(), seed);
-  };
   if (local) {
+    ProcessGroup group(me);
     const auto dataset = files::dataset<images::Image>(
         arguments.text("local"), [](const torch::Tensor& bytes, const std::string& name, std::size_t index) {
           return images::Image{images::decode(bytes), name, index};
         });
     const auto all = plan(dataset.size().value());
     train(group, dataset, all, FileSampler(all), settings);
-  } else {
-    const std::string& container_url = arguments.words()[0];
-    const auto url = [&](const char* end) { return program::blob_url(container_url, arguments.text("run") + end); };
-    settings.checkpoint_url = url(".checkpoint");
-    const StillThere dataset(list_once(group, container_url, arguments.text("prefix"), url(".manifest")));
-    const auto all = plan(dataset.size().value());
-    train(group, dataset, all, aztorch::PrefetchSampler(dataset.images(), all), settings);
+    return;
   }
-  group.barrier();  // rank 0 serves the store: it must not leave first
+  const std::string& container_url = arguments.words()[0];
+  const auto url = [&](const char* end) { return program::blob_url(container_url, arguments.text("run") + end); };
+  settings.checkpoint_url = url(".checkpoint");
+  list_once(me, container_url, arguments.text("prefix"), url(".manifest"));
+  ProcessGroup group(me);
+  group.barrier();
+  const StillThere dataset(aztorch::Dataset::from_manifest(url(".manifest")));
+  const auto all = plan(dataset.size().value());
+  train(group, dataset, all, aztorch::PrefetchSampler(dataset.images(), all), settings);
 }
 
 }  // namespace
