@@ -78,6 +78,8 @@ impl Shelf {
     pub(crate) fn observe(self: &Arc<Self>, call: &Call, first: usize, count: usize) -> Result<()> {
         let mut state = self.lock();
         let ahead = state.walk.observe(first, count, call.transport.max_concurrency());
+        // Hints that are used up say nothing of what comes next.
+        state.hinted &= !(state.queue.is_empty() && state.held.is_empty());
         if !state.hinted {
             match ahead {
                 Some(range) => self.guess(&mut state, range.start, range.end.min(self.entries.len())),
@@ -108,9 +110,10 @@ impl Shelf {
             state.hinted = false;
             return Ok(());
         }
-        if !state.hinted || !state.taken {
-            // What was guessed, or hinted and left lying, makes way for what is wanted now.
-            state.age_all();
+        // What was guessed, or hinted and left lying, makes way for what is wanted now if memory is short.
+        let left_lying = !state.hinted || !state.taken;
+        if left_lying && self.is_stuck(&state) {
+            state.withdraw();
         }
         (state.hinted, state.taken) = (true, false);
         for &index in indices {
@@ -118,7 +121,16 @@ impl Shelf {
                 state.queue.push_back(index);
             }
         }
+        if left_lying && self.is_stuck(&state) {
+            state.age_all();
+        }
         self.pump(&mut state, call)
+    }
+
+    /// Whether hints wait for memory.
+    fn is_stuck(&self, state: &State) -> bool {
+        let next = state.queue.iter().find(|&&index| state.queued.get(index));
+        next.is_some_and(|&index| self.session.budget().try_reserve(self.usual.likely(&self.item(index))).is_none())
     }
 
     /// Goes on with the hints after memory has come back.

@@ -15,6 +15,9 @@ use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[path = "listing.rs"]
+pub mod listing;
+
 const PIECE: usize = 1 << 20;
 const ETAG: &str = "\"0x8DFACADE\"";
 
@@ -156,6 +159,12 @@ fn serve(stream: TcpStream, blob: &Blob, network: Network) -> std::io::Result<()
             continue;
         }
         thread::sleep(network.latency);
+        if head.contains("&comp=list&") {
+            let page = listing::page(&head);
+            write!(output, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", page.len())?;
+            output.write_all(page.as_bytes())?;
+            continue;
+        }
         if head.starts_with("put") {
             output
                 .write_all(format!("HTTP/1.1 201 Created\r\nETag: {ETAG}\r\nContent-Length: 0\r\n\r\n").as_bytes())?;

@@ -1,35 +1,27 @@
 //! Iterable datasets: listed while they are read, fetched ahead, given out once each.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use once_cell::sync::OnceCell;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use sha2::{Digest, Sha256};
 
-use crate::bring::bring;
 use crate::client::Client;
 use crate::cursor::{Cursor, Which, digest};
 use crate::dataset::{Dataset, entries_of_urls, listing};
 use crate::entries::Entries;
 use crate::error::{Error, Result, Status};
-use crate::listing::{Listing, Page};
-use crate::order::{HISTORY, Next, Sequence, Shuffle};
-use crate::runtime::{block_on, check_may_block, spawn};
-use crate::sample::{Item, Pending, Sample, UsualSize};
-use crate::session::{Call, Session};
-use crate::sys::block::Filled;
+use crate::listing::Listing;
+use crate::order::{HISTORY, Sequence, Shuffle};
+use crate::runtime::check_may_block;
+use crate::sample::Sample;
+use crate::session::Session;
 use crate::sys::process::PerProcess;
 
 mod feed;
+mod running;
 
-use feed::{Feed, Shard, Wish};
-
-/// How many samples are fetched ahead at first; each one given out doubles it.
-const FIRST_AHEAD: usize = 8;
-const MOST_AHEAD: usize = 128;
-/// With fewer names than this at hand, the next page is asked for.
-const FEW_NAMES: usize = 2500;
+use feed::{Feed, Shard};
+use running::{Running, State};
 
 /// One shard of a sequence of samples, shared by all threads that take from it. Shard `i` of `n` gives out entries
 /// `i`, `i + n`, `i + 2n` … of the listing, read ahead of the caller within the memory limit.
@@ -56,41 +48,6 @@ struct Settings {
     started: bool,
     epoch: u64,
     cursor: Option<Cursor>,
-}
-
-struct Running {
-    session: Session,
-    shard: Shard,
-    /// The listing, for what is not a table.
-    listing: Option<Listing>,
-    usual: UsualSize,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    /// How often everything was begun anew.
-    generation: u64,
-    lazy: bool,
-    sequence: Sequence<Item>,
-    feed: Feed,
-    /// What will be given out next, in order.
-    planned: VecDeque<Planned>,
-    /// What was given out and failed for now, by position.
-    retry: BTreeMap<u64, Item>,
-    /// The next position to be given out.
-    given: u64,
-    ahead: usize,
-    page: Option<AbortHandle>,
-    /// Why the last page did not come, for the next caller.
-    trouble: Option<Error>,
-}
-
-struct Planned {
-    position: u64,
-    item: Item,
-    size: u64,
-    pending: Option<Pending>,
 }
 
 impl Stream {
@@ -168,29 +125,7 @@ impl Stream {
     /// passed; one that failed for now is tried again by the next call.
     pub fn next(&self) -> Result<Option<Sample>> {
         check_may_block()?;
-        let call = self.session.call()?;
-        let running = self.begin()?;
-        let mut state = running.lock();
-        loop {
-            if let Some((position, item)) = state.retry.pop_first() {
-                let planned = Planned { position, item, size: 0, pending: None };
-                return running.give(state, planned, &call).map(Some);
-            }
-            running.plan(&mut state, &call)?;
-            if let Some(planned) = state.planned.pop_front() {
-                state.given = planned.position + 1;
-                state.ahead = (state.ahead * 2).min(MOST_AHEAD);
-                running.plan(&mut state, &call)?;
-                return running.give(state, planned, &call).map(Some);
-            }
-            if let Some(trouble) = state.trouble.take() {
-                return Err(trouble);
-            }
-            if state.page.is_none() {
-                return Ok(None);
-            }
-            state = running.wait(state, &call)?;
-        }
+        self.begin()?.next(&self.session.call()?)
     }
 
     /// Begins the next epoch.
@@ -249,17 +184,11 @@ impl Stream {
         self.running.get_or_try_init(|| {
             let mut settings = self.settings();
             settings.started = true;
-            Ok(Arc::new(Running {
-                session: self.session.clone(),
-                shard: self.shard,
-                listing: match &self.names {
-                    Names::Table(_) => None,
-                    Names::Listed(listing) => Some(listing.clone()),
-                },
-                usual: UsualSize::default(),
-                state: Mutex::new(self.names.state(&settings, 0)),
-                changed: Condvar::new(),
-            }))
+            let listing = match &self.names {
+                Names::Table(_) => None,
+                Names::Listed(listing) => Some(listing.clone()),
+            };
+            Ok(Running::new(&self.session, self.shard, listing, self.names.state(&settings, 0)))
         })
     }
 
@@ -282,14 +211,14 @@ impl Names {
                 Ok(digest(format!("{}\n{prefix}", container.target.display()).as_bytes()))
             }
             Self::Table(entries) => {
-                let mut all = sha2::Sha256::default();
+                let mut all = Sha256::new();
                 for index in 0..entries.len() {
                     let entry = entries.entry(index)?;
-                    sha2::Digest::update(&mut all, entry.url());
+                    all.update(entry.url());
                     let place = entry.offset().map(|offset| (entry.name(), offset, entry.size()));
-                    sha2::Digest::update(&mut all, format!("\n{place:?}\n"));
+                    all.update(format!("\n{place:?}\n"));
                 }
-                Ok(digest(&sha2::Digest::finalize(all)))
+                Ok(digest(&all.finalize()))
             }
         }
     }
@@ -302,136 +231,7 @@ impl Names {
         let mut sequence = Sequence::new(settings.shuffle, settings.epoch);
         let cursor = settings.cursor.as_ref();
         let retry = cursor.map(|cursor| feed.resume(cursor, &mut sequence)).unwrap_or_default();
-        State {
-            generation,
-            lazy: settings.lazy,
-            sequence,
-            feed,
-            planned: VecDeque::new(),
-            retry: retry.into_iter().collect(),
-            given: cursor.map_or(0, |cursor| cursor.position),
-            ahead: FIRST_AHEAD,
-            page: None,
-            trouble: None,
-        }
-    }
-}
-
-impl Running {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Decides what is given out next, and begins to fetch it, as far as the memory limit allows.
-    fn plan(self: &Arc<Self>, state: &mut State, call: &Call) -> Result<()> {
-        let most = self.session.budget().limit() / 2;
-        let mut bytes: u64 = state.planned.iter().map(|planned| planned.size).sum();
-        while state.planned.len() < state.ahead && (bytes < most || state.planned.is_empty()) {
-            if state.feed.is_resuming() {
-                break;
-            }
-            match state.sequence.next() {
-                Next::Item(position, item) => {
-                    let size = if state.lazy { 0 } else { self.usual.likely(&item) };
-                    let memory = if state.lazy { None } else { self.session.budget().try_reserve(size) };
-                    let short = memory.is_none() && !state.lazy;
-                    let pending = memory.map(|memory| Pending::start(call, &item, memory, ())).transpose()?;
-                    bytes += size;
-                    state.planned.push_back(Planned { position, item, size, pending });
-                    if short {
-                        break;
-                    }
-                }
-                Next::NeedsMore if state.feed.feed_table(self.shard, &mut state.sequence) => {}
-                Next::NeedsMore | Next::End => break,
-            }
-        }
-        if state.page.is_none() && state.trouble.is_none() && state.sequence.queued() < FEW_NAMES {
-            self.ask_for_page(state, call)?;
-        }
-        Ok(())
-    }
-
-    fn ask_for_page(self: &Arc<Self>, state: &mut State, call: &Call) -> Result<()> {
-        let (Some(wish), Some(listing)) = (state.feed.wish(), self.listing.clone()) else { return Ok(()) };
-        let (call, generation, shard, running) =
-            (call.in_background(), state.generation, self.shard, Arc::downgrade(self));
-        state.page = Some(spawn(async move {
-            let Wish { marker, .. } = &wish;
-            let page = listing.page(&call, marker, |number| wish.keep(shard, number)).await;
-            take_page(&running, generation, &listing, page);
-        })?);
-        Ok(())
-    }
-
-    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, call: &Call) -> Result<MutexGuard<'a, State>> {
-        let Some(deadline) = call.limits.deadline else {
-            return Ok(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(call.limits.deadline_passed());
-        }
-        Ok(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
-    }
-
-    /// Gives a sample to the caller, once it is there.
-    fn give(&self, state: MutexGuard<'_, State>, planned: Planned, call: &Call) -> Result<Sample> {
-        let (generation, lazy) = (state.generation, state.lazy);
-        drop(state);
-        let Planned { position, item, pending, .. } = planned;
-        if lazy {
-            return Ok(Sample::new(&self.session, item, position, None));
-        }
-        match self.bytes(&item, pending, call) {
-            Ok(bytes) => {
-                self.usual.saw(bytes.len());
-                Ok(Sample::new(&self.session, item, position, Some(bytes)))
-            }
-            Err(error) => {
-                let mut state = self.lock();
-                if failed_for_now(&error) && state.generation == generation {
-                    state.retry.insert(position, item);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn bytes(&self, item: &Item, pending: Option<Pending>, call: &Call) -> Result<Filled> {
-        if let Some(bytes) = pending.map(|pending| pending.wait(call)).transpose()?.flatten() {
-            return Ok(bytes);
-        }
-        let entry = item.entry()?;
-        let (call, target, part) = (call.clone(), Arc::new(entry.target()), entry.part());
-        block_on(async move { bring(&call, &target, &part, None).await.map(|(bytes, _)| bytes) })
-    }
-}
-
-fn failed_for_now(error: &Error) -> bool {
-    error.is_retryable() || matches!(error.status(), Status::Timeout | Status::Cancelled)
-}
-
-/// What a page's request ends with.
-fn take_page(running: &Weak<Running>, generation: u64, listing: &Listing, page: Result<Page>) {
-    let Some(running) = running.upgrade() else { return };
-    let mut guard = running.lock();
-    let state = &mut *guard;
-    if state.generation == generation {
-        state.page = None;
-        let fed = page.and_then(|page| state.feed.feed_page(listing, page, running.shard, &mut state.sequence));
-        match fed {
-            Ok(retry) => state.retry.extend(retry),
-            Err(error) => state.trouble = Some(error),
-        }
-        running.changed.notify_all();
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        if let Some(page) = &self.page {
-            page.abort();
-        }
+        let position = cursor.map_or(0, |cursor| cursor.position);
+        State::new(generation, settings.lazy, sequence, feed, retry, position)
     }
 }

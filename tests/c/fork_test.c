@@ -1,5 +1,5 @@
-/* Fork, as in a data loader's workers: in the child clients work, blobs opened before the fork say FORKED and may be
- * freed, and the parent's go on. */
+/* Fork, as in a data loader's workers: in the child clients and datasets work, a stream begins with its first sample,
+ * blobs opened before the fork say FORKED and may be freed, and the parent's go on. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <sys/wait.h>
@@ -28,6 +28,58 @@ static void read_blob(const azt_client *client, const char *container, const cha
   CHECK(read == SIZE && memcmp(buffer, bytes, SIZE) == 0);
   azt_blob_free(blob);
   free(buffer);
+}
+
+/* All that a stream still has to give out; true when that is `count` samples whose positions follow `first`. */
+static bool drain(const azt_stream *stream, uint64_t first, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    azt_sample *sample = NULL;
+    OK(azt_stream_next, stream, &sample);
+    if (azt_sample_position(sample) != first + i || azt_sample_size(sample) != SIZE) return false;
+    azt_sample_free(sample);
+  }
+  azt_sample *none = NULL;
+  OK(azt_stream_next, stream, &none);
+  return none == NULL;
+}
+
+/* In the child what the parent has fetched ahead is not there, and whoever waited for it would wait for ever. */
+static void datasets(const azt_client *client, const char *container) {
+  azt_dataset *dataset = NULL;
+  azt_stream *stream = NULL;
+  azt_sample *sample = NULL;
+  const size_t all[] = {0, 1, 0};
+  OK(azt_dataset_list, client, container, "fork/", &dataset);
+  CHECK(azt_dataset_len(dataset) >= 2);
+  OK(azt_stream_from_dataset, dataset, 0, 1, &stream);
+  for (int i = 0; i < FORKS; i++) {
+    OK(azt_dataset_prefetch, dataset, all, 2);
+    OK(azt_stream_next, stream, &sample);
+    azt_sample_free(sample);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+      azt_sample *samples[3] = {NULL};
+      OK(azt_dataset_get_batch, dataset, all, 3, samples);
+      for (int j = 0; j < 3; j++) {
+        CHECK(azt_sample_size(samples[j]) == SIZE && memcmp(azt_sample_data(samples[j]), bytes, SIZE) == 0);
+        azt_sample_free(samples[j]);
+      }
+      CHECK(drain(stream, 0, azt_dataset_len(dataset)));
+      azt_stream_free(stream);
+      azt_dataset_free(dataset);
+      _exit(failed == 0 ? 0 : 1);
+    }
+    int status = 0;
+    CHECK(drain(stream, 1, azt_dataset_len(dataset) - 1));
+    OK(azt_stream_reset, stream);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    OK(azt_dataset_get, dataset, 1, &sample);
+    azt_sample_free(sample);
+  }
+  azt_stream_free(stream);
+  azt_dataset_free(dataset);
 }
 
 static void child(azt_client *client, const char *container, azt_blob *reader, azt_blob *writer) {
@@ -77,6 +129,7 @@ int main(void) {
     CHECK(waitpid(pid, &status, 0) == pid);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   }
+  datasets(client, container);
   OK(azt_blob_close, writer);
   azt_blob_free(writer);
   azt_blob_free(reader);

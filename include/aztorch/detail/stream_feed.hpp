@@ -1,6 +1,7 @@
 // A stream as several workers share it: cut into batches, and resumed at what the training loop has consumed.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -60,15 +61,12 @@ class StreamFeed {
   // One line of text: the stream's cursor, after what lies behind it and is consumed already, if anything does.
   std::string cursor() const {
     const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<Place> skip = consumed_.behind();
+    for (const auto& [key, place] : skip_) skip.push_back(place);
+    std::sort(skip.begin(), skip.end(), [](const Place& a, const Place& b) { return a.position < b.position; });
     std::ostringstream text;
-    const char* separator = kSkip;
-    const auto skip = [&](const Place& place) {
-      text << separator << place.position << ':' << place.name;
-      separator = ",";
-    };
-    for (const Place& place : consumed_.behind()) skip(place);
-    for (const auto& [key, place] : skip_) skip(place);
-    if (separator != kSkip) text << ' ';
+    for (const Place& place : skip) text << (&place == skip.data() ? kSkip : ",") << place.position << ':' << place.name;
+    if (!skip.empty()) text << ' ';
     if (const auto up_to = consumed_.up_to()) {
       text << stream_.cursor(*up_to);
     } else {
