@@ -176,6 +176,16 @@ gate_run_examples() {
     ((gets > 0 && gets <= 20)) || fail "torch::load of a ResNet18 sent $gets GETs"
 }
 
+# --- training ---------------------------------------------------------------------------------------------------
+
+test_examples() { # TEST
+    build_examples
+    AZTORCH_EXAMPLES=$target/cmake/examples with_server "$python" "tests/examples/$1"
+}
+
+gate_training() { test_examples test_training.py; }
+gate_distributed() { test_examples test_distributed.py; }
+
 # --- Python -----------------------------------------------------------------------------------------------------
 
 gate_python() {
