@@ -8,3 +8,4 @@ pub mod content;
 pub mod error;
 pub mod fault;
 pub mod http;
+pub mod percent;
