@@ -129,7 +129,7 @@ fn a_blob_that_changed_since_the_listing_gives_its_new_bytes_whole() {
 }
 
 #[test]
-fn a_blob_replaced_while_it_is_read_is_never_a_mix() {
+fn a_blob_replaced_while_it_is_read_comes_whole_in_one_version_or_the_other() {
     // The replacement comes when the request of this number is about to be answered.
     for at in 0..4 {
         for size in [40 * MIB, 3 * MIB, 60 * MIB] {
@@ -144,13 +144,10 @@ fn a_blob_replaced_while_it_is_read_is_never_a_mix() {
                 }
                 None
             });
-            match dataset.get(0) {
-                Ok(sample) if sample.bytes().len() as u64 == new.size && sample.bytes()[..8] == new.bytes(0, 8) => {
-                    assert_same(sample.bytes(), &new.all())
-                }
-                Ok(sample) => assert_same(sample.bytes(), &contents[0].all()),
-                Err(error) => assert_eq!(error.status(), Status::Modified, "{error}"),
-            }
+            // Once is no reason to give up.
+            let sample = dataset.get(0).unwrap_or_else(|error| panic!("replaced at request {at}: {error}"));
+            let is_new = sample.bytes()[..8] == new.bytes(0, 8);
+            assert_same(sample.bytes(), &if is_new { new } else { contents[0] }.all());
         }
     }
 }
