@@ -6,7 +6,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
 		printf '  make %-13s %s\n' "$$target" "$$text"; done
 
-demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9 (4 min the first time, then 20 s)
+demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9, train from blobs (5 min the first time, then 30 s)
 	@scripts/setup.sh demo
 	@scripts/demo.sh
 

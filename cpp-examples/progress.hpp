@@ -1,5 +1,4 @@
-// A progress bar for a stream: it sits between the stream and its buffer and counts what passes. Draws on a terminal
-// only.
+// Progress bars, which draw on a terminal only: Progress for a stream, Steps for a loop.
 #pragma once
 
 #include <unistd.h>
@@ -12,10 +11,65 @@
 #include <streambuf>
 #include <string>
 
+// A line on the terminal, redrawn at most 20 times a second and wiped at the end.
+class Bar {
+ public:
+  Bar() : draws_(::isatty(STDERR_FILENO) != 0) {}
+  Bar(const Bar&) = delete;
+  Bar& operator=(const Bar&) = delete;
+
+  ~Bar() { wipe(); }
+
+  void wipe() const {
+    if (draws_) std::fprintf(stderr, "\r\x1b[K");
+  }
+
+  // `describe` is called only when there is something to draw.
+  template <typename Describe>
+  void draw(std::uint64_t done, std::uint64_t total, Describe describe) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!draws_ || now - drawn_ < std::chrono::milliseconds(50)) return;
+    drawn_ = now;
+    constexpr std::uint64_t kWidth = 30;
+    const std::uint64_t filled = total == 0 ? kWidth : std::min(kWidth, done * kWidth / total);
+    std::string bar(static_cast<std::size_t>(filled), '#');
+    bar.resize(kWidth, '.');
+    std::fprintf(stderr, "\r[%s] %s\x1b[K", bar.c_str(), describe().c_str());
+  }
+
+ private:
+  bool draws_;
+  std::chrono::steady_clock::time_point drawn_{};
+};
+
+// Counts the steps of a training loop.
+class Steps {
+ public:
+  explicit Steps(std::uint64_t total) : total_(total) {}
+
+  void wipe() const { bar_.wipe(); }
+
+  void next(double loss) {
+    ++done_;
+    bar_.draw(done_, total_, [&] {
+      char text[64];
+      std::snprintf(text, sizeof text, "step %llu of %llu  loss %.4f", static_cast<unsigned long long>(done_),
+                    static_cast<unsigned long long>(std::max(done_, total_)), loss);
+      return std::string(text);
+    });
+  }
+
+ private:
+  std::uint64_t total_;
+  std::uint64_t done_ = 0;
+  Bar bar_;
+};
+
+// Sits between a stream and its buffer and counts what passes.
 class Progress : public std::streambuf {
  public:
   Progress(std::basic_ios<char>& stream, std::uint64_t total)
-      : stream_(stream), inner_(stream.rdbuf()), total_(total), draws_(::isatty(STDERR_FILENO) != 0) {
+      : stream_(stream), inner_(stream.rdbuf()), total_(total) {
     stream_.rdbuf(this);
   }
 
@@ -27,7 +81,6 @@ class Progress : public std::streambuf {
     stream_.rdbuf(inner_);
     // Only what setstate() does without throwing: this runs during unwinding, too.
     if (stream_.exceptions() == std::ios_base::goodbit) stream_.setstate(state);
-    if (draws_) std::fprintf(stderr, "\r\x1b[K");
   }
 
   // How many reads or writes of blocks passed.
@@ -52,20 +105,12 @@ class Progress : public std::streambuf {
   std::streamsize count(std::streamsize bytes) {
     done_ += static_cast<std::uint64_t>(bytes);
     ++calls_;
-    const auto now = std::chrono::steady_clock::now();
-    if (draws_ && now - drawn_ > std::chrono::milliseconds(50)) {
-      drawn_ = now;
-      draw();
-    }
+    bar_.draw(done_, total_, [&] {
+      char text[64];
+      std::snprintf(text, sizeof text, "%.1f of %.1f MB", double(done_) / 1e6, double(total_) / 1e6);
+      return std::string(text);
+    });
     return bytes;
-  }
-
-  void draw() const {
-    constexpr std::uint64_t kWidth = 30;
-    const std::uint64_t filled = total_ == 0 ? kWidth : std::min(kWidth, done_ * kWidth / total_);
-    std::string bar(static_cast<std::size_t>(filled), '#');
-    bar.resize(kWidth, '.');
-    std::fprintf(stderr, "\r[%s] %.1f of %.1f MB", bar.c_str(), double(done_) / 1e6, double(total_) / 1e6);
   }
 
   std::basic_ios<char>& stream_;
@@ -73,6 +118,5 @@ class Progress : public std::streambuf {
   std::uint64_t total_;
   std::uint64_t done_ = 0;
   std::uint64_t calls_ = 0;
-  bool draws_;
-  std::chrono::steady_clock::time_point drawn_{};
+  Bar bar_;
 };

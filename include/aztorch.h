@@ -970,7 +970,8 @@ azt_status azt_stream_cursor(const struct azt_stream *stream,
 
 // Goes on where a cursor was taken, in this process or another one: the samples that were still to come then come now,
 // in the same order and with the same positions. A container that grew meanwhile neither repeats nor loses what was
-// there before; what was deleted is left out.
+// there before; what was deleted is left out. Of several shards that holds for what each had listed (pages have 5,000
+// names): beyond, they count anew, and agree if nothing was added there.
 //
 // The stream must have the same listing (container and prefix, URLs, or entries of the dataset), shard and shuffle, or
 // it is AZT_STATUS_INVALID_ARGUMENT, and so is a damaged cursor. Thread-safe. Sends nothing.

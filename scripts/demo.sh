@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo: builds the library and cpp-examples/checkpoint, then runs scripts/demo_steps.sh on an Azurite
+# The demo: builds the library and two of cpp-examples/, then runs scripts/demo_steps.sh on an Azurite
 # of its own, or on the container of AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS'.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,19 +10,19 @@ log=target/demo/build.log
 quiet=()
 [[ -t 2 ]] || quiet=(--quiet)
 
-echo '[1/5] build the library and the example (usually 3 min the first time, then 2 s)'
+echo '[1/6] build the library and the examples (usually 3 min the first time, then 2 s)'
 mkdir -p target/demo
 # cargo shows its own progress; CMake's output is of interest only when it fails.
 cargo build --release "${quiet[@]}"
 if ! { cmake -S cpp-examples -B "$examples" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAZTORCH_LIB_DIR="$target/release" &&
-    cmake --build "$examples" --target checkpoint; } >"$log" 2>&1; then
+    cmake --build "$examples" --target checkpoint train_map; } >"$log" 2>&1; then
     tail -n 60 "$log" >&2
-    echo "the example did not build; all of the output: $log" >&2
+    echo "the examples did not build; all of the output: $log" >&2
     exit 1
 fi
 
 export AZTORCH_LIBRARY=$target/release/libaztorch.so
-export AZTORCH_CHECKPOINT=$examples/checkpoint
+export AZTORCH_EXAMPLES=$examples
 if [[ -n ${AZTORCH_URL:-} ]]; then
     echo "      server: ${AZTORCH_URL%%\?*}"
     exec scripts/demo_steps.sh

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Steps 2 to 5 of the demo, started by scripts/demo.sh, which names the programs and the server.
+# Steps 2 to 6 of the demo, started by scripts/demo.sh, which names the programs and the server.
 # Counts of requests are taken from the server's log; a real account gives none, and then none are shown.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly checkpoint=$AZTORCH_CHECKPOINT
+readonly checkpoint=$AZTORCH_EXAMPLES/checkpoint
+readonly train_map=$AZTORCH_EXAMPLES/train_map
 readonly container=${AZTORCH_URL:-$AZTORCH_TEST_CONTAINER_URL}
 readonly server_log=${AZTORCH_TEST_LOG:-}
 readonly python=/usr/bin/python3
@@ -21,13 +22,17 @@ blob_url() { # NAME
 
 model=$(blob_url resnet18.pt)
 state_dict=$(blob_url state_dict.pt)
+images=$prefix-images/
+filled=
 saver=
 
 clean_up() {
     [[ -z $saver ]] || kill -KILL "$saver" 2>/dev/null || true
     if [[ -n ${AZTORCH_URL:-} ]]; then
-        "$python" -B scripts/demo_blob.py delete "$model" "$state_dict" ||
-            echo "blobs named $prefix-* may be left in the container" >&2
+        {
+            "$python" -B scripts/demo_blob.py delete "$model" "$state_dict" &&
+                { [[ -z $filled ]] || "$train_map" remove "$container" --prefix "$images"; }
+        } || echo "blobs named $prefix-* may be left in the container" >&2
     fi
 }
 trap clean_up EXIT
@@ -77,19 +82,19 @@ load_model() {
     figures=${BASH_REMATCH[1]} reads=${BASH_REMATCH[2]} verdict=${BASH_REMATCH[3]}
 }
 
-echo '[2/5] torch::save of a ResNet18 (usually 1 s)'
+echo '[2/6] torch::save of a ResNet18 (usually 1 s)'
 set_mark
 figures=$("$checkpoint" save "$model")
 requests=$(counted PUT)
 echo "      $figures   $requests"
 
-echo '[3/5] torch::load (usually 1 s)'
+echo '[3/6] torch::load (usually 1 s)'
 set_mark
 load_model
 requests=$(counted GET)
 echo "      $figures   $requests for the $reads reads that torch made   $verdict"
 
-echo '[4/5] kill -9 in the middle of the next save (usually 6 s)'
+echo '[4/6] kill -9 in the middle of the next save (usually 6 s)'
 set_mark
 # Another seed: were the killed save visible, the old model's bits would not be there.
 exec 3< <(exec "$checkpoint" save-slowly "$model" --seed 19)
@@ -114,9 +119,23 @@ fi
 load_model
 echo "      the old checkpoint still loads: $verdict"
 
-echo '[5/5] Python reads a state_dict that C++ wrote (usually 5 s)'
+echo '[5/6] Python reads a state_dict that C++ wrote (usually 5 s)'
 "$checkpoint" save-state-dict "$state_dict" >/dev/null
 "$python" -B scripts/demo_read.py "$state_dict" "$work/state_dict.pt" | sed 's/^/      /'
 
+echo '[6/6] train a small net on images in the container, then on the same as files (usually 5 s)'
+readonly count=192 epochs=5
+filled=yes
+rm -rf "$work/images"
+"$train_map" fill "$container" --prefix "$images" --count $count
+"$train_map" fill --local "$work/images" --count $count
+set_mark
+over_blobs=$("$train_map" train "$container" --prefix "$images" --epochs $epochs) || fail 'no training from blobs'
+requests=$(counted GET)
+over_files=$("$train_map" train --local "$work/images" --epochs $epochs) || fail 'no training over files'
+sed 's/^/      /' <<<"$over_blobs"
+[[ $over_blobs == "$over_files" ]] || fail "over the files the losses are others: $over_files"
+echo "      $count images, $epochs epochs   $requests   over the files: the same losses, bit for bit"
+
 echo "Your account:  AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS' make demo"
-echo 'Your program:  cpp-examples/checkpoint.cpp'
+echo 'Your program:  cpp-examples/checkpoint.cpp, cpp-examples/train_map.cpp'

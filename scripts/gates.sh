@@ -154,6 +154,7 @@ cmake_build() {
 cpp_tests_without_torch() { # BUILD
     "$1/pickle_test" tests/fixtures
     with_server "$1/iostream_test"
+    with_server "$1/dataset_test"
 }
 
 gate_cpp() {
@@ -163,13 +164,14 @@ gate_cpp() {
     rm -rf "$written"
     mkdir -p "$written"
     with_server "$build/torch_test" tests/fixtures "$written"
+    with_server "$build/torch_dataset_test"
     "$python" tests/cpp/read_state_dict.py "$written"
 }
 
 gate_cpp_asan() {
     local build=$target/cmake/tests-asan program
     cmake_build tests/cpp "$build" -DAZTORCH_TEST_TORCH=OFF -DCMAKE_CXX_FLAGS="${asan_flags[*]}"
-    for program in pickle_test iostream_test; do
+    for program in pickle_test iostream_test dataset_test; do
         assert_asan yes "$build/$program"
     done
     cpp_tests_without_torch "$build"
@@ -194,6 +196,16 @@ gate_run_examples() {
     echo "torch::load sent $gets GETs"
     ((gets > 0 && gets <= 20)) || fail "torch::load of a ResNet18 sent $gets GETs"
 }
+
+# --- training ---------------------------------------------------------------------------------------------------
+
+test_examples() { # TEST
+    build_examples
+    AZTORCH_EXAMPLES=$target/cmake/examples with_server "$python" "tests/examples/$1"
+}
+
+gate_training() { test_examples test_training.py; }
+gate_distributed() { test_examples test_distributed.py; }
 
 # --- Python -----------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,11 @@ need_libtorch() {
     compgen -G '/usr/lib/*/cmake/Torch/TorchConfig.cmake' >/dev/null || lack_package LibTorch libtorch-dev
 }
 
+need_gloo() {
+    # LibTorch has gloo's process group, and a header of its own for it, which includes gloo's.
+    g++ -E -x c++ - <<<'#include <gloo/config.h>' >/dev/null 2>&1 || lack_package 'gloo headers' libgloo-dev
+}
+
 need_python_torch() {
     # Importing torch takes seconds; finding it does not.
     "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null ||
@@ -116,6 +121,7 @@ look() {
     if [[ $purpose == demo || $purpose == test ]]; then
         need_command cmake cmake
         need_libtorch
+        need_gloo
         need_python_torch
         wants_azurite && need_node
     fi

@@ -56,7 +56,9 @@ gate c_asan         '8 s'              'C tests under AddressSanitizer'
 gate python         '3 s'              'Python tests over ctypes'
 gate cpp            '15 s, cold 2 min' 'C++ and LibTorch tests'
 gate cpp_asan       '5 s, cold 40 s'   'C++ tests without torch under AddressSanitizer'
-gate examples       '5 s, cold 40 s'   'the example programs'
+gate examples       '5 s, cold 4 min'  'the example programs'
+gate training       '45 s'             'training from blobs, resumed; losses equal those over files'
+gate distributed    '100 s'            'training on several ranks, killed and resumed on others'
 gate python_torch   '6 s'              'torch for Python reads what C++ wrote'
 
 for name in ${chosen[@]+"${chosen[@]}"}; do

@@ -1,7 +1,7 @@
 //! What lies where in a tar archive: its headers, read by ranges, once.
 
 use bytes::{BufMut, BytesMut};
-use tar::{Header, PaxExtensions};
+use tar::Header;
 
 use crate::error::{Error, Result, Status};
 use crate::fetch::{self, Only, Opened, Sink, Version, fetch};
@@ -66,6 +66,8 @@ impl Sink for Collected {
 struct Extended {
     name: Option<Vec<u8>>,
     size: Option<u64>,
+    /// The file does not lie in one piece.
+    sparse: bool,
 }
 
 impl<'a> Archive<'a> {
@@ -103,10 +105,10 @@ impl<'a> Archive<'a> {
                 at = self.after(data, declared)?;
                 continue;
             }
-            let Extended { name, size } = std::mem::take(&mut extended);
+            let Extended { name, size, sparse } = std::mem::take(&mut extended);
             let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
             let name = String::from_utf8_lossy(&name).into_owned();
-            if kind.is_gnu_sparse() {
+            if sparse || kind.is_gnu_sparse() {
                 return Err(self.sparse(&name));
             }
             files += 1;
@@ -130,6 +132,12 @@ impl<'a> Archive<'a> {
             0..=JUMP => (stride * HEADERS_AT_ONCE).clamp(FIRST_LOOK, MOST_AT_ONCE),
             _ => AFTER_JUMP,
         };
+        if at == 0 && is_compressed(&self.window.0) {
+            return Err(self.damaged(at, "it is compressed, and cannot be read by ranges: store it as plain tar"));
+        }
+        if at == 0 && self.version.size < BLOCK {
+            return Err(self.damaged(at, "it is too short for a tar header"));
+        }
         let block = self.read(at, BLOCK, ahead).await?;
         if block.iter().all(|&byte| byte == 0) {
             return Ok(None);
@@ -141,12 +149,6 @@ impl<'a> Archive<'a> {
         match header.cksum() {
             Ok(expected) if expected == sum => Ok(Some(header)),
             _ if at > 0 => Err(self.damaged(at, "the checksum of a header is wrong")),
-            _ if bytes.starts_with(b"\x1f\x8b")
-                || bytes.starts_with(b"\x28\xb5\x2f\xfd")
-                || bytes.starts_with(b"BZh") =>
-            {
-                Err(self.damaged(at, "it is compressed, and cannot be read by ranges: store it as plain tar"))
-            }
             _ => Err(self.damaged(at, "it does not begin with a tar header")),
         }
     }
@@ -159,16 +161,23 @@ impl<'a> Archive<'a> {
     }
 
     fn read_pax(&self, at: u64, content: &[u8], extended: &mut Extended) -> Result<()> {
-        for attribute in PaxExtensions::new(content) {
-            let attribute = attribute.map_err(|error| self.damaged(at, &error.to_string()))?;
-            match attribute.key_bytes() {
-                b"path" => extended.name = Some(attribute.value_bytes().to_vec()),
+        let mut rest = content;
+        while !rest.is_empty() {
+            let record = pax_record(rest).ok_or_else(|| self.damaged(at, "an extended header cannot be read"))?;
+            let Record { key, value, length } = record;
+            rest = &rest[length..];
+            match key {
+                b"path" if !extended.sparse => extended.name = Some(value.to_vec()),
                 b"size" => {
-                    let size = attribute.value().ok().and_then(|text| text.parse().ok());
+                    let digits = Some(value).filter(|value| value.iter().all(u8::is_ascii_digit));
+                    let size = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
                     extended.size = Some(size.ok_or_else(|| self.damaged(at, "a size is no number"))?);
                 }
-                key if key.starts_with(b"GNU.sparse.") => {
-                    return Err(self.sparse(&String::from_utf8_lossy(extended.name.as_deref().unwrap_or_default())));
+                _ if key.starts_with(b"GNU.sparse.") => {
+                    extended.sparse = true;
+                    if key == b"GNU.sparse.name" {
+                        extended.name = Some(value.to_vec());
+                    }
                 }
                 _ => {}
             }
@@ -207,4 +216,29 @@ impl<'a> Archive<'a> {
         let message = format!("{}: '{name}' is a sparse file, which does not lie in one piece", self.target.display());
         Error::unsupported(message).hint("make the archive without --sparse")
     }
+}
+
+/// What the usual compressed archives begin with: gzip, Zstandard, bzip2 and xz.
+fn is_compressed(start: &[u8]) -> bool {
+    const MAGICS: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"];
+    MAGICS.iter().any(|magic| start.starts_with(magic))
+}
+
+/// One attribute of a pax header.
+struct Record<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    /// Of the whole record.
+    length: usize,
+}
+
+/// The first record, which is `LENGTH KEY=VALUE` and a line break, its length included. The `tar` crate looks for the
+/// line break instead, which a value may have in it.
+fn pax_record(content: &[u8]) -> Option<Record<'_>> {
+    let space = content.iter().position(|&byte| byte == b' ')?;
+    let digits = Some(&content[..space]).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
+    let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let attribute = content.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let equals = attribute.iter().position(|&byte| byte == b'=')?;
+    Some(Record { key: &attribute[..equals], value: &attribute[equals + 1..], length })
 }

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 
-/// How far back a state can be told.
+/// How far back a state can be told, from what was given out last.
 pub(crate) const HISTORY: usize = 1 << 16;
+/// Steps that are remembered: more, since what is fetched ahead is not given out yet.
+const REMEMBERED: usize = HISTORY + 1024;
 
 /// How a stream is shuffled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl<T: Clone> Sequence<T> {
                 (self.slots.swap_remove(slot), slot)
             }
         };
-        if self.steps.len() == HISTORY {
+        if self.steps.len() == REMEMBERED {
             self.steps.pop_front();
         }
         self.steps.push_back(Step { item: item.clone(), slot, filled: std::mem::take(&mut self.filled) });
@@ -236,11 +238,11 @@ mod tests {
 
     #[test]
     fn what_is_too_long_ago_is_not_made_up() {
-        let mut running = sequence(None, 0, 0..HISTORY as u32 + 10);
-        for _ in 0..HISTORY + 10 {
+        let mut running = sequence(None, 0, 0..REMEMBERED as u32 + 10);
+        for _ in 0..REMEMBERED + 10 {
             running.next();
         }
         assert!(running.rest_at(9).is_none());
-        assert_eq!(running.rest_at(10).unwrap().queue.len(), HISTORY);
+        assert_eq!(running.rest_at(10).unwrap().queue.len(), REMEMBERED);
     }
 }

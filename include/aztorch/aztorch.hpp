@@ -7,11 +7,17 @@
 //   out << "accuracy," << accuracy << '\n';
 //   out.close();  // publishes the blob, all of it or nothing; without close() nothing is published
 //
+//   const auto images = aztorch::Dataset::list("https://account.blob.core.windows.net/container", "images/");
+//   for (std::size_t i = 0; i < images.size(); ++i) use(images.get(i));  // reads ahead of a loop in order
+//
 // Whatever fails throws aztorch::Error. For LibTorch models and tensors see torch.hpp.
 #pragma once
 
 #include "blob.hpp"
 #include "client.hpp"
+#include "dataset.hpp"
 #include "error.hpp"
 #include "iostream.hpp"
 #include "log.hpp"
+#include "sample.hpp"
+#include "stream.hpp"

@@ -1,6 +1,7 @@
 // aztorch::Error, and the bridge from the C ABI's status and azt_error to it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -58,15 +59,39 @@ struct Deleter {
 template <typename T, void (*Free)(T*)>
 using Handle = std::unique_ptr<T, Deleter<T, Free>>;
 
+// Throws what a function of the C ABI reported, and frees it.
+inline void check(azt_status status, azt_error* raw) {
+  const Handle<azt_error, azt_error_free> error(raw);
+  if (status == AZT_STATUS_OK) return;
+  if (error) throw Error(*error);
+  throw Error(status, azt_status_name(status));
+}
+
 // Calls a function of the C ABI with its last argument, the azt_error **, added; throws what it reports.
 template <typename Function, typename... Arguments>
 void call(Function function, Arguments... arguments) {
   azt_error* raw = nullptr;
   const azt_status status = function(arguments..., &raw);
-  const Handle<azt_error, azt_error_free> error(raw);
-  if (status == AZT_STATUS_OK) return;
-  if (error) throw Error(*error);
-  throw Error(status, azt_status_name(status));
+  check(status, raw);
+}
+
+// The same for a function that writes a text into its caller's buffer, whose size, with the NUL, comes last.
+template <typename Function, typename... Arguments>
+std::string call_for_text(Function function, Arguments... arguments) {
+  std::string text(255, '\0');
+  for (;;) {
+    std::size_t size = 0;
+    azt_error* raw = nullptr;
+    const azt_status status = function(arguments..., text.data(), text.size() + 1, &size, &raw);
+    const bool too_small = status == AZT_STATUS_BUFFER_TOO_SMALL && size > text.size() + 1;
+    if (too_small) {
+      azt_error_free(raw);
+    } else {
+      check(status, raw);
+    }
+    text.resize(size == 0 ? 0 : size - 1);
+    if (!too_small) return text;
+  }
 }
 
 // Gives back what a callback of the C ABI was given as its user data.

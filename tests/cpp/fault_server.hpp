@@ -1,4 +1,5 @@
-// A blob server of one blob that goes wrong where a test wants it to, on a thread of its own and a free port.
+// A blob server that has the same blob under every name and goes wrong where a test wants it to, on a thread of its own
+// and a free port.
 #pragma once
 
 #include <arpa/inet.h>
@@ -59,6 +60,8 @@ class FaultServer {
 
   int gets() const { return gets_; }
   int puts() const { return puts_; }
+  // Heads of answers included.
+  std::size_t bytes_sent() const { return bytes_sent_; }
 
  private:
   void accept_all() {
@@ -144,14 +147,15 @@ class FaultServer {
            send_all(peer, blob_.data() + first, last - first + 1);
   }
 
-  static bool send_all(int peer, const std::string& text) { return send_all(peer, text.data(), text.size()); }
+  bool send_all(int peer, const std::string& text) { return send_all(peer, text.data(), text.size()); }
 
-  static bool send_all(int peer, const char* data, std::size_t length) {
+  bool send_all(int peer, const char* data, std::size_t length) {
     while (length > 0) {
       const auto sent = ::send(peer, data, length, MSG_NOSIGNAL);
       if (sent <= 0) return false;
       data += sent;
       length -= static_cast<std::size_t>(sent);
+      bytes_sent_ += static_cast<std::size_t>(sent);
     }
     return true;
   }
@@ -162,6 +166,7 @@ class FaultServer {
   int port_ = 0;
   std::atomic<int> gets_{0};
   std::atomic<int> puts_{0};
+  std::atomic<std::size_t> bytes_sent_{0};
   std::thread acceptor_;
   std::mutex mutex_;
   std::set<int> open_;

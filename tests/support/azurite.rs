@@ -14,6 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::http;
+use super::percent::percent_encode;
 
 pub const ACCOUNT: &str = "devstoreaccount1";
 /// Published with the emulator; a secret all the same as far as error messages are concerned.
@@ -42,7 +43,7 @@ impl Azurite {
         Azurite::start(&[OsStr::new("--tls"), certificate.as_os_str(), key.as_os_str()])
     }
 
-    fn start(arguments: &[&OsStr]) -> Azurite {
+    pub fn start(arguments: &[&OsStr]) -> Azurite {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(
             root.join("target/azurite").is_dir(),
@@ -202,16 +203,4 @@ pub fn signature(permissions: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key");
     mac.update(text.as_bytes());
     BASE64.encode(mac.finalize().into_bytes())
-}
-
-/// Everything but letters, digits and `-._~`, so that the result fits a path segment and a query value alike.
-pub fn percent_encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
-            other => encoded += &format!("%{other:02X}"),
-        }
-    }
-    encoded
 }

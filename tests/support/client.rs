@@ -1,6 +1,6 @@
 //! The few lines that every test of the library begins with.
 
-use aztorch::{BlobReader, Client, ClientOptions, Result, WriteMode};
+use aztorch::{BlobReader, Client, ClientOptions, Dataset, Result, WriteMode};
 
 /// A client without a credential: the tests' URLs bring their SAS.
 pub fn client() -> Client {
@@ -39,4 +39,8 @@ pub fn write_blob(client: &Client, url: &str, mode: WriteMode, bytes: &[u8]) -> 
     writer.write_all(bytes)?;
     writer.close()?;
     Ok(writer.etag().to_owned())
+}
+
+pub fn names(dataset: &Dataset) -> Vec<String> {
+    (0..dataset.len()).map(|index| dataset.name(index).expect("a name").to_owned()).collect()
 }

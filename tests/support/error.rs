@@ -2,7 +2,8 @@
 
 use aztorch::{Error, Status};
 
-use super::azurite::{ACCOUNT_KEY, percent_encode, signature};
+use super::azurite::{ACCOUNT_KEY, signature};
+use super::percent::percent_encode;
 
 /// The signature of a made-up SAS, for the tests that send one.
 pub const MADE_UP_SIGNATURE: &str = "bm90LWEtcmVhbC1zaWduYXR1cmU";

@@ -6,13 +6,19 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::content::Content;
-use super::http::{self, Headers};
+use super::{http, percent};
+use percent::encode_path;
 use store::Store;
 
+pub use request::{Request, longest_chain};
+pub use store::{Kind, MadeUp};
+
 mod connection;
+mod listing;
+mod request;
 mod socket;
 mod store;
 
@@ -57,51 +63,6 @@ impl Fault {
     }
 }
 
-/// What a request asked for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub method: String,
-    pub path: String,
-    pub query: String,
-    pub headers: Headers,
-    pub body_length: u64,
-    /// Of all requests to this server: 0, 1, 2 …
-    pub index: usize,
-    pub arrived: Instant,
-}
-
-impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        http::header(&self.headers, name)
-    }
-
-    /// The value of a query parameter, as it was sent.
-    pub fn query(&self, name: &str) -> Option<&str> {
-        self.query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value)
-    }
-
-    /// `put-block`, `put-block-list`, `get-block-list`, or the method.
-    pub fn verb(&self) -> &str {
-        match self.query("comp") {
-            Some("block") if self.method == "PUT" => "put-block",
-            Some("blocklist") if self.method == "PUT" => "put-block-list",
-            Some("blocklist") => "get-block-list",
-            _ => &self.method,
-        }
-    }
-
-    /// First and last byte asked for; the last is `u64::MAX` when left open.
-    pub fn range(&self) -> Option<(u64, u64)> {
-        let range = self.header("x-ms-range").or_else(|| self.header("range"))?;
-        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-        Some((first.parse().ok()?, if last.is_empty() { u64::MAX } else { last.parse().ok()? }))
-    }
-}
-
 type Hook = Box<dyn Fn(&Request) -> Option<Fault> + Send + Sync>;
 
 #[derive(Default)]
@@ -112,6 +73,8 @@ struct State {
     connections: Vec<TcpStream>,
     stopped: bool,
     bytes_per_second: Option<u64>,
+    page_limits: VecDeque<usize>,
+    page_size: Option<usize>,
 }
 
 struct Shared {
@@ -129,10 +92,12 @@ impl Shared {
 
     /// The fault that the script holds next for this verb, or else what the hook says.
     fn fault(&self, request: &Request) -> Option<Fault> {
-        let script = &mut self.state().script;
-        if let Some(at) = script.iter().position(|(verb, _)| *verb == request.verb()) {
-            return script.remove(at).map(|(_, fault)| fault);
+        let mut state = self.state();
+        if let Some(at) = state.script.iter().position(|(verb, _)| *verb == request.verb()) {
+            return state.script.remove(at).map(|(_, fault)| fault);
         }
+        // A hook may change the blobs.
+        drop(state);
         let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
         hook.and_then(|hook| hook(request))
     }
@@ -185,11 +150,17 @@ impl FaultServer {
 
     /// A container's URL, with a SAS that nobody checks.
     pub fn container_url(&self) -> String {
-        format!("http://{}/account/container?{SAS}", self.address)
+        self.url_of(CONTAINER)
     }
 
+    /// A blob's URL, its name escaped as needed.
     pub fn url(&self, name: &str) -> String {
-        format!("http://{}/account/container/{name}?{SAS}", self.address)
+        self.url_of(&format!("{CONTAINER}/{}", encode_path(name)))
+    }
+
+    /// The URL of a path, which is `/ACCOUNT/CONTAINER` or `/ACCOUNT/CONTAINER/BLOB`, escaped already.
+    pub fn url_of(&self, path: &str) -> String {
+        format!("http://{}{path}?{SAS}", self.address)
     }
 
     /// Stores a blob under its name in the container, or under a path when it begins with `/`; returns its ETag.
@@ -200,6 +171,42 @@ impl FaultServer {
     /// Stores a blob of any size that takes no memory.
     pub fn put_content(&self, name: &str, content: Content) -> String {
         self.shared.state().store.put(&path(name), store::Body::Content(content))
+    }
+
+    /// The same with these bytes in place of its first.
+    pub fn put_headed(&self, name: &str, head: impl Into<Vec<u8>>, content: Content) -> String {
+        self.shared.state().store.put(&path(name), store::Body::Headed(Arc::new(head.into()), content))
+    }
+
+    /// Stores what a hierarchical account lists for a directory.
+    pub fn put_directory(&self, name: &str, kind: Kind) {
+        self.shared.state().store.put_directory(&path(name), kind);
+    }
+
+    /// Fills a container of the account with blobs that take no memory, in place of those that it had so; its URL.
+    pub fn make_up(&self, container: &str, blobs: MadeUp) -> String {
+        let path = format!("/account/{container}");
+        self.shared.state().store.make_up(&path, blobs);
+        self.url_of(&path)
+    }
+
+    pub fn delete(&self, name: &str) {
+        assert!(self.shared.state().store.delete(&path(name)), "{name} is not there");
+    }
+
+    /// Lists as accounts with a hierarchical namespace do, a folder's blobs right behind the folder.
+    pub fn order_slash_first(&self) {
+        self.shared.state().store.order_slash_first();
+    }
+
+    /// The next pages of listings have at most so many entries each, possibly none: the service may end a page early.
+    pub fn limit_pages(&self, entries: impl IntoIterator<Item = usize>) {
+        self.shared.state().page_limits.extend(entries);
+    }
+
+    /// All pages but those of [`limit_pages`](Self::limit_pages) have at most so many entries.
+    pub fn set_page_size(&self, entries: usize) {
+        self.shared.state().page_size = Some(entries);
     }
 
     /// A blob's bytes, or `None` when there is no such blob.
@@ -233,6 +240,11 @@ impl FaultServer {
         self.requests().into_iter().filter(|request| request.verb() == verb).collect()
     }
 
+    /// How many requests of one verb were waited for one after another; see [`longest_chain`].
+    pub fn longest_chain(&self, verb: &str) -> usize {
+        longest_chain(&self.requests_of(verb))
+    }
+
     /// The most requests that were being answered at one time.
     pub fn peak_in_flight(&self) -> usize {
         self.shared.peak_in_flight.load(Ordering::SeqCst)
@@ -260,6 +272,9 @@ impl Drop for FaultServer {
 
 const SAS: &str = "sv=2021-12-02&sp=rwdlc&sig=bm90LWEtcmVhbC1zaWduYXR1cmU%3D";
 
+/// The container that is always there.
+const CONTAINER: &str = "/account/container";
+
 fn path(name: &str) -> String {
-    if name.starts_with('/') { name.to_owned() } else { format!("/account/container/{name}") }
+    if name.starts_with('/') { name.to_owned() } else { format!("{CONTAINER}/{name}") }
 }

@@ -9,5 +9,6 @@ pub mod error;
 pub mod fault;
 pub mod http;
 pub mod identity;
+pub mod percent;
 pub mod proxy;
 pub mod secure;

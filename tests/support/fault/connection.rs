@@ -8,9 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{self, Headers};
+use super::listing::Page;
+use super::percent::percent_decode;
 use super::socket::{reset, wait_until_received};
 use super::store::{Blob, Body, Refusal};
-use super::{Fault, Request, Shared};
+use super::{Fault, Request, Shared, listing};
 
 struct Answer {
     status: u16,
@@ -18,9 +20,13 @@ struct Answer {
     body: Vec<u8>,
     /// A HEAD's answer tells a length without having a body.
     content_length: usize,
+    /// Sent in chunks, without a length.
+    chunked: bool,
 }
 
 pub fn serve(stream: &TcpStream, shared: &Shared) {
+    // A body must not wait until the peer has acknowledged its head, 40 ms later. Refused when the peer is gone.
+    let _ = stream.set_nodelay(true);
     let mut reader = BufReader::new(stream);
     // A peer that goes away ends its connection and no more.
     while let Ok(Some((line, headers))) = http::read_head(&mut reader) {
@@ -35,10 +41,12 @@ pub fn serve(stream: &TcpStream, shared: &Shared) {
                 method: method.into(),
                 path: path.into(),
                 query: query.into(),
+                version: words.next().unwrap_or_default().into(),
                 headers,
                 body_length,
                 index,
                 arrived: Instant::now(),
+                answered: None,
             });
             requests[index].clone()
         };
@@ -48,7 +56,7 @@ pub fn serve(stream: &TcpStream, shared: &Shared) {
         shared.peak_in_flight.fetch_max(flying, Ordering::SeqCst);
         let outcome = answer(stream, &mut reader, shared, &request, fault);
         shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if !matches!(outcome, Ok(true)) || line.ends_with("HTTP/1.0") {
+        if !matches!(outcome, Ok(true)) || request.version == "HTTP/1.0" {
             return;
         }
     }
@@ -88,7 +96,13 @@ fn answer(
     } else {
         answer.content_length = answer.body.len();
     }
-    let mut head = format!("HTTP/1.1 {} \r\nContent-Length: {}\r\n", answer.status, answer.content_length);
+    let mut head = format!("HTTP/1.1 {} \r\n", answer.status);
+    if answer.chunked {
+        answer.body = in_chunks(&answer.body);
+        head += "Transfer-Encoding: chunked\r\n";
+    } else {
+        head += &format!("Content-Length: {}\r\n", answer.content_length);
+    }
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -96,6 +110,7 @@ fn answer(
         head += &format!("x-ms-client-request-id: {id}\r\n");
     }
     head += &format!("x-ms-request-id: request-{}\r\nx-ms-version: 2021-12-02\r\n\r\n", request.index);
+    shared.state().requests[request.index].answered = Some(Instant::now());
     let sent = |after: u64| &answer.body[..answer.body.len().min(after as usize)];
 
     match fault {
@@ -142,7 +157,10 @@ fn spoil(answer: &mut Answer, fault: &Fault) -> u64 {
         (Fault::ShiftedRange(by), Some(range), Some((first, last, size))) => {
             *range = format!("bytes {}-{}/{size}", first + by, last + by)
         }
-        (Fault::ShortBody(missing), ..) => answer.body.truncate(length - *missing as usize),
+        (Fault::ShortBody(missing), ..) => {
+            answer.body.truncate(length - *missing as usize);
+            answer.chunked = false;
+        }
         (Fault::LongBody(extra), ..) => answer.body.resize(length + *extra as usize, b'X'),
         (Fault::TrailingBytes(extra), ..) => return *extra,
         (Fault::OtherETag, ..) => answer
@@ -164,15 +182,22 @@ fn without_range(request: &Request) -> Request {
 
 /// What a true service does and answers.
 fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
+    let path = percent_decode(&request.path);
     let mut state = shared.state();
+    if request.verb() == "list" {
+        let limit = state.page_limits.pop_front().or(state.page_size).unwrap_or(usize::MAX);
+        let page = listing::page(&state.store, request, limit);
+        drop(state);
+        return list(request, page);
+    }
     let store = &mut state.store;
-    let blob = store.get(&request.path);
+    let blob = store.get(&path);
     if let Some(refused) = condition_broken(request, blob.as_ref()) {
         return refused;
     }
     let done = |status, etag: Option<String>| {
         let headers = etag.map(|etag| ("ETag".to_owned(), etag)).into_iter().collect();
-        Answer { status, headers, body: Vec::new(), content_length: 0 }
+        Answer { status, headers, body: Vec::new(), content_length: 0, chunked: false }
     };
     match (request.verb(), blob) {
         ("GET" | "HEAD", None) => refusal((404, "BlobNotFound")),
@@ -183,18 +208,18 @@ fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
         }
         ("get-block-list", None) => refusal((404, "BlobNotFound")),
         ("get-block-list", Some(blob)) => block_list(&blob),
-        ("DELETE", _) if store.delete(&request.path) => done(202, None),
+        ("DELETE", _) if store.delete(&path) => done(202, None),
         ("DELETE", _) => refusal((404, "BlobNotFound")),
-        ("put-block", _) => match store.stage(&request.path, &decode(request.query("blockid").unwrap_or("")), body) {
+        ("put-block", _) => match store.stage(&path, &percent_decode(request.query("blockid").unwrap_or("")), body) {
             Ok(()) => done(201, None),
             Err(refused) => refusal(refused),
         },
-        ("put-block-list", _) => match store.commit(&request.path, &String::from_utf8_lossy(&body)) {
+        ("put-block-list", _) => match store.commit(&path, &String::from_utf8_lossy(&body)) {
             Ok(etag) => done(201, Some(etag)),
             Err(refused) => refusal(refused),
         },
         ("PUT", _) if request.query("restype").is_some() => done(201, None),
-        ("PUT", _) => done(201, Some(store.put(&request.path, Body::Bytes(Arc::new(body))))),
+        ("PUT", _) => done(201, Some(store.put(&path, Body::Bytes(Arc::new(body))))),
         _ => refusal((405, "UnsupportedHttpVerb")),
     }
 }
@@ -229,7 +254,7 @@ fn read(request: &Request, blob: &Blob) -> Answer {
         headers.push(("Content-Range".into(), format!("bytes {first}-{}/{size}", first + length - 1)));
     }
     let body = if request.method == "HEAD" { Vec::new() } else { blob.body.read(first, length) };
-    Answer { status, headers, body, content_length: length as usize }
+    Answer { status, headers, body, content_length: length as usize, chunked: false }
 }
 
 fn block_list(blob: &Blob) -> Answer {
@@ -239,7 +264,28 @@ fn block_list(blob: &Blob) -> Answer {
     let list = format!("<BlockList><CommittedBlocks>{blocks}</CommittedBlocks></BlockList>");
     let headers =
         vec![("ETag".to_owned(), blob.etag.clone()), ("Content-Type".to_owned(), "application/xml".to_owned())];
-    Answer { status: 200, headers, content_length: list.len(), body: list.into_bytes() }
+    Answer { status: 200, headers, content_length: list.len(), body: list.into_bytes(), chunked: false }
+}
+
+/// Chunked for who can take it, as the service sends listings.
+fn list(request: &Request, page: Result<Page, Refusal>) -> Answer {
+    let body = match page {
+        Ok(page) => page.xml(),
+        Err(refused) => return refusal(refused),
+    };
+    let headers = vec![("Content-Type".to_owned(), "application/xml".to_owned())];
+    Answer { status: 200, headers, content_length: body.len(), body, chunked: request.version == "HTTP/1.1" }
+}
+
+fn in_chunks(body: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::with_capacity(body.len() + 64);
+    for chunk in body.chunks(64 << 10) {
+        framed.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        framed.extend_from_slice(chunk);
+        framed.extend_from_slice(b"\r\n");
+    }
+    framed.extend_from_slice(b"0\r\n\r\n");
+    framed
 }
 
 fn refusal((status, code): Refusal) -> Answer {
@@ -248,7 +294,7 @@ fn refusal((status, code): Refusal) -> Answer {
         _ => format!("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<Error><Code>{code}</Code><Message>As the test asked.\nTime:now</Message></Error>").into_bytes(),
     };
     let headers = if code.is_empty() { Vec::new() } else { vec![("x-ms-error-code".to_owned(), code.to_owned())] };
-    Answer { status, headers, content_length: body.len(), body }
+    Answer { status, headers, content_length: body.len(), body, chunked: false }
 }
 
 fn send(mut stream: &TcpStream, shared: &Shared, body: &[u8]) -> io::Result<()> {
@@ -258,22 +304,4 @@ fn send(mut stream: &TcpStream, shared: &Shared, body: &[u8]) -> io::Result<()> 
         thread::sleep(Duration::from_secs_f64(chunk.len() as f64 / bytes_per_second as f64));
     }
     Ok(())
-}
-
-/// Undoes percent-encoding.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let hex = tail.get(..2).and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
-        match hex.filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,6 +1,7 @@
-//! The blobs of the fault server: whole ones by path, and the blocks staged for them.
+//! The blobs of the fault server: whole ones by path, the blocks staged for them, and containers full of blobs that
+//! are made up when they are asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Content;
@@ -9,13 +10,15 @@ use super::Content;
 pub enum Body {
     Bytes(Arc<Vec<u8>>),
     Content(Content),
+    /// The same, but for these bytes in place of its first.
+    Headed(Arc<Vec<u8>>, Content),
 }
 
 impl Body {
     pub fn size(&self) -> u64 {
         match self {
             Body::Bytes(bytes) => bytes.len() as u64,
-            Body::Content(content) => content.size,
+            Body::Content(content) | Body::Headed(_, content) => content.size,
         }
     }
 
@@ -23,6 +26,12 @@ impl Body {
         match self {
             Body::Bytes(bytes) => bytes[offset as usize..(offset + length) as usize].to_vec(),
             Body::Content(content) => content.bytes(offset, length as usize),
+            Body::Headed(head, content) => {
+                let mut bytes = content.bytes(offset, length as usize);
+                let head = head.get(offset as usize..).unwrap_or_default();
+                bytes.iter_mut().zip(head).for_each(|(byte, head)| *byte = *head);
+                bytes
+            }
         }
     }
 }
@@ -30,18 +39,70 @@ impl Body {
 /// A block: its id in base64, and its bytes.
 pub type Block = (String, Arc<Vec<u8>>);
 
+/// What a name stands for. The last two are how accounts with a hierarchical namespace list directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    /// An empty blob whose metadata says `hdi_isfolder`, the name written so or with a capital.
+    Stub(&'static str),
+    /// `ResourceType` is `directory`.
+    Directory,
+}
+
 #[derive(Clone)]
 pub struct Blob {
     pub body: Body,
     pub etag: String,
     /// What it was committed from; a blob that came in one piece has none.
     pub blocks: Vec<Block>,
+    pub kind: Kind,
+}
+
+/// Blobs whose names and bytes follow from their index, so that a million of them take no memory.
+#[derive(Clone, Copy, Debug)]
+pub struct MadeUp {
+    pub count: u64,
+    /// Of each blob.
+    pub size: u64,
+}
+
+impl MadeUp {
+    /// In the order of the indices, which is that of the listing.
+    pub fn name(index: u64) -> String {
+        format!("part-{:03}/{index:07}.jpg", index / 10_000)
+    }
+
+    pub fn content(&self, index: u64) -> Content {
+        Content::new(index, self.size)
+    }
+
+    fn blob(&self, index: u64) -> Blob {
+        let etag = format!("\"0x8DA{index:08X}\"");
+        Blob { body: Body::Content(self.content(index)), etag, blocks: Vec::new(), kind: Kind::File }
+    }
+
+    /// The first index whose name is not before `name`.
+    fn first_from(&self, name: &str) -> u64 {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            if MadeUp::name(middle).as_str() < name { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    fn index(&self, name: &str) -> Option<u64> {
+        let index = name.strip_suffix(".jpg")?.rsplit('/').next()?.parse().ok()?;
+        (index < self.count && MadeUp::name(index) == name).then_some(index)
+    }
 }
 
 #[derive(Default)]
 pub struct Store {
-    blobs: HashMap<String, Blob>,
+    blobs: BTreeMap<String, Blob>,
     staged: HashMap<String, Vec<Block>>,
+    made_up: HashMap<String, MadeUp>,
+    slash_first: bool,
     versions: u64,
 }
 
@@ -50,7 +111,12 @@ pub type Refusal = (u16, &'static str);
 
 impl Store {
     pub fn get(&self, path: &str) -> Option<Blob> {
-        self.blobs.get(path).cloned()
+        let made_up = || {
+            let (container, name) = split_container(path)?;
+            let all = self.made_up.get(container)?;
+            Some(all.blob(all.index(name)?))
+        };
+        self.blobs.get(path).cloned().or_else(made_up)
     }
 
     /// Replaces a blob and returns its new ETag.
@@ -58,8 +124,50 @@ impl Store {
         self.publish(path, body, Vec::new())
     }
 
+    pub fn put_directory(&mut self, path: &str, kind: Kind) {
+        self.put(path, Body::Bytes(Arc::default()));
+        self.blobs.entry(path.to_owned()).and_modify(|blob| blob.kind = kind);
+    }
+
     pub fn delete(&mut self, path: &str) -> bool {
         self.blobs.remove(path).is_some()
+    }
+
+    /// Fills a container, `/ACCOUNT/CONTAINER`, that has nothing else.
+    pub fn make_up(&mut self, container: &str, blobs: MadeUp) {
+        self.made_up.insert(container.to_owned(), blobs);
+    }
+
+    pub fn order_slash_first(&mut self) {
+        self.slash_first = true;
+    }
+
+    /// The names of a container from `first` on, and their blobs: in the byte order of their UTF-8, or with the slash
+    /// before all else. `None` when there is no such container: one comes to be with the first blob in it.
+    pub fn list(&self, container: &str, first: &str) -> Option<Box<dyn Iterator<Item = (String, Blob)> + '_>> {
+        if let Some(all) = self.made_up.get(container) {
+            let indices = all.first_from(first)..all.count;
+            return Some(Box::new(indices.map(|index| (MadeUp::name(index), all.blob(index)))));
+        }
+        let folder = format!("{container}/");
+        if !self.blobs.keys().any(|path| path.starts_with(&folder)) && container != super::CONTAINER {
+            return None;
+        }
+        if self.slash_first {
+            let slash_first = |name: &str| name.replace('/', "\0");
+            let blobs = self.blobs.iter().filter_map(|(path, blob)| Some((path.strip_prefix(&folder)?, blob)));
+            let mut blobs: Vec<_> = blobs
+                .filter(|(name, _)| slash_first(name) >= slash_first(first))
+                .map(|(name, blob)| (name.to_owned(), blob.clone()))
+                .collect();
+            blobs.sort_by_cached_key(|(name, _)| slash_first(name));
+            return Some(Box::new(blobs.into_iter()));
+        }
+        let blobs = self
+            .blobs
+            .range(format!("{folder}{first}")..)
+            .map_while(move |(path, blob)| Some((path.strip_prefix(&folder)?.to_owned(), blob.clone())));
+        Some(Box::new(blobs))
     }
 
     pub fn stage(&mut self, path: &str, id: &str, bytes: Vec<u8>) -> Result<(), Refusal> {
@@ -90,7 +198,13 @@ impl Store {
         self.versions += 1;
         let etag = format!("\"0x8D{:08X}\"", self.versions);
         self.staged.remove(path);
-        self.blobs.insert(path.to_owned(), Blob { body, etag: etag.clone(), blocks });
+        self.blobs.insert(path.to_owned(), Blob { body, etag: etag.clone(), blocks, kind: Kind::File });
         etag
     }
+}
+
+/// `/ACCOUNT/CONTAINER` and the blob's name.
+fn split_container(path: &str) -> Option<(&str, &str)> {
+    let (slash, _) = path.match_indices('/').nth(2)?;
+    Some((&path[..slash], &path[slash + 1..]))
 }

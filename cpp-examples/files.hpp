@@ -1,0 +1,51 @@
+// The same samples as local files, in the order in which a container lists them: to compare with.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch/torch.h>
+
+namespace files {
+
+inline torch::Tensor read(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  const auto bytes = torch::empty({static_cast<std::int64_t>(std::filesystem::file_size(path))}, torch::kUInt8);
+  if (!in.read(static_cast<char*>(bytes.data_ptr()), static_cast<std::streamsize>(bytes.nbytes()))) {
+    throw std::runtime_error("cannot read " + path.string());
+  }
+  return bytes;
+}
+
+// Function makes an Example of (bytes, file name, index).
+template <typename Example, typename Function>
+class FileDataset : public torch::data::datasets::Dataset<FileDataset<Example, Function>, Example> {
+ public:
+  FileDataset(const std::string& directory, Function function) : function_(std::move(function)) {
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) paths_.push_back(entry.path());
+    std::sort(paths_.begin(), paths_.end());
+  }
+
+  Example get(std::size_t index) override {
+    return function_(read(paths_.at(index)), paths_[index].filename().string(), index);
+  }
+  torch::optional<std::size_t> size() const override { return paths_.size(); }
+
+ private:
+  std::vector<std::filesystem::path> paths_;
+  Function function_;
+};
+
+template <typename Example, typename Function>
+FileDataset<Example, Function> dataset(const std::string& directory, Function function) {
+  return {directory, std::move(function)};
+}
+
+}  // namespace files

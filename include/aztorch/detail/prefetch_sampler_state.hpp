@@ -1,0 +1,261 @@
+// What the copies of a PrefetchSampler share.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <torch/serialize/archive.h>
+#include <torch/types.h>
+
+#include "../dataset.hpp"
+#include "archive.hpp"
+#include "hash.hpp"
+
+namespace aztorch {
+
+// How far PrefetchSampler fetches ahead of the batches that the loader has asked for: as far as both limits allow, and
+// one batch at least. What is fetched counts against the client's memory limit.
+struct Lookahead {
+  std::size_t samples = 512;
+  std::uint64_t bytes = std::uint64_t{128} << 20;
+};
+
+namespace detail {
+
+// Tells one dataset from another, by the names and their order.
+inline std::uint64_t fingerprint(const Dataset& dataset) {
+  Hash hash;
+  for (std::size_t index = 0; index < dataset.size(); ++index) {
+    hash.add(azt_dataset_container_name(dataset.get(), index)).add(azt_dataset_blob_name(dataset.get(), index));
+  }
+  return hash.value();
+}
+
+template <typename Inner, typename = void>
+inline constexpr bool kHasEpoch = false;
+template <typename Inner>
+inline constexpr bool kHasEpoch<Inner, std::void_t<decltype(std::declval<Inner&>().set_epoch(std::size_t{}))>> = true;
+
+// Samplers with a position of their own, which need not be the count of the indices that they gave out.
+template <typename Inner, typename = void>
+inline constexpr bool kHasPositionOfItsOwn = false;
+template <typename Inner>
+inline constexpr bool kHasPositionOfItsOwn<Inner, std::void_t<decltype(std::declval<Inner&>().seek(std::size_t{})),
+                                                              decltype(std::declval<Inner&>().position())>> = true;
+
+template <typename Inner>
+class PrefetchSamplerState {
+ public:
+  PrefetchSamplerState(Dataset blobs, bool fetch, Inner inner, Lookahead lookahead)
+      : blobs_(std::move(blobs)), fetch_(fetch), lookahead_(lookahead), inner_(std::move(inner)), start_(inner_) {
+    forget_batches();
+  }
+
+  void set_epoch(std::size_t epoch) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    next_epoch_ = epoch;
+  }
+
+  std::size_t epoch() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return next_epoch_.value_or(epoch_);
+  }
+
+  std::size_t position() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return consumed_;
+  }
+
+  void reset(torch::optional<std::size_t> new_size) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::size_t epoch = next_epoch_.value_or(at_start_ ? epoch_ : epoch_ + 1);
+    const bool keep_position = restored_ && epoch == epoch_ && !new_size;
+    next_epoch_.reset();
+    at_start_ = restored_ = false;
+    if (keep_position) return;
+    epoch_ = epoch;
+    if constexpr (kHasEpoch<Inner>) inner_.set_epoch(epoch);
+    inner_.reset(new_size);
+    start_ = inner_;
+    forget_batches();
+  }
+
+  torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    at_start_ = restored_ = false;
+    look_ahead(batch_size);
+    if (ahead_.empty()) return torch::nullopt;
+    Batch batch = std::move(ahead_.front());
+    ahead_.pop_front();
+    ahead_samples_ -= batch.indices.size();
+    ahead_bytes_ -= batch.bytes;
+    handed_out_.push_back({batch.indices.front(), batch.end});
+    return std::move(batch.indices);
+  }
+
+  void mark_consumed() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (handed_out_.empty()) throw Error(AZT_STATUS_INVALID_ARGUMENT, "no batch of this epoch is left to be consumed");
+    consumed_ = handed_out_.front().end;
+    handed_out_.pop_front();
+  }
+
+  // The batch that begins with this index, and all before it.
+  void mark_consumed_to(std::size_t first_index) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::size_t count = 0;
+    while (count < handed_out_.size() && handed_out_[count].first_index != first_index) ++count;
+    if (count == handed_out_.size()) {
+      throw Error(AZT_STATUS_INVALID_ARGUMENT, "no batch of this epoch that is left to be consumed begins with index " +
+                                                   std::to_string(first_index));
+    }
+    consumed_ = handed_out_[count].end;
+    handed_out_.erase(handed_out_.begin(), handed_out_.begin() + static_cast<std::ptrdiff_t>(count) + 1);
+  }
+
+  void save(torch::serialize::OutputArchive& archive) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    write_number(archive, "dataset", fingerprint_of_blobs());
+    write_number(archive, "epoch", epoch_);
+    write_number(archive, "position", consumed_);
+    torch::serialize::OutputArchive sampler;
+    start_.save(sampler);
+    archive.write("sampler", sampler);
+  }
+
+  void load(torch::serialize::InputArchive& archive) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    expect_number(archive, "dataset", fingerprint_of_blobs());
+    const std::size_t epoch = read_number(archive, "epoch");
+    const std::size_t position = read_number(archive, "position");
+    torch::serialize::InputArchive sampler;
+    archive.read("sampler", sampler);
+    Inner start = inner_;
+    start.load(sampler);
+    Inner inner = start;
+    seek(inner, position);
+
+    start_ = std::move(start);
+    inner_ = std::move(inner);
+    epoch_ = epoch;
+    forget_batches();
+    drawn_ = consumed_ = position;
+    next_epoch_.reset();
+    at_start_ = restored_ = true;
+  }
+
+ private:
+  struct Batch {
+    std::vector<std::size_t> indices;
+    std::size_t end;
+    std::uint64_t bytes;
+  };
+
+  struct HandedOut {
+    std::size_t first_index;
+    std::size_t end;
+  };
+
+  static std::size_t position_of(const Inner& inner) {
+    if constexpr (kHasPositionOfItsOwn<Inner>) {
+      return inner.position();
+    } else {
+      return 0;
+    }
+  }
+
+  static void seek(Inner& inner, std::size_t position) {
+    if constexpr (kHasPositionOfItsOwn<Inner>) {
+      inner.seek(position);
+    } else {
+      while (position > 0) {
+        const auto passed = inner.next(position);
+        if (!passed || passed->empty()) {
+          throw Error(AZT_STATUS_INVALID_ARGUMENT, "the saved position is past the end of this sampler");
+        }
+        position -= std::min(position, passed->size());
+      }
+    }
+  }
+
+  bool is_ahead(std::size_t samples, std::uint64_t bytes) const {
+    return !ahead_.empty() && (ahead_samples_ >= samples || ahead_bytes_ >= bytes);
+  }
+
+  // Draws batches up to the limits, once half of what was drawn before is handed out: rarer hints of more indices each.
+  void look_ahead(std::size_t batch_size) {
+    if (exhausted_ || is_ahead(lookahead_.samples / 2, lookahead_.bytes / 2)) return;
+    std::vector<std::size_t> hint;
+    while (!exhausted_ && !is_ahead(lookahead_.samples, lookahead_.bytes)) {
+      auto indices = inner_.next(batch_size);
+      if (!indices || indices->empty()) {
+        exhausted_ = true;
+        break;
+      }
+      drawn_ = kHasPositionOfItsOwn<Inner> ? position_of(inner_) : drawn_ + indices->size();
+      const std::uint64_t bytes = bytes_of(*indices);
+      ahead_samples_ += indices->size();
+      ahead_bytes_ += bytes;
+      hint.insert(hint.end(), indices->begin(), indices->end());
+      ahead_.push_back({*std::move(indices), drawn_, bytes});
+    }
+    if (fetch_ && !hint.empty()) blobs_.prefetch(hint);
+  }
+
+  // As far as they are known.
+  std::uint64_t bytes_of(const std::vector<std::size_t>& indices) const {
+    std::uint64_t bytes = 0;
+    for (const std::size_t index : indices) {
+      const std::uint64_t size = blobs_.blob_size(index);
+      if (size != UINT64_MAX) bytes += size;
+    }
+    return bytes;
+  }
+
+  void forget_batches() {
+    if (fetch_ && !ahead_.empty()) blobs_.prefetch({});  // withdraws the hints
+    ahead_.clear();
+    handed_out_.clear();
+    ahead_samples_ = 0;
+    ahead_bytes_ = 0;
+    exhausted_ = false;
+    drawn_ = consumed_ = position_of(inner_);
+  }
+
+  std::uint64_t fingerprint_of_blobs() const {
+    if (!fingerprint_) fingerprint_ = fingerprint(blobs_);
+    return *fingerprint_;
+  }
+
+  mutable std::mutex mutex_;
+  const Dataset blobs_;
+  const bool fetch_;
+  const Lookahead lookahead_;
+  mutable std::optional<std::uint64_t> fingerprint_;
+
+  Inner inner_;
+  Inner start_;  // as it was at the start of the epoch
+  std::size_t epoch_ = 0;
+  std::optional<std::size_t> next_epoch_;
+  bool at_start_ = true;   // of the first epoch, or where load() went
+  bool restored_ = false;  // by load(), and nothing was read since
+
+  std::deque<Batch> ahead_;  // drawn and fetched, not handed out
+  std::size_t ahead_samples_ = 0;
+  std::uint64_t ahead_bytes_ = 0;
+  bool exhausted_ = false;
+  std::size_t drawn_ = 0;
+  std::deque<HandedOut> handed_out_;  // and not consumed
+  std::size_t consumed_ = 0;
+};
+
+}  // namespace detail
+}  // namespace aztorch

@@ -1,0 +1,589 @@
+//! Cursors: the rest of an epoch, exactly, in the same process or another one, whatever the container has become.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::time::Duration;
+
+use aztorch::{BlobRange, Dataset, Status, Stream};
+
+use crate::streams::{all, rest_from};
+use crate::support::azurite::azurite;
+use crate::support::child;
+use crate::support::client::{client, client_with};
+use crate::support::error::expect_error;
+use crate::support::fault::{Fault, FaultServer, MadeUp};
+
+/// A shard's stream over a listing, fetching nothing, in pages so small that there are many.
+struct Streams {
+    server: FaultServer,
+    url: String,
+    page_size: usize,
+    shuffle: Option<(usize, u64)>,
+}
+
+impl Streams {
+    fn new(names: impl IntoIterator<Item = String>, page_size: usize, shuffle: Option<(usize, u64)>) -> Streams {
+        let server = FaultServer::start();
+        names.into_iter().for_each(|name| drop(server.put(&name, name.as_bytes().to_vec())));
+        server.set_page_size(page_size);
+        let url = server.container_url();
+        Streams { server, url, page_size, shuffle }
+    }
+
+    fn shard(&self, index: usize, count: usize) -> Stream {
+        let stream = Stream::list(&client(), &self.url, None, index, count).unwrap();
+        if let Some((buffer, seed)) = self.shuffle {
+            stream.set_shuffle(buffer, seed).unwrap();
+        }
+        stream.set_lazy().unwrap();
+        stream
+    }
+
+    fn one(&self) -> Stream {
+        self.shard(0, 1)
+    }
+}
+
+fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|index| format!("blob-{index:04}")).collect()
+}
+
+fn take(stream: &Stream, count: usize) -> Vec<String> {
+    (0..count).map(|_| stream.next().unwrap().unwrap().name().to_owned()).collect()
+}
+
+const SHUFFLES: [Option<(usize, u64)>; 4] = [None, Some((1, 3)), Some((17, 4)), Some((1000, 5))];
+
+#[test]
+fn every_position_of_an_epoch_can_be_resumed() {
+    for shuffle in SHUFFLES {
+        for (index, count) in [(0, 1), (0, 3), (2, 3)] {
+            let streams = Streams::new(numbered(0..60), 13, shuffle);
+            let whole = streams.shard(index, count);
+            let names = all(&whole);
+            whole.reset().unwrap();
+            let next_epoch = all(&whole);
+            let stream = streams.shard(index, count);
+            let fresh = stream.cursor(None).unwrap();
+            let mut cursors = vec![fresh];
+            for position in 0..names.len() as u64 {
+                stream.next().unwrap().unwrap();
+                cursors.push(stream.cursor(None).unwrap());
+                assert_eq!(stream.cursor(Some(position)).unwrap(), cursors[position as usize + 1]);
+            }
+            for (position, cursor) in cursors.iter().enumerate() {
+                assert!(cursor.is_ascii() && !cursor.contains(['\n', '\r', '\0', ' ']), "{cursor}");
+                let resumed = streams.shard(index, count);
+                resumed.resume(cursor).unwrap();
+                // Nothing was read yet, and it stands where it stood.
+                let again = resumed.cursor(None).unwrap();
+                let other = streams.shard(index, count);
+                other.resume(&again).unwrap();
+                assert_eq!(rest_from(&other, position as u64), names[position..], "{shuffle:?} {position}");
+                assert_eq!(rest_from(&resumed, position as u64), names[position..], "{shuffle:?} {position}");
+                assert!(resumed.next().unwrap().is_none());
+                resumed.reset().unwrap();
+                assert_eq!(all(&resumed), next_epoch, "{shuffle:?} {position}: the epoch after");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cursor_tells_of_earlier_positions() {
+    for shuffle in SHUFFLES {
+        let streams = Streams::new(numbered(0..60), 13, shuffle);
+        let stream = streams.one();
+        let names = take(&stream, 60);
+        for position in 0..60 {
+            let resumed = streams.one();
+            resumed.resume(&stream.cursor(Some(position)).unwrap()).unwrap();
+            assert_eq!(rest_from(&resumed, position + 1), names[position as usize + 1..], "{shuffle:?} {position}");
+        }
+        for position in [60, 61, u64::MAX - 1] {
+            let error = stream.cursor(Some(position)).expect_err("nothing was given out there");
+            assert!(matches!(error.status(), Status::OutOfRange | Status::InvalidArgument), "{error}");
+        }
+        // Also of those before a resume, as far as there were any since.
+        let resumed = streams.one();
+        resumed.resume(&stream.cursor(Some(29)).unwrap()).unwrap();
+        take(&resumed, 10);
+        let again = streams.one();
+        again.resume(&resumed.cursor(Some(34)).unwrap()).unwrap();
+        assert_eq!(rest_from(&again, 35), names[35..]);
+    }
+}
+
+#[test]
+fn cursors_go_back_65536_positions() {
+    let server = FaultServer::start();
+    let url = server.make_up("many", MadeUp { count: 70_000, size: 1 });
+    for shuffle in [None, Some((1000, 1))] {
+        let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
+        if let Some((buffer, seed)) = shuffle {
+            stream.set_shuffle(buffer, seed).unwrap();
+        }
+        stream.set_lazy().unwrap();
+        let names = take(&stream, 69_000);
+        let oldest = 69_000 - 65_536;
+        let cursor = stream.cursor(Some(oldest)).unwrap_or_else(|error| panic!("{shuffle:?}: {error}"));
+        let resumed = Stream::list(&client(), &url, None, 0, 1).unwrap();
+        if let Some((buffer, seed)) = shuffle {
+            resumed.set_shuffle(buffer, seed).unwrap();
+        }
+        resumed.set_lazy().unwrap();
+        resumed.resume(&cursor).unwrap();
+        assert_eq!(take(&resumed, 1000), names[oldest as usize + 1..][..1000]);
+        let error = expect_error(stream.cursor(Some(0)), Status::OutOfRange);
+        assert!(error.message().contains("65536") || error.message().contains("65,536"), "{error}");
+    }
+}
+
+#[test]
+fn later_epochs_are_resumed_too() {
+    let streams = Streams::new(numbered(0..50), 13, Some((20, 9)));
+    let stream = streams.one();
+    for epoch in 0..4 {
+        let names = take(&stream, 20);
+        let cursor = stream.cursor(None).unwrap();
+        let rest = rest_from(&stream, 20);
+        let resumed = streams.one();
+        resumed.resume(&cursor).unwrap();
+        assert_eq!(rest_from(&resumed, 20), rest, "epoch {epoch}");
+        let union: BTreeSet<_> = names.into_iter().chain(rest).collect();
+        assert!(union.into_iter().eq(numbered(0..50)));
+        // At the end of an epoch, the cursor is of its end.
+        let end = stream.cursor(None).unwrap();
+        resumed.resume(&end).unwrap();
+        assert!(resumed.next().unwrap().is_none());
+        stream.reset().unwrap();
+    }
+}
+
+#[test]
+fn streams_of_urls_and_datasets_are_resumed() {
+    let server = FaultServer::start();
+    server.put("a", b"0123456789".to_vec());
+    server.put("b", b"abc".to_vec());
+    // The same blob more than once, which names alone could not tell apart.
+    let urls: Vec<_> = (0..40).map(|index| server.url(if index % 3 == 0 { "a" } else { "b" })).collect();
+    let ranges: Vec<_> = (0..10).map(|offset| BlobRange { url: server.url("a"), offset, length: 1 }).collect();
+    let of_urls = Dataset::from_urls(&client(), &urls).unwrap();
+    let of_ranges = Dataset::from_ranges(&client(), &ranges).unwrap();
+    let bytes = |stream: &Stream| {
+        std::iter::from_fn(|| stream.next().unwrap()).map(|sample| sample.bytes().to_vec()).collect::<Vec<_>>()
+    };
+    let make: [&dyn Fn() -> Stream; 4] = [
+        &|| Stream::from_urls(&client(), &urls, 0, 1).unwrap(),
+        &|| Stream::from_urls(&client(), &urls, 1, 3).unwrap(),
+        &|| Stream::from_dataset(&of_urls, 0, 1).unwrap(),
+        &|| Stream::from_dataset(&of_ranges, 0, 1).unwrap(),
+    ];
+    for make in make {
+        for shuffle in SHUFFLES {
+            let stream = || {
+                let stream = make();
+                if let Some((buffer, seed)) = shuffle {
+                    stream.set_shuffle(buffer, seed).unwrap();
+                }
+                stream
+            };
+            let whole = bytes(&stream());
+            for position in [0, 1, 5, whole.len() - 1, whole.len()] {
+                let begun = stream();
+                (0..position).for_each(|_| drop(begun.next().unwrap()));
+                let resumed = stream();
+                resumed.resume(&begun.cursor(None).unwrap()).unwrap();
+                assert_eq!(bytes(&resumed), whole[position..], "{shuffle:?} {position}");
+            }
+        }
+    }
+    // A manifest's dataset is the same listing on every rank.
+    of_urls.save_manifest(&server.url("manifest")).unwrap();
+    let loaded = Dataset::from_manifest(&client(), &server.url("manifest")).unwrap();
+    let stream = Stream::from_dataset(&of_urls, 0, 1).unwrap();
+    stream.next().unwrap();
+    let resumed = Stream::from_dataset(&loaded, 0, 1).unwrap();
+    resumed.resume(&stream.cursor(None).unwrap()).unwrap();
+    assert_eq!(bytes(&resumed).len(), 39);
+}
+
+#[test]
+fn another_process_goes_on_in_the_middle_of_an_epoch() {
+    if let Some(argument) = child::argument() {
+        let [url, shuffle, cursor, count] = argument.split(' ').collect::<Vec<_>>()[..] else { panic!("{argument}") };
+        let stream = Stream::list(&client(), url, None, 0, 1).unwrap();
+        if let Some((buffer, seed)) = shuffle.split_once('/') {
+            stream.set_shuffle(buffer.parse().unwrap(), seed.parse().unwrap()).unwrap();
+        }
+        if cursor != "-" {
+            stream.resume(cursor).unwrap();
+        }
+        for _ in 0..count.parse().unwrap() {
+            let sample = stream.next().unwrap().unwrap();
+            assert_eq!(sample.bytes(), sample.name().as_bytes());
+            println!("\nsample {} {}", sample.position(), sample.name());
+        }
+        println!("\ncursor {}", stream.cursor(None).unwrap());
+        // As a killed job ends: nothing is tidied up.
+        std::process::abort();
+    }
+    let container = azurite().container();
+    let names = numbered(0..40);
+    names.iter().for_each(|name| drop(container.put(name, name.as_bytes())));
+    for shuffle in ["-", "15/7"] {
+        let (mut cursor, mut seen) = ("-".to_owned(), Vec::new());
+        for count in [3, 0, 20, 1, 16] {
+            let argument = format!("{} {shuffle} {cursor} {count}", container.url());
+            let mut process =
+                child::spawn("stream_cursors::another_process_goes_on_in_the_middle_of_an_epoch", &argument);
+            let mut output = String::new();
+            process.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+            process.wait().unwrap();
+            for line in output.lines() {
+                match line.split(' ').collect::<Vec<_>>()[..] {
+                    ["sample", position, name] => {
+                        assert_eq!(position, seen.len().to_string());
+                        seen.push(name.to_owned());
+                    }
+                    ["cursor", text] => cursor = text.to_owned(),
+                    _ => {}
+                }
+            }
+        }
+        let one_process = Stream::list(&client(), &container.url(), None, 0, 1).unwrap();
+        if shuffle != "-" {
+            one_process.set_shuffle(15, 7).unwrap();
+        }
+        assert_eq!(seen, all(&one_process), "five processes and one differ");
+        let union: BTreeSet<_> = seen.into_iter().collect();
+        assert!(union.into_iter().eq(names.iter().cloned()), "each exactly once");
+    }
+}
+
+/// Shards that have got differently far, the cursors that they left, and what had come by then.
+fn interrupt(streams: &Streams, progress: &[usize]) -> (Vec<String>, Vec<String>) {
+    let mut seen = Vec::new();
+    let cursors = progress.iter().enumerate().map(|(index, count)| {
+        let stream = streams.shard(index, progress.len());
+        seen.extend(take(&stream, *count));
+        stream.cursor(None).unwrap()
+    });
+    let cursors = cursors.collect();
+    (cursors, seen)
+}
+
+/// Resumes all shards, and counts how often each name came in all.
+fn go_on(streams: &Streams, cursors: &[String], mut seen: Vec<String>) -> std::collections::BTreeMap<String, usize> {
+    for (index, cursor) in cursors.iter().enumerate() {
+        let stream = streams.shard(index, cursors.len());
+        stream.resume(cursor).unwrap();
+        while let Some(sample) = stream.next().unwrap() {
+            seen.push(sample.name().to_owned());
+        }
+    }
+    let mut counts = std::collections::BTreeMap::new();
+    seen.into_iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);
+    counts
+}
+
+/// Interrupts shards that have come so far, lets the container grow, and goes on.
+#[track_caller]
+fn grow_and_go_on(shuffle: Option<(usize, u64)>, page_size: usize, progress: &[usize]) {
+    let streams = Streams::new(numbered(0..90), page_size, shuffle);
+    // Before all of them, between them, and behind.
+    let new = (0..90).step_by(4).map(|index| format!("blob-{index:04}+new")).chain(["a".into(), "z".into()]);
+    add_and_go_on(&streams, new, progress);
+}
+
+#[track_caller]
+fn add_and_go_on(streams: &Streams, new: impl IntoIterator<Item = String>, progress: &[usize]) {
+    let old: BTreeSet<_> = all(&streams.one()).into_iter().collect();
+    let (cursors, seen) = interrupt(streams, progress);
+    new.into_iter().for_each(|name| drop(streams.server.put(&name, b"new".to_vec())));
+    let counts = go_on(streams, &cursors, seen);
+    let what = format!("{:?}, pages of {}, {progress:?}", streams.shuffle, streams.page_size);
+    for name in &old {
+        assert_eq!(counts.get(name), Some(&1), "{what}: {name}");
+    }
+    // A new one may come in this epoch or in the next, and in this one once.
+    assert!(counts.values().all(|count| *count == 1), "{what}");
+}
+
+/// Folders, and files whose names begin as those of the folders do.
+fn in_folders() -> Vec<String> {
+    let folders = ["a", "a b", "a-b", "a.b", "ab"];
+    folders
+        .iter()
+        .flat_map(|folder| [(*folder).to_owned() + ".txt", format!("{folder}/1"), format!("{folder}/sub/2")])
+        .collect()
+}
+
+#[test]
+fn both_orders_of_the_service_can_be_resumed_in() {
+    for slash_first in [false, true] {
+        for shuffle in [None, Some((4, 1))] {
+            for page_size in [1, 4, 5000] {
+                for progress in 0..=15 {
+                    let streams = Streams::new(in_folders(), page_size, shuffle);
+                    if slash_first {
+                        streams.server.order_slash_first();
+                    }
+                    let new = ["a/0", "a/1 new", "a/sub", "a b/sub/", "a-", "a+", "a.b/sub/3", "A", "z"];
+                    add_and_go_on(&streams, new.map(str::to_owned), &[progress]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_container_that_grew_neither_repeats_nor_loses_what_was_there() {
+    for shuffle in SHUFFLES {
+        for page_size in [1, 7, 30, 5000] {
+            for progress in [0, 1, 44, 45, 89, 90] {
+                grow_and_go_on(shuffle, page_size, &[progress]);
+            }
+        }
+    }
+}
+
+#[test]
+fn shards_of_a_container_that_grew_do_not_either() {
+    for shuffle in SHUFFLES {
+        for progress in [[5, 5, 5], [29, 1, 12], [1, 30, 15]] {
+            grow_and_go_on(shuffle, 5000, &progress);
+        }
+    }
+}
+
+/// Each has listed as far as it needed, so that a container that grew would be counted otherwise by each: for that they
+/// have to share a manifest. One that did not is gone on with from wherever each of them was.
+#[test]
+fn shards_on_different_pages_go_on_where_they_were() {
+    for shuffle in SHUFFLES {
+        for page_size in [1, 7, 30] {
+            for progress in [[5, 5, 5], [29, 1, 12], [1, 30, 15], [0, 30, 15]] {
+                add_and_go_on(&Streams::new(numbered(0..90), page_size, shuffle), [], &progress);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_deleted_meanwhile_does_not_disturb_the_others() {
+    let old = numbered(0..90);
+    let deleted: Vec<_> = old.iter().step_by(5).cloned().collect();
+    for shuffle in SHUFFLES {
+        for page_size in [1, 7, 30, 5000] {
+            for progress in [&[1][..], &[45], &[46], &[89], &[90]] {
+                let streams = Streams::new(old.clone(), page_size, shuffle);
+                let (cursors, seen) = interrupt(&streams, progress);
+                deleted.iter().for_each(|name| streams.server.delete(name));
+                let counts = go_on(&streams, &cursors, seen);
+                for name in old.iter().filter(|name| !deleted.contains(name)) {
+                    assert_eq!(counts.get(name), Some(&1), "{shuffle:?}, pages of {page_size}, {progress:?}: {name}");
+                }
+                assert!(counts.values().all(|count| *count == 1));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resumed_stream_lists_no_further_than_it_needs() {
+    let server = FaultServer::start();
+    let url = server.make_up("many", MadeUp { count: 50_000, size: 1 });
+    let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
+    stream.set_lazy().unwrap();
+    take(&stream, 12_000);
+    let resumed = Stream::list(&client(), &url, None, 0, 1).unwrap();
+    resumed.set_lazy().unwrap();
+    let before = server.requests().len();
+    resumed.resume(&stream.cursor(None).unwrap()).unwrap();
+    assert_eq!(server.requests().len(), before, "nothing before the next sample");
+    assert_eq!(resumed.next().unwrap().unwrap().name(), MadeUp::name(12_000));
+    let pages = server.requests().len() - before;
+    assert!(pages <= 4, "{pages} pages up to sample 12,000");
+}
+
+#[test]
+fn a_cursor_of_something_else_is_refused() {
+    let streams = Streams::new(numbered(0..30), 10, Some((5, 1)));
+    streams.server.put("/account/other/blob", b"x".to_vec());
+    let begun = streams.shard(1, 3);
+    take(&begun, 4);
+    let cursor = begun.cursor(None).unwrap();
+    let other = |url: &str, prefix, index, count, shuffle: Option<(usize, u64)>| {
+        let stream = Stream::list(&client(), url, prefix, index, count).unwrap();
+        if let Some((buffer, seed)) = shuffle {
+            stream.set_shuffle(buffer, seed).unwrap();
+        }
+        stream
+    };
+    let url = streams.url.clone();
+    let another_url = streams.server.url_of("/account/other");
+    let dataset = Dataset::list(&client(), &url, None).unwrap();
+    let of_dataset = Stream::from_dataset(&dataset, 1, 3).unwrap();
+    of_dataset.set_shuffle(5, 1).unwrap();
+    for (what, stream) in [
+        ("container", other(&another_url, None, 1, 3, Some((5, 1)))),
+        ("prefix", other(&url, Some("blob"), 1, 3, Some((5, 1)))),
+        ("shard", other(&url, None, 0, 3, Some((5, 1)))),
+        ("shards", other(&url, None, 1, 4, Some((5, 1)))),
+        ("buffer", other(&url, None, 1, 3, Some((6, 1)))),
+        ("seed", other(&url, None, 1, 3, Some((5, 2)))),
+        ("no shuffle", other(&url, None, 1, 3, None)),
+        ("a dataset", of_dataset),
+    ] {
+        let Err(error) = stream.resume(&cursor) else { panic!("resumed with another {what}") };
+        expect_error::<()>(Err(error), Status::InvalidArgument);
+        // It is as it was.
+        let next = stream.next().unwrap();
+        assert!(next.is_none_or(|sample| sample.position() == 0), "{what}");
+    }
+    // The SAS is no part of what is listed, and neither is an empty prefix.
+    let another_sas = url.replace("sp=rwdlc", "sp=r");
+    assert_ne!(another_sas, url);
+    for stream in [other(&another_sas, None, 1, 3, Some((5, 1))), other(&url, Some(""), 1, 3, Some((5, 1)))] {
+        stream.resume(&cursor).unwrap();
+        assert_eq!(stream.next().unwrap().unwrap().position(), 4);
+    }
+    // Datasets are told apart by what is in them, URLs by what they name.
+    let urls = [streams.server.url("blob-0001"), streams.server.url("blob-0002")];
+    let stream = Stream::from_urls(&client(), &urls, 0, 1).unwrap();
+    stream.next().unwrap();
+    let cursor = stream.cursor(None).unwrap();
+    let reversed = [urls[1].clone(), urls[0].clone()];
+    expect_error(Stream::from_urls(&client(), &reversed, 0, 1).unwrap().resume(&cursor), Status::InvalidArgument);
+    expect_error(Stream::from_urls(&client(), &urls[..1], 0, 1).unwrap().resume(&cursor), Status::InvalidArgument);
+    Stream::from_urls(&client(), &urls, 0, 1).unwrap().resume(&cursor).unwrap();
+}
+
+#[test]
+fn a_damaged_cursor_is_refused() {
+    let streams = Streams::new(numbered(0..30), 10, Some((5, 1)));
+    let begun = streams.one();
+    take(&begun, 7);
+    let cursor = begun.cursor(None).unwrap();
+    let stream = streams.one();
+    for at in 0..cursor.len() {
+        for with in ["", "x", "0", "=", ";"] {
+            let damaged = format!("{}{with}{}", &cursor[..at], &cursor[at + 1..]);
+            if damaged == cursor {
+                continue;
+            }
+            let Err(error) = stream.resume(&damaged) else { panic!("took {damaged} for {cursor}") };
+            assert_eq!(error.status(), Status::InvalidArgument, "{error}");
+        }
+        expect_error(stream.resume(&cursor[..at]), Status::InvalidArgument);
+    }
+    for other in
+        ["", " ", "cursor", &cursor.to_uppercase(), &format!("{cursor} "), &format!("{cursor}{cursor}"), "模型"]
+    {
+        expect_error(stream.resume(other), Status::InvalidArgument);
+    }
+    stream.resume(&cursor).unwrap();
+    assert_eq!(stream.next().unwrap().unwrap().position(), 7);
+}
+
+#[test]
+fn cursors_keep_no_secret() {
+    let streams = Streams::new(numbered(0..5), 10, None);
+    let cursor = streams.one().cursor(None).unwrap();
+    crate::support::error::assert_no_secret(&cursor);
+    assert!(!cursor.contains("sig=") && !cursor.contains("sp=rw"), "{cursor}");
+}
+
+#[test]
+fn what_failed_for_now_is_in_the_cursor() {
+    let streams = Streams::new(numbered(0..30), 10, None);
+    let client = client_with(|options| options.set_max_retries(0));
+    let stream = || Stream::list(&client, &streams.url, None, 0, 1).unwrap();
+    let begun = stream();
+    for _ in 0..3 {
+        begun.next().unwrap();
+    }
+    streams
+        .server
+        .on_request(|request| (request.path.ends_with("blob-0003")).then(|| Fault::status(503, "ServerBusy")));
+    // It may have been fetched before that; the next stream has not.
+    let second = stream();
+    second.resume(&begun.cursor(None).unwrap()).unwrap();
+    expect_error(second.next(), Status::Throttled);
+    let cursor = second.cursor(None).unwrap();
+    drop(second);
+    streams.server.on_request(|_| None);
+    let third = stream();
+    third.resume(&cursor).unwrap();
+    let rest: Vec<_> = std::iter::from_fn(|| third.next().unwrap())
+        .map(|sample| (sample.position(), sample.name().to_owned()))
+        .collect();
+    let expected: Vec<_> = (3..).zip(numbered(3..30)).collect();
+    assert_eq!(rest, expected, "the one that failed is not lost");
+}
+
+#[test]
+fn a_listing_that_breaks_while_a_cursor_is_looked_for() {
+    let streams = Streams::new(numbered(0..100), 10, Some((30, 2)));
+    let begun = streams.one();
+    let names = take(&begun, 55);
+    let cursor = begun.cursor(None).unwrap();
+    let rest = rest_from(&begun, 55);
+    for broken in 0..9 {
+        let client = client_with(|options| options.set_max_retries(0));
+        let stream = Stream::list(&client, &streams.url, None, 0, 1).unwrap();
+        stream.set_shuffle(30, 2).unwrap();
+        stream.set_lazy().unwrap();
+        stream.resume(&cursor).unwrap();
+        streams.server.script("list", (0..broken).map(|_| Fault::Delay(Duration::ZERO)));
+        streams.server.script("list", [Fault::status(503, "ServerBusy")]);
+        let (mut seen, mut errors) = (Vec::new(), 0);
+        loop {
+            match stream.next() {
+                Ok(Some(sample)) => seen.push(sample.name().to_owned()),
+                Ok(None) => break,
+                Err(error) => {
+                    expect_error::<()>(Err(error), Status::Throttled);
+                    errors += 1;
+                }
+            }
+        }
+        assert_eq!((seen, errors), (rest.clone(), 1), "page {broken}");
+    }
+    assert_eq!(names.len() + rest.len(), 100);
+}
+
+#[test]
+fn several_threads_and_a_cursor_after_what_was_consumed() {
+    let server = FaultServer::start();
+    let url = server.make_up("many", MadeUp { count: 1000, size: 100 });
+    server.set_page_size(300);
+    let make = || {
+        let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
+        stream.set_shuffle(100, 11).unwrap();
+        stream
+    };
+    let stream = make();
+    let given = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..150 {
+                    let sample = stream.next().unwrap().unwrap();
+                    given.lock().unwrap().push((sample.position(), sample.name().to_owned()));
+                }
+            });
+        }
+    });
+    let mut given = given.into_inner().unwrap();
+    given.sort();
+    // The loop had consumed 400 of the 600 that its workers had fetched.
+    let cursor = stream.cursor(Some(399)).unwrap();
+    let resumed = make();
+    resumed.resume(&cursor).unwrap();
+    let rest = rest_from(&resumed, 400);
+    assert_eq!(rest[..200], given[400..].iter().map(|(_, name)| name.clone()).collect::<Vec<_>>());
+    let union: BTreeSet<_> = given[..400].iter().map(|(_, name)| name.clone()).chain(rest).collect();
+    assert!(union.into_iter().eq((0..1000).map(MadeUp::name)));
+}

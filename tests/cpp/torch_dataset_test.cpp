@@ -1,0 +1,555 @@
+// BlobDataset and IterableBlobDataset through torch's DataLoader, on a real server and on one that counts.
+#include <aztorch/torch_dataset.hpp>  // first, which shows that it needs nothing before it
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include <aztorch/torch.hpp>
+
+#include "blobs.hpp"
+#include "check.hpp"
+#include "container.hpp"
+#include "fault_server.hpp"
+
+namespace data = torch::data;
+namespace samplers = torch::data::samplers;
+using aztorch::Blob;
+using aztorch::BlobDataset;
+using aztorch::BlobExample;
+using aztorch::IterableBlobDataset;
+using aztorch::IterableOptions;
+using aztorch::Sample;
+using data::DataLoaderOptions;
+
+static_assert(std::is_copy_constructible_v<BlobDataset<>> && std::is_copy_constructible_v<IterableBlobDataset<>>);
+static_assert(!BlobDataset<>::is_stateful && IterableBlobDataset<>::is_stateful);
+
+namespace {
+
+constexpr std::size_t kWorkers[] = {0, 1, 4};
+
+std::string text(const torch::Tensor& bytes) {
+  return std::string(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
+}
+
+// Blob i holds four floats: i, i + 0.25, i + 0.5, i + 0.75.
+std::string floats(std::size_t i) {
+  std::string bytes(4 * sizeof(float), '\0');
+  for (std::size_t k = 0; k < 4; ++k) {
+    const float value = static_cast<float>(i) + 0.25F * static_cast<float>(k);
+    std::memcpy(&bytes[k * sizeof value], &value, sizeof value);
+  }
+  return bytes;
+}
+
+data::Example<> labelled(Sample&& sample) {
+  const std::int64_t label = std::stoll(sample.blob_name().substr(sample.blob_name().size() - 5));
+  return {aztorch::to_tensor(std::move(sample), {2, 2}, torch::kFloat), torch::tensor(label)};
+}
+
+// What a loader gives in one epoch, as the numbers in the blobs' names.
+template <typename Loader>
+std::vector<std::size_t> numbers_of_epoch(Loader& loader) {
+  std::vector<std::size_t> numbers;
+  for (auto& batch : loader) {
+    for (const BlobExample& example : batch) {
+      numbers.push_back(std::stoul(example.blob_name.substr(example.blob_name.size() - 5)));
+      EXPECT_EQUAL(text(example.data), "blob " + std::to_string(numbers.back()));
+    }
+  }
+  return numbers;
+}
+
+std::vector<std::size_t> counted(std::size_t size) {
+  std::vector<std::size_t> numbers(size);
+  for (std::size_t i = 0; i < size; ++i) numbers[i] = i;
+  return numbers;
+}
+
+std::vector<std::size_t> sorted(std::vector<std::size_t> numbers) {
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+Sample sample_of(const std::string& name, const std::string& bytes) {
+  put(name, bytes);
+  return aztorch::Dataset::from_urls({blob_url(name)}).get(0);
+}
+
+Plan serve_all() {
+  return [](const std::string&, int) { return Answer::serve; };
+}
+
+// The aztorch::Error that a loader throws from the epoch, from a worker or not.
+template <typename Loader>
+std::vector<std::string> errors_of_epoch(Loader& loader, std::vector<std::string>& names) {
+  std::vector<std::string> errors;
+  const auto note = [&errors](const aztorch::Error& error) {
+    EXPECT_EQUAL(error.status(), AZT_STATUS_NOT_FOUND);
+    EXPECT_EQUAL(error.service_code(), "BlobNotFound");
+    errors.emplace_back(error.what());
+  };
+  auto batch = loader.begin();
+  for (bool first = true;; first = false) {
+    try {
+      if (!first) ++batch;
+      if (batch == loader.end()) return errors;
+      for (const auto& example : *batch) names.push_back(example.blob_name);
+    } catch (const data::WorkerException& exception) {
+      EXPECT_CONTAINS(exception.what(), "BlobNotFound");
+      EXPECT_THROWS(aztorch::Error, std::rethrow_exception(exception.original_exception), note(thrown));
+    } catch (const aztorch::Error& error) {
+      note(error);
+    }
+    if (errors.size() > 10) return errors;
+  }
+}
+
+}  // namespace
+
+TEST(a_tensor_takes_over_the_samples_memory) {
+  Sample sample = sample_of("tensor/floats", floats(7));
+  const void* memory = sample.data();
+  torch::Tensor tensor = aztorch::to_tensor(std::move(sample), {2, 2}, torch::kFloat);
+  EXPECT(tensor.data_ptr() == memory);
+  const torch::Tensor view = tensor[1];
+  tensor = torch::Tensor();
+  EXPECT_EQUAL(view[1].item<float>(), 7.75F);
+
+  Sample bytes = sample_of("tensor/bytes", "abc");
+  memory = bytes.data();
+  tensor = aztorch::to_tensor(std::move(bytes));
+  EXPECT(tensor.data_ptr() == memory && tensor.dtype() == torch::kUInt8);
+  EXPECT(tensor.sizes() == torch::IntArrayRef({3}));
+  tensor.add_(1);
+  EXPECT_EQUAL(text(tensor), "bcd");
+}
+
+TEST(a_tensor_of_another_size_is_refused_and_the_sample_stays) {
+  Sample sample = sample_of("tensor/six", "sixsix");
+  const auto refuse = [&sample](const std::vector<std::int64_t>& sizes, torch::Dtype dtype, const std::string& bytes) {
+    EXPECT_THROWS(aztorch::Error, aztorch::to_tensor(std::move(sample), sizes, dtype), {
+      EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT);
+      EXPECT_CONTAINS(thrown.what(), "tensor/six");
+      EXPECT_CONTAINS(thrown.what(), "6 bytes");
+      EXPECT_CONTAINS(thrown.what(), bytes);
+    });
+    EXPECT_EQUAL(sample.size(), 6U);
+  };
+  refuse({2, 2}, torch::kFloat, "takes 16");
+  refuse({7}, torch::kUInt8, "takes 7");
+  refuse({-6}, torch::kUInt8, "takes");
+  refuse({3, std::int64_t{1} << 62, 8}, torch::kUInt8, "takes");
+  EXPECT_EQUAL(text(aztorch::to_tensor(std::move(sample), {3, 2})), "sixsix");
+}
+
+TEST(empty_blobs_are_empty_tensors) {
+  put_all("empty/", 3, [](std::size_t) { return ""; });
+  EXPECT_EQUAL(aztorch::to_tensor(sample_of("tensor/empty", ""), {0, 4}, torch::kFloat).size(1), 4);
+  auto map = data::make_data_loader(BlobDataset<>::from_container_url(container_url(), "empty/"), 2);
+  auto iterable = data::make_data_loader(IterableBlobDataset<>::from_container_url(container_url(), "empty/"), 2);
+  std::size_t count = 0;
+  const auto see = [&count](const BlobExample& example) {
+    EXPECT(example.data.defined() && example.data.dtype() == torch::kUInt8);
+    EXPECT_EQUAL(example.data.numel(), 0);
+    ++count;
+  };
+  for (auto& batch : *map) std::for_each(batch.begin(), batch.end(), see);
+  for (auto& batch : *iterable) std::for_each(batch.begin(), batch.end(), see);
+  EXPECT_EQUAL(count, 6U);
+}
+
+TEST(the_default_example_has_url_name_position_and_bytes) {
+  const auto names = put_all("default/", 3);
+  auto dataset = BlobDataset<>::from_container_url(container_url(), "default/");
+  EXPECT_EQUAL(*dataset.size(), 3U);
+  const BlobExample example = dataset.get(2);
+  EXPECT_EQUAL(example.url, container_url().substr(0, container_url().find('?')) + "/" + names[2]);
+  EXPECT_EQUAL(example.blob_name, names[2]);
+  EXPECT_EQUAL(example.position, 2U);
+  EXPECT_EQUAL(text(example.data), "blob 2");
+}
+
+TEST(every_form_of_a_transform) {
+  const auto names = put_all("transform/", 4);
+  const auto all = [&names](auto dataset) {
+    std::vector<std::string> values;
+    const std::vector<std::size_t> indices{3, 1};
+    for (const std::string& value : dataset.get_batch(indices)) values.push_back(value);
+    EXPECT(values == (std::vector<std::string>{names[3] + " 6", names[1] + " 6"}));
+    EXPECT_EQUAL(dataset.get(2), names[2] + " 6");
+    return dataset.takes_blob();
+  };
+  using Texts = BlobDataset<std::string>;
+  const auto from = [](aztorch::BlobTransform<std::string> transform) {
+    return Texts::from_container_url(container_url(), "transform/", std::move(transform));
+  };
+  const auto describe = [](const auto& source) { return source.blob_name() + " " + std::to_string(source.size()); };
+  EXPECT(!all(from([&](const Sample& sample) { return describe(sample); })));
+  EXPECT(!all(from([&](Sample&& sample) { return describe(sample); })));
+  EXPECT(!all(from([&](Sample sample) { return describe(sample); })));
+  EXPECT(!all(from(describe)));  // of either: the bytes are fetched
+  EXPECT(all(from([&](const Blob& blob) { return describe(blob); })));
+  EXPECT(all(from([&](Blob blob) { return describe(blob); })));
+
+  auto positioned = BlobDataset<aztorch::Positioned<std::string>>::from_container_url(container_url(), "transform/", describe);
+  EXPECT_EQUAL(positioned.get(3).position, 3U);
+  EXPECT_EQUAL(positioned.get(3).example, names[3] + " 6");
+}
+
+TEST(examples_keep_the_memory_that_was_fetched) {
+  put_all("zero-copy/", 40, floats);
+  std::mutex mutex;
+  std::set<const void*> fetched;
+  const auto transform = [&](Sample&& sample) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    fetched.insert(sample.data());
+    return data::TensorExample(aztorch::to_tensor(std::move(sample), {4}, torch::kFloat));
+  };
+  using Tensors = BlobDataset<data::TensorExample>;
+  auto loader = data::make_data_loader(Tensors::from_container_url(container_url(), "zero-copy/", transform),
+                                       DataLoaderOptions(8).workers(4));
+  std::size_t count = 0;
+  for (auto& batch : *loader) {
+    for (auto& example : batch) {
+      EXPECT_EQUAL(fetched.count(example.data.data_ptr()), 1U);
+      ++count;
+    }
+  }
+  EXPECT_EQUAL(count, 40U);
+}
+
+TEST(a_blob_transform_transfers_what_it_reads) {
+  FaultServer server(std::string(std::size_t{64} << 20, 'v'), serve_all());
+  std::vector<std::string> urls;
+  for (int i = 0; i < 8; ++i) urls.push_back(server.url() + "-" + std::to_string(i));
+  std::atomic<int> unread{0};
+  const auto transform = [&unread](const Blob& blob) {
+    if (blob.blob_name() == "blob-3") {
+      ++unread;
+      return std::string("passed");
+    }
+    std::string bytes(10, '\0');
+    bytes.resize(blob.reader().read_at(std::uint64_t{32} << 20, bytes.data(), bytes.size()));
+    return bytes;
+  };
+  const auto check_epoch = [&](auto& loader) {
+    std::map<std::string, int> values;
+    for (auto& batch : loader) {
+      for (const std::string& value : batch) ++values[value];
+    }
+    EXPECT_EQUAL(values["vvvvvvvvvv"], 7);
+    EXPECT_EQUAL(values["passed"], 1);
+  };
+  for (const std::size_t workers : kWorkers) {
+    const int before = server.gets();
+    const std::size_t bytes_before = server.bytes_sent();
+    auto map = BlobDataset<std::string>::from_blob_urls(urls, transform);
+    auto map_loader = data::make_data_loader(map, aztorch::PrefetchSampler(map), DataLoaderOptions(2).workers(workers));
+    auto iterable = data::make_data_loader(IterableBlobDataset<std::string>::from_blob_urls(urls, transform),
+                                           DataLoaderOptions(2).workers(workers));
+    EXPECT_EQUAL(server.gets(), before);
+    check_epoch(*map_loader);
+    check_epoch(*iterable);
+    // An open and a read for each that was read; of 1 GiB some kilobytes each.
+    EXPECT(server.gets() - before >= 14 && server.gets() - before <= 28);
+    EXPECT(server.bytes_sent() - bytes_before < std::size_t{64} << 20);
+  }
+  EXPECT_EQUAL(unread.load(), 6);
+}
+
+TEST(batches_are_stacked) {
+  put_all("stack/", 10, floats);
+  const auto check_batches = [](auto loader, std::vector<std::int64_t> sizes) {
+    std::vector<std::int64_t> seen;
+    for (auto& batch : *loader) {
+      seen.push_back(batch.data.size(0));
+      EXPECT(batch.data.sizes() == torch::IntArrayRef({seen.back(), 2, 2}));
+      EXPECT(torch::equal(batch.data.select(1, 0).select(1, 0).to(torch::kLong), batch.target));
+    }
+    EXPECT(seen == sizes);
+  };
+  for (const std::size_t workers : kWorkers) {
+    const auto options = DataLoaderOptions(4).workers(workers);
+    const auto map = BlobDataset<data::Example<>>::from_container_url(container_url(), "stack/", labelled);
+    auto stacked = BlobDataset<data::Example<>>(map).map(data::transforms::Stack<>());
+    check_batches(data::make_data_loader(stacked, options), {4, 4, 2});
+    check_batches(data::make_data_loader(stacked, DataLoaderOptions(options).drop_last(true)), {4, 4});
+    if (workers > 1) continue;  // they may bring the last, smaller batch before another
+    auto iterable = IterableBlobDataset<data::Example<>>::from_container_url(container_url(), "stack/", labelled);
+    check_batches(data::make_data_loader(iterable.map(data::transforms::Stack<>()), options), {4, 4, 2});
+  }
+  auto tensors = BlobDataset<data::TensorExample>::from_container_url(
+      container_url(), "stack/", [](Sample&& sample) { return aztorch::to_tensor(std::move(sample), {4}, torch::kFloat); });
+  auto loader = data::make_data_loader<samplers::SequentialSampler>(
+      tensors.map(data::transforms::Stack<data::TensorExample>()), 10);
+  for (auto& batch : *loader) EXPECT_EQUAL(batch.data[9][3].item<float>(), 9.75F);
+}
+
+TEST(every_sampler_with_any_number_of_workers) {
+  constexpr std::size_t kSize = 50;
+  put_all("samplers/", kSize);
+  auto dataset = BlobDataset<>::from_container_url(container_url(), "samplers/");
+  for (const std::size_t workers : kWorkers) {
+    const auto options = DataLoaderOptions(8).workers(workers);
+    auto sequential = data::make_data_loader<samplers::SequentialSampler>(dataset, options);
+    EXPECT(numbers_of_epoch(*sequential) == counted(kSize));
+    auto random = data::make_data_loader<samplers::RandomSampler>(dataset, options);
+    const auto first = numbers_of_epoch(*random);
+    const auto second = numbers_of_epoch(*random);
+    EXPECT(sorted(first) == counted(kSize) && sorted(second) == counted(kSize) && first != second);
+    std::vector<std::size_t> shuffled, in_order;
+    for (std::size_t rank = 0; rank < 2; ++rank) {
+      auto some = data::make_data_loader(dataset, samplers::DistributedRandomSampler(kSize, 2, rank), options);
+      for (const std::size_t number : numbers_of_epoch(*some)) shuffled.push_back(number);
+      auto half = data::make_data_loader(dataset, samplers::DistributedSequentialSampler(kSize, 2, rank), options);
+      for (const std::size_t number : numbers_of_epoch(*half)) in_order.push_back(number);
+    }
+    EXPECT(sorted(shuffled) == counted(kSize) && shuffled != counted(kSize));
+    EXPECT(sorted(in_order) == counted(kSize));
+  }
+}
+
+TEST(a_loop_may_break_early) {
+  put_all("break/", 40);
+  auto dataset = BlobDataset<>::from_container_url(container_url(), "break/");
+  auto iterable = IterableBlobDataset<>::from_container_url(container_url(), "break/");
+  for (const std::size_t workers : kWorkers) {
+    const auto options = DataLoaderOptions(4).workers(workers);
+    {
+      auto loader = data::make_data_loader<samplers::SequentialSampler>(dataset, options);
+      for (auto& batch : *loader) {
+        EXPECT_EQUAL(batch.size(), 4U);
+        break;
+      }
+      auto of_stream = data::make_data_loader(iterable, options);
+      for (auto& batch : *of_stream) {
+        EXPECT_EQUAL(batch.size(), 4U);
+        break;
+      }
+    }
+    // The stream is shared, and its next epoch is whole.
+    auto loader = data::make_data_loader<samplers::SequentialSampler>(dataset, options);
+    EXPECT(numbers_of_epoch(*loader) == counted(40));
+    auto of_stream = data::make_data_loader(iterable, options);
+    EXPECT(sorted(numbers_of_epoch(*of_stream)) == counted(40));
+  }
+}
+
+TEST(what_throws_in_a_worker_reaches_the_loop) {
+  const auto names = put_all("missing/", 30);
+  const auto urls = urls_of(names);
+  aztorch::remove(blob_url(names[13]));
+  for (const std::size_t workers : kWorkers) {
+    const auto options = DataLoaderOptions(5).workers(workers);
+    std::vector<std::string> seen;
+    auto map = data::make_data_loader<samplers::SequentialSampler>(BlobDataset<>::from_blob_urls(urls), options);
+    auto errors = errors_of_epoch(*map, seen);
+    EXPECT_EQUAL(errors.size(), 1U);
+    EXPECT_CONTAINS(errors.at(0), names[13]);
+    EXPECT_EQUAL(seen.size(), 25U);  // all but the batch of the missing one
+
+    seen.clear();
+    auto iterable = data::make_data_loader(IterableBlobDataset<>::from_blob_urls(urls), options);
+    errors = errors_of_epoch(*iterable, seen);
+    EXPECT_EQUAL(errors.size(), 1U);
+    EXPECT_CONTAINS(errors.at(0), names[13]);
+    EXPECT_EQUAL(seen.size(), 29U);
+  }
+  // A transform's own exception, too.
+  const auto refuse = [](const Sample&) -> std::string { throw std::out_of_range("no label"); };
+  auto loader = data::make_data_loader(
+      BlobDataset<std::string>::from_blob_urls({urls[0]}, refuse), DataLoaderOptions(1).workers(1));
+  const auto cause = [&loader] {
+    try {
+      (void)(loader->begin() == loader->end());
+    } catch (const data::WorkerException& exception) {
+      std::rethrow_exception(exception.original_exception);
+    }
+  };
+  EXPECT_THROWS(std::out_of_range, cause(), EXPECT_CONTAINS(thrown.what(), "no label"));
+}
+
+// The reference's tests of its datasets, by name.
+
+TEST(test_worker_sharding) {
+  const auto names = put_all("sharding/", 30);
+  for (const std::size_t workers : {std::size_t{0}, std::size_t{1}, std::size_t{3}}) {
+    std::vector<std::size_t> all;
+    for (std::size_t rank = 0; rank < 2; ++rank) {
+      auto dataset = IterableBlobDataset<>::from_container_url(container_url(), "sharding/", {}, {},
+                                                               IterableOptions().shard(rank, 2));
+      auto loader = data::make_data_loader(dataset, DataLoaderOptions(4).workers(workers));
+      const auto numbers = numbers_of_epoch(*loader);
+      EXPECT_EQUAL(numbers.size(), 15U);
+      for (const std::size_t number : numbers) {
+        EXPECT_EQUAL(number % 2, rank);
+        all.push_back(number);
+      }
+    }
+    EXPECT(sorted(all) == counted(30));
+  }
+}
+
+TEST(test_can_load_across_multiple_epochs) {
+  put_all("epochs/", 20);
+  for (const std::size_t workers : kWorkers) {
+    const auto options = DataLoaderOptions(6).workers(workers);
+    auto map = data::make_data_loader<samplers::SequentialSampler>(
+        BlobDataset<>::from_container_url(container_url(), "epochs/"), options);
+    auto plain = data::make_data_loader(IterableBlobDataset<>::from_container_url(container_url(), "epochs/"), options);
+    auto shuffled = data::make_data_loader(
+        IterableBlobDataset<>::from_container_url(container_url(), "epochs/", {}, {}, IterableOptions().shuffle(20, 3)),
+        DataLoaderOptions(options).workers(std::min<std::size_t>(workers, 1)));
+    std::set<std::vector<std::size_t>> orders;
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      EXPECT(numbers_of_epoch(*map) == counted(20));
+      EXPECT(sorted(numbers_of_epoch(*plain)) == counted(20));
+      const auto order = numbers_of_epoch(*shuffled);
+      EXPECT(sorted(order) == counted(20));
+      orders.insert(order);
+    }
+    EXPECT_EQUAL(orders.size(), 3U);
+  }
+}
+
+TEST(test_loader_with_workers_and_epochs) {
+  constexpr std::size_t kBlobs = 6000;  // more than a page of the listing
+  put_all("many/", kBlobs);
+  const auto options = DataLoaderOptions(64).workers(4);
+  auto dataset = BlobDataset<>::from_container_url(container_url(), "many/");
+  EXPECT_EQUAL(*dataset.size(), kBlobs);
+  auto map = data::make_data_loader(dataset, aztorch::PrefetchSampler(dataset), options);
+  for (int epoch = 0; epoch < 2; ++epoch) EXPECT(sorted(numbers_of_epoch(*map)) == counted(kBlobs));
+  EXPECT_EQUAL(count_requests("GET", "/many/"), 2 * kBlobs);
+
+  // Names only, to spare the test's server as many requests again.
+  auto iterable = data::make_data_loader(
+      IterableBlobDataset<std::string>::from_container_url(container_url(), "many/",
+                                                           [](const Blob& blob) { return blob.blob_name(); }),
+      options);
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    std::vector<std::size_t> numbers;
+    for (auto& batch : *iterable) {
+      for (const auto& name : batch) numbers.push_back(std::stoul(name.substr(name.size() - 5)));
+    }
+    EXPECT(sorted(numbers) == counted(kBlobs));
+  }
+}
+
+TEST(ranges_archives_and_manifests_are_datasets_too) {
+  const auto names = put_all("sources/", 6);
+  aztorch::Dataset::list(container_url(), "sources/").save_manifest(blob_url("manifests/sources"));
+  put("sources/00003b", "came later");
+  const auto options = DataLoaderOptions(4).workers(2);
+  auto map = data::make_data_loader<samplers::SequentialSampler>(
+      BlobDataset<>::from_manifest(blob_url("manifests/sources")), options);
+  EXPECT(numbers_of_epoch(*map) == counted(6));
+  auto iterable =
+      data::make_data_loader(IterableBlobDataset<>::from_manifest(blob_url("manifests/sources")), options);
+  EXPECT(sorted(numbers_of_epoch(*iterable)) == counted(6));
+  aztorch::remove(blob_url("sources/00003b"));
+
+  const auto ranges = aztorch::Dataset::from_ranges({{blob_url(names[0]), 0, 4}, {blob_url(names[5]), 5, 1}});
+  BlobDataset<> of_ranges(ranges);
+  EXPECT_EQUAL(text(of_ranges.get(1).data), "5");
+  IterableBlobDataset<> stream_of_ranges(ranges, {}, IterableOptions().shard(1, 2));
+  EXPECT_EQUAL(text(stream_of_ranges.get_batch(3)->at(0).data), "5");
+  EXPECT(!stream_of_ranges.get_batch(3) && !stream_of_ranges.get_batch(3));
+}
+
+namespace {
+
+using Numbers = aztorch::Positioned<data::Example<>>;
+
+IterableBlobDataset<Numbers> shuffled_numbers() {
+  return IterableBlobDataset<Numbers>::from_container_url(container_url(), "resume/", labelled, {},
+                                                          IterableOptions().shuffle(16, 5));
+}
+
+// Trains on up to `batches` batches and gives the labels that it saw.
+std::vector<std::size_t> train(IterableBlobDataset<Numbers>& dataset, std::size_t workers, std::size_t batches) {
+  std::vector<std::size_t> labels;
+  auto loader = data::make_data_loader(dataset.map(aztorch::KeepPositions<data::transforms::Stack<>>()),
+                                       DataLoaderOptions(4).workers(workers));
+  for (auto& batch : *loader) {
+    for (std::int64_t i = 0; i < batch.batch.target.size(0); ++i) {
+      labels.push_back(static_cast<std::size_t>(batch.batch.target[i].item<std::int64_t>()));
+    }
+    EXPECT_EQUAL(batch.positions.size(), static_cast<std::size_t>(batch.batch.data.size(0)));
+    dataset.mark_consumed(batch);
+    if (--batches == 0) break;
+  }
+  return labels;
+}
+
+}  // namespace
+
+TEST(an_iterable_dataset_resumes_where_the_loop_was) {
+  put_all("resume/", 48, floats);
+  for (std::size_t round = 0; round < 6; ++round) {
+    const std::size_t workers = kWorkers[round % 3];
+    auto dataset = shuffled_numbers();
+    const auto epoch = train(dataset, workers, 0);
+    auto labels = train(dataset, workers, 4 + round);
+    torch::serialize::OutputArchive state;
+    dataset.save(state);
+    aztorch::save(state, blob_url("checkpoints/iterable"));
+
+    auto resumed = shuffled_numbers();
+    torch::serialize::InputArchive saved;
+    aztorch::load(saved, blob_url("checkpoints/iterable"));
+    resumed.load(saved);
+    EXPECT_EQUAL(resumed.cursor(), dataset.cursor());
+    for (const std::size_t label : train(resumed, workers, 0)) labels.push_back(label);
+    EXPECT(sorted(labels) == counted(48));
+    EXPECT(labels != epoch);
+    // The epoch after that is the one that would have come.
+    auto twice = shuffled_numbers();
+    train(twice, 0, 0);
+    train(twice, 0, 0);
+    if (workers < 2) EXPECT(train(resumed, workers, 0) == train(twice, workers, 0));
+  }
+  auto other = IterableBlobDataset<>::from_container_url(container_url(), "resume/");
+  EXPECT_THROWS(aztorch::Error, other.resume(shuffled_numbers().cursor()),
+                EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
+}
+
+TEST(many_workers_share_one_iterable_dataset) {
+  constexpr std::size_t kBlobs = 200;
+  put_all("shared/", kBlobs);
+  std::atomic<int> calls{0};
+  auto dataset = IterableBlobDataset<>::from_container_url(
+      container_url(), "shared/",
+      [&calls](Sample&& sample) {
+        ++calls;
+        return BlobExample(std::move(sample));
+      },
+      {}, IterableOptions().shuffle(100, 1));
+  auto loader = data::make_data_loader(dataset, DataLoaderOptions(3).workers(16).enforce_ordering(false));
+  for (int epoch = 0; epoch < 4; ++epoch) {
+    std::vector<std::size_t> numbers;
+    for (auto& batch : *loader) {
+      for (const auto& example : batch) numbers.push_back(std::stoul(example.blob_name.substr(example.blob_name.size() - 5)));
+      dataset.mark_consumed(batch);
+    }
+    EXPECT(sorted(numbers) == counted(kBlobs));
+    EXPECT(!check::contains(dataset.cursor(), "skip="));
+  }
+  EXPECT_EQUAL(calls.load(), int{4 * kBlobs});
+}
+
+int main(int argc, char** argv) { return check::run_all(argc, argv); }

@@ -1,0 +1,134 @@
+//! List Blobs as the service answers it: pages of at most 5,000, markers that mean nothing to a client, and XML with
+//! everything that surrounds what a client is after.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::Request;
+use super::percent::{percent_decode, percent_encode};
+use super::store::{Blob, Kind, Refusal, Store};
+
+const MAX_RESULTS: usize = 5000;
+const DATE: &str = "Mon, 27 Jan 2020 10:12:31 GMT";
+
+/// What a page holds, taken from the store in one go; [`Page::xml`] needs the store no more.
+pub struct Page {
+    endpoint: String,
+    container: String,
+    /// Repeated in the answer.
+    parameters: [(&'static str, String); 3],
+    with_metadata: bool,
+    blobs: Vec<(String, Blob)>,
+    next: Option<String>,
+}
+
+/// The page that `request` asks for, of at most `limit` entries.
+pub fn page(store: &Store, request: &Request, limit: usize) -> Result<Page, Refusal> {
+    let parameter = |name| request.query(name).map(decode_query).unwrap_or_default();
+    let (prefix, marker, asked) = (parameter("prefix"), parameter("marker"), parameter("maxresults"));
+    let results = match asked.as_str() {
+        "" => MAX_RESULTS,
+        text => text.parse().ok().filter(|asked| *asked > 0).ok_or((400, "OutOfRangeQueryParameterValue"))?,
+    };
+    if request.query("delimiter").is_some() {
+        // What this server does not know must not look like a listing without it.
+        return Err((400, "UnsupportedQueryParameter"));
+    }
+    let first = match marker.as_str() {
+        "" => prefix.clone(),
+        _ => read_marker(&marker).ok_or((400, "InvalidQueryParameterValue"))?,
+    };
+    let path = request.path.trim_end_matches('/');
+    let mut blobs = store
+        .list(path, &first)
+        .ok_or((404, "ContainerNotFound"))?
+        .take_while(|(name, _)| name.starts_with(&prefix))
+        .peekable();
+    let (account, container) = path.rsplit_once('/').unwrap_or_default();
+    Ok(Page {
+        endpoint: format!("http://{}{account}/", request.header("host").unwrap_or_default()),
+        container: container.to_owned(),
+        with_metadata: parameter("include").split(',').any(|what| what == "metadata"),
+        blobs: blobs.by_ref().take(results.min(MAX_RESULTS).min(limit)).collect(),
+        next: blobs.next().map(|(name, _)| name),
+        parameters: [("Prefix", prefix), ("Marker", marker), ("MaxResults", asked)],
+    })
+}
+
+impl Page {
+    pub fn xml(&self) -> Vec<u8> {
+        let Page { endpoint, container, .. } = self;
+        // The service begins with a byte order mark.
+        let mut xml = format!(
+            "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>\
+             <EnumerationResults ServiceEndpoint=\"{endpoint}\" ContainerName=\"{container}\">"
+        );
+        for (tag, value) in self.parameters.iter().filter(|(_, value)| !value.is_empty()) {
+            xml += &format!("<{tag}>{}</{tag}>", escape(value));
+        }
+        xml += "<Blobs>";
+        for (name, blob) in &self.blobs {
+            write_blob(&mut xml, name, blob, self.with_metadata);
+        }
+        xml += "</Blobs>";
+        match &self.next {
+            Some(next) => xml += &format!("<NextMarker>{}</NextMarker>", escape(&write_marker(next))),
+            None => xml += "<NextMarker />",
+        }
+        xml += "</EnumerationResults>";
+        xml.into_bytes()
+    }
+}
+
+fn write_blob(xml: &mut String, name: &str, blob: &Blob, with_metadata: bool) {
+    let name = if name.chars().all(is_xml_character) {
+        format!("<Name>{}</Name>", escape(name))
+    } else {
+        format!("<Name Encoded=\"true\">{}</Name>", percent_encode(name))
+    };
+    let etag = blob.etag.trim_matches('"');
+    let resource_type = if blob.kind == Kind::Directory { "<ResourceType>directory</ResourceType>" } else { "" };
+    let size = blob.body.size();
+    *xml += &format!(
+        "<Blob>{name}<Properties><Creation-Time>{DATE}</Creation-Time><Last-Modified>{DATE}</Last-Modified>\
+         <Etag>{etag}</Etag>{resource_type}<Content-Length>{size}</Content-Length>\
+         <Content-Type>application/octet-stream</Content-Type><Content-Encoding /><Content-Language />\
+         <Content-CRC64 /><Content-MD5>sQqNsWTgdUEFt6mb5y4/5Q==</Content-MD5><Cache-Control />\
+         <Content-Disposition /><BlobType>BlockBlob</BlobType><AccessTier>Hot</AccessTier>\
+         <AccessTierInferred>true</AccessTierInferred><LeaseStatus>unlocked</LeaseStatus>\
+         <LeaseState>available</LeaseState><ServerEncrypted>true</ServerEncrypted></Properties>"
+    );
+    match blob.kind {
+        _ if !with_metadata => {}
+        Kind::Stub(key) => *xml += &format!("<Metadata><{key}>true</{key}></Metadata>"),
+        _ => *xml += "<Metadata><Name>not the blob's</Name><Etag>nor this</Etag></Metadata>",
+    }
+    *xml += "<OrMetadata /></Blob>";
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// XML 1.0 has no way to write the others, escaped or not.
+fn is_xml_character(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// In a query a plus is a space.
+fn decode_query(value: &str) -> String {
+    percent_decode(&value.replace('+', " "))
+}
+
+/// Base64, whose `+`, `/` and `=` mean something else in a URL.
+fn write_marker(next: &str) -> String {
+    let place = BASE64.encode(format!("{:06}!{next}!000028!9999-12-31T23:59:59.9999999Z!", next.len()));
+    format!("2!{}!{place}", place.len())
+}
+
+fn read_marker(marker: &str) -> Option<String> {
+    let place = marker.strip_prefix("2!")?.split_once('!')?.1;
+    let place = String::from_utf8(BASE64.decode(place).ok()?).ok()?;
+    let (length, rest) = place.split_once('!')?;
+    rest.get(..length.parse().ok()?).map(str::to_owned)
+}
