@@ -11,6 +11,7 @@ export PYTHONDONTWRITEBYTECODE=1
 readonly c_flags=(-std=c11 -pedantic -Wall -Wextra -Wstrict-prototypes -Werror -Iinclude)
 readonly cpp_flags=(-std=c++17 -pedantic -Wall -Wextra -Werror -Iinclude)
 readonly asan_flags=(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+readonly tsan_flags=(-fsanitize=thread -fno-omit-frame-pointer)
 readonly gate=${1:?usage: gates.sh NAME}
 
 fail() {
@@ -175,6 +176,13 @@ gate_cpp_asan() {
         assert_asan yes "$build/$program"
     done
     cpp_tests_without_torch "$build"
+}
+
+gate_cpp_tsan() {
+    local build=$target/cmake/tests-tsan
+    cmake_build tests/cpp "$build" -DAZTORCH_TEST_TORCH=OFF -DCMAKE_CXX_FLAGS="${tsan_flags[*]}"
+    [[ $(nm "$build/dataset_test") == *__tsan_init* ]] || fail 'dataset_test: no ThreadSanitizer in it'
+    TSAN_OPTIONS="suppressions=$PWD/tests/cpp/tsan.supp" with_server "$build/dataset_test"
 }
 
 build_examples() { cmake_build cpp-examples "$target/cmake/examples"; }

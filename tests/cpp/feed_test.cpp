@@ -129,13 +129,13 @@ TEST(a_feed_of_a_container_that_grew_skips_by_name) {
   for (int batch = 0; batch < 3; ++batch) feed.take(3);
   feed.mark_consumed(0);
   feed.mark_consumed(6);
-  put("feed-grew/00004b", "new");
-  aztorch::remove(blob_url(names[5]));
+  put("feed-grew/00004b", "new");  // whatever comes behind it moves on by one
+  aztorch::remove(blob_url(names[10]));
   StreamFeed resumed = feed_of("feed-grew/");
   resumed.resume(feed.cursor());
   const auto rest = rest_of(resumed);
-  for (const std::size_t left : {3U, 4U, 9U, 10U, 11U}) EXPECT_EQUAL(std::count(rest.begin(), rest.end(), names[left]), 1);
-  for (const std::size_t gone : {0U, 1U, 2U, 5U, 6U, 7U, 8U}) EXPECT_EQUAL(std::count(rest.begin(), rest.end(), names[gone]), 0);
+  for (const std::size_t left : {3U, 4U, 5U, 9U, 11U}) EXPECT_EQUAL(std::count(rest.begin(), rest.end(), names[left]), 1);
+  for (const std::size_t gone : {0U, 1U, 2U, 6U, 7U, 8U, 10U}) EXPECT_EQUAL(std::count(rest.begin(), rest.end(), names[gone]), 0);
 }
 
 TEST(a_feed_goes_on_after_an_error) {

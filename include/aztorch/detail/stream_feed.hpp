@@ -81,7 +81,6 @@ class StreamFeed {
     const std::string own = read_skip(cursor, skip);
     stream_.resume(own);
     forget();
-    start_ = own;
     skip_ = std::move(skip);
     at_start_ = true;
   }
