@@ -25,8 +25,11 @@ impl TokenCallback {
         let (sender, answer) = oneshot::channel();
         let ask = self.0.clone();
         spawn_thread("aztorch-token", move || {
+            let result = ask(scope, "");
+            // Before the answer: whoever gets it may free the client, and then its finalizer must not wait for us.
+            drop(ask);
             // Nobody is left to hear it only when the process ends.
-            let _ = sender.send(ask(scope, ""));
+            let _ = sender.send(result);
         })?;
         answer.await.unwrap_or_else(|_| Err(Error::internal("the token callback panicked")))
     }
