@@ -273,3 +273,25 @@ fn what_failed_before_a_reset_does_not_come_after_it() {
     stream.reset().unwrap();
     assert_eq!(drain(&stream), ((0..10).collect(), vec![]));
 }
+
+#[test]
+fn what_fails_while_another_thread_resets_does_not_either() {
+    let (server, _, url) = server(10);
+    server.on_request(|request| {
+        (request.verb() == "GET").then(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            Fault::status(503, "")
+        })
+    });
+    let stream = Stream::list(&once(), &url, None, 0, 1).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| stream.next());
+        while server.requests_of("GET").is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stream.reset().unwrap();
+        expect_error(first.join().unwrap(), Status::Throttled);
+    });
+    server.on_request(|_| None);
+    assert_eq!(drain(&stream), ((0..10).collect(), vec![]));
+}
