@@ -26,7 +26,7 @@
 //! * `transport`: connections, one exchange at a time; what an answer means; the SDK's way in
 //! * `credential`: who signs, with what, and where tokens come from; `log`, `stats`, `progress`: what can be seen;
 //!   `url`: which blob a text names
-//! * `retry`: the one policy; `memory`: the one budget; `parallel`: several transfers in one call
+//! * `retry`: the one policy; `cancel`: its end from another thread; `memory`: the one budget; `parallel`: several transfers in one call
 //! * `runtime`: the process's threads; `sys`: memory that the network fills, fork and signals, and the only unsafe code
 //!   outside `ffi`; `redact`: keeps secrets out of texts; `etag`: reads ETags;
 //!   `error`: what went wrong
@@ -36,6 +36,7 @@
 mod archive;
 mod blocks;
 mod bring;
+mod cancel;
 mod client;
 mod credential;
 mod cursor;

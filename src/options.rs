@@ -26,6 +26,7 @@ pub struct ClientOptions {
     pub(crate) block_size: u64,
     pub(crate) max_retries: u32,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) stall_timeout: Duration,
     pub(crate) network: Network,
 }
 
@@ -42,6 +43,8 @@ impl Default for ClientOptions {
             // About six seconds of patience before a dead service is reported.
             max_retries: 5,
             timeout: None,
+            // As long as the service itself may take for an operation.
+            stall_timeout: Duration::from_secs(30),
             network: Network::default(),
         }
     }
@@ -174,6 +177,16 @@ impl ClientOptions {
             return Err(Error::invalid(format!("max_retries must be at most 1000, not {retries}")));
         }
         self.max_retries = retries;
+        Ok(())
+    }
+
+    /// Gives up a connection that moves less than 1 KiB/s over this long, in either direction, and one on which the answer
+    /// to a read does not begin for this long; what it brought is kept and the rest asked for again. Default: 30 s.
+    pub fn set_stall_timeout(&mut self, timeout: Duration) -> Result<()> {
+        if timeout.is_zero() {
+            return Err(Error::invalid("the stall timeout must be more than 0 milliseconds"));
+        }
+        self.stall_timeout = timeout;
         Ok(())
     }
 

@@ -137,7 +137,7 @@ pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, 
     })
     .await;
     match result {
-        Err(refused) if doubt.exists() && is_committed(&client, ids).await => {
+        Err(refused) if doubt.exists() && is_committed(call, &client, ids).await => {
             // A try whose answer was lost did it, and the next one met its result.
             exists_etag(call, target).await.map_err(|_| doubt.explain(refused))
         }
@@ -155,9 +155,11 @@ fn lost_blocks(error: Error) -> Error {
     }
 }
 
-async fn is_committed(client: &BlockBlobClient, ids: &[String]) -> bool {
-    let Ok(response) = client.get_block_list(BlockListType::Committed, None).await else { return false };
-    let Ok(list) = response.into_model() else { return false };
+async fn is_committed(call: &Call, client: &BlockBlobClient, ids: &[String]) -> bool {
+    let listed = retry(call.limits.clone(), || async {
+        Ok(client.get_block_list(BlockListType::Committed, None).await?.into_model()?)
+    });
+    let Ok(list) = listed.await else { return false };
     let committed = list.committed_blocks.unwrap_or_default();
     committed.len() == ids.len()
         && committed.iter().zip(ids).all(|(block, id)| block.name.as_deref() == Some(id.as_bytes()))
@@ -183,13 +185,13 @@ impl Doubt {
 
     fn explain(&self, error: Error) -> Error {
         error.hint(
-            "the answer to an earlier try was lost, so the outcome is unknown: the blob is wholly old or wholly new",
+            "an answer was lost or not waited for, so the outcome is unknown: the blob is wholly old or wholly new",
         )
     }
 
     fn settle<T>(&self, result: Result<T>) -> Result<T> {
         match result {
-            Err(error) if self.exists() => Err(self.explain(error)),
+            Err(error) if self.exists() || error.outcome_unknown() => Err(self.explain(error)),
             result => result,
         }
     }

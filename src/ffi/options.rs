@@ -184,6 +184,20 @@ pub unsafe extern "C" fn azt_client_options_set_timeout_ms(
     unsafe { set(options, error, |options| options.set_timeout(Some(Duration::from_millis(whole_call_ms)))) }
 }
 
+/// Gives up a connection that moves less than 1 KiB/s over so many milliseconds, in either direction, and one on which
+/// the answer to a read does not begin for so long; what it brought is kept and the rest asked for again, which counts
+/// as a retry. Default: 30,000, as long as the service itself may take for an operation. A large body may take as
+/// long as it takes; see azt_client_options_set_timeout_ms() for a limit on whole calls.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_options_set_stall_timeout_ms(
+    options: *mut azt_client_options,
+    milliseconds: u64,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe { set(options, error, |options| options.set_stall_timeout(Duration::from_millis(milliseconds))) }
+}
+
 /// Sends all requests through this proxy, "http://[USER:PASSWORD@]HOST:PORT": https through a tunnel that it cannot
 /// read, http in plain. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) say,
 /// read when the client is made. Identity endpoints of this machine are never asked through a proxy.

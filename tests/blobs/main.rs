@@ -8,6 +8,7 @@ mod support;
 mod around;
 mod broken_reads;
 mod broken_writes;
+mod cancels;
 mod credentials;
 mod dataset_batches;
 mod dataset_get;
