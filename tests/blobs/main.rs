@@ -28,6 +28,7 @@ mod read;
 mod read_patterns;
 mod retries;
 mod seeing_inside;
+mod stalls;
 mod statuses;
 mod stream_cursors;
 mod stream_faults;
