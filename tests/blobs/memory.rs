@@ -117,47 +117,50 @@ fn a_thousand_open_transfers_on_sixteen_blocks_with_stalled_writers_among_them()
 
 #[test]
 fn what_was_only_read_ahead_makes_way_for_who_needs_it() {
-    let server = FaultServer::start();
-    server.put_content("blob", content(5, 40 * MIB));
-    let client = limited(8 * MIB, MIB);
-    let reader = client.open(&server.url("blob")).unwrap();
-    let mut memory = vec![0; 100 * KIB];
-    for _ in 0..40 {
+    within(Duration::from_secs(120), || {
+        let server = FaultServer::start();
+        server.put_content("blob", content(5, 40 * MIB));
+        let client = limited(8 * MIB, MIB);
+        let reader = client.open(&server.url("blob")).unwrap();
+        let mut memory = vec![0; 100 * KIB];
+        for _ in 0..40 {
+            reader.read(&mut memory).unwrap();
+        }
+        let urls: Vec<String> = (0..4).map(|_| server.url("blob")).collect();
+        assert!(client.stats().unwrap().memory_in_use > 5 * MIB, "it does not read ahead: nothing is tested");
+        let writer = client.writer(&server.url("new"), WriteMode::Replace).unwrap();
+        server
+            .on_request(|request| (request.verb() == "put-block").then_some(Fault::Delay(Duration::from_millis(200))));
+        for _ in 0..60 {
+            writer.write_all(&memory).unwrap();
+        }
+        writer.close().unwrap();
+        // All of it was had by large blocks, of which several were under way.
+        let blocks = server.requests_of("put-block");
+        assert!(blocks.len() <= 8, "{} blocks", blocks.len());
         reader.read(&mut memory).unwrap();
-    }
-    let urls: Vec<String> = (0..4).map(|_| server.url("blob")).collect();
-    assert!(client.stats().unwrap().memory_in_use > 5 * MIB, "it does not read ahead: nothing is tested");
-    let writer = client.writer(&server.url("new"), WriteMode::Replace).unwrap();
-    server.on_request(|request| (request.verb() == "put-block").then_some(Fault::Delay(Duration::from_millis(200))));
-    for _ in 0..60 {
-        writer.write_all(&memory).unwrap();
-    }
-    writer.close().unwrap();
-    // All of it was had by large blocks, of which several were under way.
-    let blocks = server.requests_of("put-block");
-    assert!(blocks.len() <= 8, "{} blocks", blocks.len());
-    reader.read(&mut memory).unwrap();
-    assert_same(&memory, &content(5, 40 * MIB).bytes(40 * 100 * KIB as u64, 100 * KIB));
-    drop(writer);
-    // A dataset's prefetched samples make way too.
-    drop(reader);
-    server.put_content("sample", content(6, 2 * MIB));
-    let urls: Vec<String> = urls.iter().map(|_| server.url("sample")).collect();
-    let dataset = Dataset::from_urls(&client, &urls).unwrap();
-    dataset.get(0).unwrap();
-    dataset.prefetch(&[1, 2, 3]).unwrap();
-    thread::sleep(Duration::from_millis(500));
-    assert!(client.stats().unwrap().memory_in_use >= 6 * MIB, "{}", client.stats().unwrap().memory_in_use);
-    let writer = client.writer(&server.url("new"), WriteMode::Replace).unwrap();
-    for _ in 0..60 {
-        writer.write_all(&memory).unwrap();
-    }
-    writer.close().unwrap();
-    assert!(server.requests_of("put-block").len() <= 16, "{}", server.requests_of("put-block").len());
-    for index in 1..4 {
-        assert_same(dataset.get(index).unwrap().bytes(), &content(6, 2 * MIB).all());
-    }
-    assert!(client.stats().unwrap().memory_peak <= 8 * MIB);
+        assert_same(&memory, &content(5, 40 * MIB).bytes(40 * 100 * KIB as u64, 100 * KIB));
+        drop(writer);
+        // A dataset's prefetched samples make way too.
+        drop(reader);
+        server.put_content("sample", content(6, 2 * MIB));
+        let urls: Vec<String> = urls.iter().map(|_| server.url("sample")).collect();
+        let dataset = Dataset::from_urls(&client, &urls).unwrap();
+        dataset.get(0).unwrap();
+        dataset.prefetch(&[1, 2, 3]).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        assert!(client.stats().unwrap().memory_in_use >= 6 * MIB, "{}", client.stats().unwrap().memory_in_use);
+        let writer = client.writer(&server.url("new"), WriteMode::Replace).unwrap();
+        for _ in 0..60 {
+            writer.write_all(&memory).unwrap();
+        }
+        writer.close().unwrap();
+        assert!(server.requests_of("put-block").len() <= 16, "{}", server.requests_of("put-block").len());
+        for index in 1..4 {
+            assert_same(dataset.get(index).unwrap().bytes(), &content(6, 2 * MIB).all());
+        }
+        assert!(client.stats().unwrap().memory_peak <= 8 * MIB);
+    });
 }
 
 /// In MiB.
