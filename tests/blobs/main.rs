@@ -32,6 +32,7 @@ mod stream_cursors;
 mod stream_faults;
 mod streams;
 mod tls;
+mod tokens;
 mod urls;
 mod versions;
 mod write;
