@@ -1,9 +1,11 @@
 //! Each identity end to end: a token asked for as on Azure, a blob written and read with it over https.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aztorch::{Client, Status, WriteMode};
 
@@ -236,4 +238,29 @@ fn when_none_works_the_error_says_why_of_each() {
         tool("az", "echo \"ERROR: Please run 'az login' to setup account. Bearer hunter2\" >&2; exit 1");
     let path = format!("{}:/usr/bin:/bin", directory.display());
     in_child("identities::when_none_works_the_error_says_why_of_each", &[("PATH", &path), NO_IMDS]);
+}
+
+/// As on machines whose network drops what goes to the metadata service's address.
+#[test]
+fn a_silent_metadata_service_costs_the_chain_a_second() {
+    if let Some(url) = child::argument() {
+        let client = Client::new(&options(|_| Ok(()))).unwrap();
+        let began = Instant::now();
+        let error = expect_error(client.exists(&format!("{url}/container/blob")), Status::Unauthenticated);
+        assert!(error.message().contains("no answer within 1s"), "{error}");
+        // A second is promised, two are for a busy machine; a request for a token may take thirty.
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        return;
+    }
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = format!("http://{}", silent.local_addr().unwrap());
+    let accepted = thread::spawn(move || silent.accept().unwrap());
+    // No `az` and no `azd`.
+    let variables = [("PATH", "/nowhere"), ("AZURE_POD_IDENTITY_AUTHORITY_HOST", host.as_str())];
+    in_child("identities::a_silent_metadata_service_costs_the_chain_a_second", &variables);
+    let (mut connection, _) = accepted.join().unwrap();
+    let mut asked = String::new();
+    connection.read_to_string(&mut asked).unwrap();
+    assert!(asked.starts_with("GET /metadata/identity/oauth2/token"), "{asked}");
 }

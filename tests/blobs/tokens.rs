@@ -1,9 +1,9 @@
 //! What becomes of a token: asked for once, kept, renewed, inherited, given up when it is refused, and sent nowhere else.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aztorch::{BearerToken, Client, Status, WriteMode};
 
@@ -13,7 +13,7 @@ use crate::support::deployed::{HOUR, in_child, new_container, options, round_tri
 use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 use crate::support::identity::{IdentityServer, imds, managed};
-use crate::support::secure::token;
+use crate::support::secure::{secure, token};
 
 #[test]
 fn a_busy_metadata_service_is_asked_again_later() {
@@ -21,13 +21,20 @@ fn a_busy_metadata_service_is_asked_again_later() {
         round_trip(&url, &options(|options| options.set_managed_identity(None)));
         return;
     }
-    let server = IdentityServer::start(|index, asked| match index {
-        0 => (429, "Retry-After: 1\r\n".into(), r#"{"error":"too many"}"#.into()),
-        _ => imds(asked, "after-429"),
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let seen = times.clone();
+    let server = IdentityServer::start(move |index, asked| {
+        seen.lock().unwrap().push(Instant::now());
+        match index {
+            0 => (429, "Retry-After: 2\r\n".into(), r#"{"error":"too many"}"#.into()),
+            _ => imds(asked, "after-429"),
+        }
     });
     let host = format!("http://{}", server.authority());
     in_child("tokens::a_busy_metadata_service_is_asked_again_later", &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
-    assert_eq!(server.asked().len(), 2);
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 2);
+    assert!(times[1] - times[0] >= Duration::from_secs(2), "asked again after {:?}", times[1] - times[0]);
 }
 
 #[test]
@@ -87,8 +94,8 @@ fn a_token_is_renewed_before_it_expires() {
         let options = options(|_| Ok(()));
         let container = round_trip(&url, &options);
         let client = Client::new(&options).unwrap();
-        let end = std::time::Instant::now() + Duration::from_secs(5);
-        while std::time::Instant::now() < end {
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
             assert!(client.exists(&format!("{container}/1000")).unwrap());
             thread::sleep(Duration::from_millis(20));
         }
@@ -147,4 +154,65 @@ fn no_token_is_ever_sent_over_http() {
     let error = expect_error(client.open(&url), Status::InvalidArgument);
     assert!(error.message().contains("never sent over http"), "{error}");
     assert_eq!((server.requests().len(), asked.load(Ordering::SeqCst)), (0, 0));
+}
+
+/// A client with a callback that gives `planted-0`, `planted-1` and so on.
+fn counting() -> (Client, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let client = client_with(|options| {
+        options.set_ca_file(&secure().certificate)?;
+        options.set_token_callback(move |_, _| {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            BearerToken::new(&format!("planted-{number}"), SystemTime::now() + HOUR)
+        })
+    });
+    (client, calls)
+}
+
+fn tokens(server: &IdentityServer) -> Vec<String> {
+    server.asked().iter().map(|asked| asked.header("authorization").unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_token_that_was_refused_is_not_used_again() {
+    let server =
+        IdentityServer::start_tls(|index, _| (if index == 0 { 401 } else { 200 }, String::new(), String::new()));
+    let (client, calls) = counting();
+    let url = format!("https://{}/account/container/blob", server.authority());
+    let error = expect_error(client.exists(&url), Status::Unauthenticated);
+    assert!(error.message().contains("the token was not accepted"), "{error}");
+    for _ in 0..2 {
+        assert!(client.exists(&url).unwrap());
+    }
+    assert_eq!(tokens(&server), ["Bearer planted-0", "Bearer planted-1", "Bearer planted-1"]);
+    assert_eq!((calls.load(Ordering::SeqCst), client.stats().unwrap().token_requests), (2, 2));
+}
+
+#[test]
+fn a_redirect_takes_no_credential_to_another_host() {
+    let other = IdentityServer::start_tls(|_, _| (200, String::new(), String::new()));
+    let location = format!("Location: https://{}/account/container/blob?sig=hunter2\r\n", other.authority());
+    let server =
+        IdentityServer::start_tls(move |index, _| ([301, 302, 307, 308][index % 4], location.clone(), String::new()));
+    let (by_token, _) = counting();
+    let url = format!("https://{}/account/container/blob", server.authority());
+    let with_sas = format!("{url}?sv=1&sig=bm90LWEtcmVhbC1zaWduYXR1cmU");
+    for url in [&url, &with_sas] {
+        let outcomes = [
+            by_token.open(url).map(drop),
+            by_token.exists(url).map(drop),
+            by_token.delete(url),
+            write_blob(&by_token, url, WriteMode::Replace, b"x").map(drop),
+        ];
+        for outcome in outcomes {
+            let error = expect_error(outcome, Status::Rejected);
+            let shown = format!("https://{}", other.authority());
+            assert!(
+                error.message().contains("redirects are not followed") && error.message().contains(&shown),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!((server.asked().len(), other.asked().len()), (8, 0));
 }
