@@ -17,6 +17,7 @@ mod dataset_tars;
 mod dataset_urls;
 mod dataset_walk;
 mod deadlines;
+mod environment;
 mod fault_listing;
 mod fault_server;
 mod identities;
