@@ -13,7 +13,7 @@ use support::azurite::{ACCOUNT, ACCOUNT_KEY, azurite};
 use support::child::hide_azure;
 use support::deployed::HOUR;
 use support::error::assert_no_secret;
-use support::identity::{IdentityServer, managed};
+use support::identity::{IdentityServer, entra, managed};
 use support::secure::secure;
 
 /// What works on Azurite.
@@ -59,6 +59,8 @@ fn with_a_sas_everything_passes_and_nothing_is_left() {
 #[test]
 fn with_an_identity_over_https_everything_passes() {
     let (secure, server) = (secure(), IdentityServer::start(|_, _| managed("doctor", HOUR)));
+    let authority = IdentityServer::start_tls(|_, _| entra("doctor", HOUR));
+    let authority_host = format!("https://{}", authority.authority());
     let endpoint = format!("http://{}/msi/token", server.authority());
     let container = format!("{}/doctor-{}", secure.azurite.url, std::process::id());
     let mut options = ClientOptions::new();
@@ -68,6 +70,10 @@ fn with_an_identity_over_https_everything_passes() {
     let environment = [
         ("IDENTITY_ENDPOINT", endpoint.as_str()),
         ("IDENTITY_HEADER", "planted-hunter2"),
+        ("AZURE_AUTHORITY_HOST", authority_host.as_str()),
+        ("AZURE_TENANT_ID", "tenant"),
+        ("AZURE_CLIENT_ID", "id"),
+        ("AZURE_CLIENT_SECRET", "planted-hunter2"),
         ("SSL_CERT_FILE", secure.certificate.to_str().unwrap()),
         ("PATH", "/nowhere"),
     ];
@@ -75,12 +81,10 @@ fn with_an_identity_over_https_everything_passes() {
     assert_passed(&report, well);
     let tried: Vec<&str> = report.lines().filter(|line| line.starts_with("      ")).collect();
     let says = |what: &str, text: &str| tried.iter().any(|line| line[6..].starts_with(what) && line.contains(text));
-    assert!(
-        says("managed", "works") && says("workload", "AZURE_TENANT_ID is not set") && says("az login", "no: "),
-        "{report}"
-    );
-    // Once for the managed identity alone, once for the chain, however many clients each had.
-    assert_eq!(server.asked().len(), 2);
+    assert!(says("managed", "works") && says("principal", "works"), "{report}");
+    assert!(says("workload", "AZURE_FEDERATED_TOKEN_FILE is not set") && says("az login", "no: "), "{report}");
+    // Once for each alone, and once for the chain, which the principal opens, however many clients each had.
+    assert_eq!((server.asked().len(), authority.asked().len()), (1, 2));
 }
 
 #[test]

@@ -15,7 +15,8 @@ use crate::support::client::write_blob;
 use crate::support::deployed::{HOUR, NO_IMDS, in_child, options, round_trip, scratch, tool};
 use crate::support::error::expect_error;
 use crate::support::identity::{Asked, IdentityServer, entra, imds, managed};
-use crate::support::secure::token;
+use crate::support::proxy::Proxy;
+use crate::support::secure::{CLOUDS, token};
 
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const APP: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
@@ -263,4 +264,41 @@ fn a_silent_metadata_service_costs_the_chain_a_second() {
     let mut asked = String::new();
     connection.read_to_string(&mut asked).unwrap();
     assert!(asked.starts_with("GET /metadata/identity/oauth2/token"), "{asked}");
+}
+
+/// Through a proxy that leads everything to one server, which has a certificate for all of these names.
+#[test]
+fn each_cloud_has_its_own_authority() {
+    if child::argument().is_some() {
+        let proxy = std::env::var("AZTORCH_TEST_PROXY").unwrap();
+        let options = options(|options| {
+            options.set_proxy(&proxy)?;
+            options.set_client_secret(TENANT, APP, "planted hunter2")
+        });
+        let client = Client::new(&options).unwrap();
+        for (account, _) in CLOUDS {
+            assert!(client.exists(&format!("https://{account}/container/blob")).unwrap());
+        }
+        return;
+    }
+    let server = IdentityServer::start_tls(|index, asked| match asked.method.as_str() {
+        "POST" => entra(&index.to_string(), HOUR),
+        _ => (200, String::new(), String::new()),
+    });
+    let proxy = Proxy::leading_to(server.authority());
+    let address = format!("http://{}", proxy.authority());
+    in_child("identities::each_cloud_has_its_own_authority", &[("AZTORCH_TEST_PROXY", &address)]);
+    let hosts: Vec<_> = CLOUDS.iter().flat_map(|(account, authority)| [*authority, *account]).collect();
+    let tunnels: Vec<_> = proxy.asked().into_iter().map(|(line, _)| line).collect();
+    assert_eq!(tunnels, hosts.iter().map(|host| format!("CONNECT {host}:443 HTTP/1.1")).collect::<Vec<_>>());
+    for (asked, host) in server.asked().iter().zip(hosts) {
+        assert_eq!(asked.header("host"), Some(host));
+        if asked.method == "POST" {
+            assert_form(asked, &["scope=https%3A%2F%2Fstorage.azure.com%2F.default"]);
+        }
+    }
+    // Another token for each.
+    let sent: Vec<_> =
+        server.asked().iter().filter_map(|asked| asked.header("authorization").map(str::to_owned)).collect();
+    assert!(sent.len() == 3 && sent[0] != sent[1] && sent[1] != sent[2], "{sent:?}");
 }

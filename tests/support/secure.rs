@@ -14,6 +14,13 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::azurite::Azurite;
 
+/// An account in each of Azure's clouds, and who gives out tokens there: a test's server may stand in for them.
+pub const CLOUDS: [(&str, &str); 3] = [
+    ("acc.blob.core.windows.net", "login.microsoftonline.com"),
+    ("acc.blob.core.usgovcloudapi.net", "login.microsoftonline.us"),
+    ("acc.blob.core.chinacloudapi.cn", "login.chinacloudapi.cn"),
+];
+
 pub struct Secure {
     pub azurite: Azurite,
     pub certificate: PathBuf,
@@ -46,7 +53,9 @@ pub fn secure() -> &'static Secure {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("secure-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let names = CLOUDS.iter().flat_map(|(service, authority)| [service, authority]).chain([&"127.0.0.1"]);
+        let names: Vec<String> = names.map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
         fs::write(&certificate, made.cert.pem()).expect("write");
         fs::write(&key, made.signing_key.serialize_pem()).expect("write");
         Secure { azurite: Azurite::over_tls(&certificate, &key), certificate, key }
