@@ -43,7 +43,7 @@
 // One blob, opened for reading or for writing.
 //
 // Functions for both: azt_blob_open(), azt_blob_open_in(), azt_blob_tell(), azt_blob_etag(), azt_blob_url(),
-// azt_blob_flush(), azt_blob_close(), azt_blob_free(). Readers: azt_blob_open_if_changed(), azt_blob_read(),
+// azt_blob_flush(), azt_blob_close(), azt_blob_cancel(), azt_blob_free(). Readers: azt_blob_open_if_changed(), azt_blob_read(),
 // azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers: azt_blob_write(), azt_blob_set_if_match().
 //
 // A reader is pinned to the version that it opened: a blob replaced meanwhile gives AZT_STATUS_MODIFIED, never
@@ -57,7 +57,8 @@ typedef struct azt_blob azt_blob;
 // Where a call takes a client, NULL means the process's default one, with default options: a SAS in the URL, or
 // else the credential that the environment has, or else the default chain of identities.
 //
-// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_free().
+// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_stats(), azt_client_cancel(),
+// azt_client_free().
 typedef struct azt_client azt_client;
 
 // The settings of a client: made with defaults, changed by setters, read by azt_client_new().
@@ -86,7 +87,7 @@ typedef struct azt_client_options azt_client_options;
 // azt_dataset_from_manifest(); to save it: azt_dataset_save_manifest(). Entries: azt_dataset_len(),
 // azt_dataset_blob_name(), azt_dataset_container_name(), azt_dataset_blob_size(), azt_dataset_url(). Bytes:
 // azt_dataset_get(), azt_dataset_get_batch(), azt_dataset_get_into(), azt_dataset_get_batch_into(),
-// azt_dataset_prefetch(), azt_dataset_open(). At last: azt_dataset_free().
+// azt_dataset_prefetch(), azt_dataset_open(). At last: azt_dataset_cancel(), azt_dataset_free().
 typedef struct azt_dataset azt_dataset;
 
 // What went wrong in a call.
@@ -118,7 +119,7 @@ typedef struct azt_sample azt_sample;
 //
 // To make one: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(); before its first sample:
 // azt_stream_set_shuffle(), azt_stream_set_lazy(). Then azt_stream_next(), azt_stream_reset(), azt_stream_cursor(),
-// azt_stream_resume(), azt_stream_free().
+// azt_stream_resume(), azt_stream_cancel(), azt_stream_free().
 typedef struct azt_stream azt_stream;
 
 // What a token callback fills in, during its call only.
@@ -385,6 +386,24 @@ azt_status azt_client_options_set_timeout_ms(struct azt_client_options *options,
                                              uint64_t whole_call_ms,
                                              struct azt_error **error);
 
+// Gives up a connection that moves less than 1 KiB/s over so many milliseconds, in either direction, and one on which
+// the answer to a read does not begin for so long; what it brought is kept and the rest asked for again, which counts
+// as a retry. Default: 30,000, as long as the service itself may take for an operation. A large body may take as
+// long as it takes; see azt_client_options_set_timeout_ms() for a limit on whole calls.
+azt_status azt_client_options_set_stall_timeout_ms(struct azt_client_options *options,
+                                                   uint64_t milliseconds,
+                                                   struct azt_error **error);
+
+// Whether every byte of a blob is checked end to end. True: an upload carries a CRC64 that the service compares, and a
+// download is asked for with checksums (a structured body; where the service has none, a CRC64 or MD5 for ranges of at
+// most 4 MiB), compared before anyone sees its bytes. Bytes that are wrong are fetched or sent again, and
+// AZT_STATUS_CORRUPT if they stay so; a service that gives no checksum is AZT_STATUS_UNSUPPORTED. False: neither.
+// Default: uploads over https, by a service that knows CRC64: beside TLS that costs next to nothing. Lengths, ranges and
+// versions are always checked.
+azt_status azt_client_options_set_checksum(struct azt_client_options *options,
+                                           bool verify,
+                                           struct azt_error **error);
+
 // Sends all requests through this proxy, "http://[USER:PASSWORD@]HOST:PORT": https through a tunnel that it cannot
 // read, http in plain. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) say,
 // read when the client is made. Identity endpoints of this machine are never asked through a proxy.
@@ -471,6 +490,14 @@ azt_status azt_client_with_timeout_ms(const struct azt_client *client,
                                       struct azt_client **out_client,
                                       struct azt_error **error);
 
+// Cancels a client: what is running with it, with the clients derived from it and with all that was opened with them
+// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from goes
+// on. For good: to go on, make another client.
+//
+// From any thread, beside any call but azt_client_free(). Does not block. NULL is the process's default client,
+// which then stays cancelled.
+void azt_client_cancel(const struct azt_client *client);
+
 // Frees a client. Its blobs go on working. NULL is allowed.
 void azt_client_free(struct azt_client *client);
 
@@ -506,6 +533,13 @@ azt_status azt_blob_open_if_changed(const struct azt_client *client,
                                     const char *etag,
                                     struct azt_blob **out_blob,
                                     struct azt_error **error);
+
+// Cancels a blob: what is running on it ends, within 100 ms, and this and all later calls that read, write, move
+// or wait give AZT_STATUS_CANCELLED. A cancelled writer never publishes; if azt_blob_close() was waiting for the service's answer,
+// its error says that the outcome is unknown. For good.
+//
+// From any thread, beside any call but azt_blob_free(). Does not block. NULL is allowed.
+void azt_blob_cancel(const struct azt_blob *blob);
 
 // Frees a blob. A writer that was not closed is discarded: nothing is published. NULL is allowed.
 //
@@ -778,6 +812,13 @@ azt_status azt_dataset_save_manifest(const struct azt_dataset *dataset,
                                      const char *url,
                                      struct azt_error **error);
 
+// Cancels a dataset: what is running on it, and on the blobs and streams that were opened from it, ends within 100 ms,
+// and this and all later calls that fetch give AZT_STATUS_CANCELLED. Names, sizes and samples stay. For good.
+//
+// From any thread, beside any call but azt_dataset_free(). Does not block. NULL is allowed. To cancel
+// azt_dataset_list() and its like, which have no dataset yet, cancel their client: azt_client_cancel().
+void azt_dataset_cancel(const struct azt_dataset *dataset);
+
 // Frees a dataset; samples, blobs and streams that came from it stay. NULL is allowed.
 //
 // Does no network I/O. Allowed from static destructors and in a forked child.
@@ -978,6 +1019,12 @@ azt_status azt_stream_cursor(const struct azt_stream *stream,
 azt_status azt_stream_resume(const struct azt_stream *stream,
                              const char *cursor,
                              struct azt_error **error);
+
+// Cancels a stream: what is running on it ends within 100 ms, and this and all later calls of azt_stream_next() give
+// AZT_STATUS_CANCELLED. Samples stay, and azt_stream_cursor() still tells the place. For good.
+//
+// From any thread, beside any call but azt_stream_free(). Does not block. NULL is allowed.
+void azt_stream_cancel(const struct azt_stream *stream);
 
 // Frees a stream; samples that came from it stay. NULL is allowed.
 //

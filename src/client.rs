@@ -49,6 +49,12 @@ impl Client {
         Self { session: self.session.with_timeout(whole_call) }
     }
 
+    /// Ends all that is running with this client, what was opened with it and the clients derived from it, with
+    /// `Status::Cancelled`, for good. Returns at once; from any thread.
+    pub fn cancel(&self) {
+        self.session.cancel();
+    }
+
     /// What this client and those derived from it have done in this process.
     pub fn stats(&self) -> Result<Stats> {
         self.session.stats()

@@ -163,6 +163,11 @@ impl Error {
         self.0.retryable && !self.0.last_word
     }
 
+    /// The call ended without waiting for the answer to a request that was on its way.
+    pub(crate) fn with_unknown_outcome(self) -> Self {
+        self.edit(|details| details.outcome_unknown = true)
+    }
+
     /// The request was on its way when this happened: the service may have carried it out.
     pub(crate) fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown

@@ -26,6 +26,9 @@ pub struct ClientOptions {
     pub(crate) block_size: u64,
     pub(crate) max_retries: u32,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) stall_timeout: Duration,
+    /// `None`: uploads only, as far as the service takes part.
+    pub(crate) checksum: Option<bool>,
     pub(crate) network: Network,
 }
 
@@ -42,6 +45,9 @@ impl Default for ClientOptions {
             // About six seconds of patience before a dead service is reported.
             max_retries: 5,
             timeout: None,
+            // As long as the service itself may take for an operation.
+            stall_timeout: Duration::from_secs(30),
+            checksum: None,
             network: Network::default(),
         }
     }
@@ -174,6 +180,23 @@ impl ClientOptions {
             return Err(Error::invalid(format!("max_retries must be at most 1000, not {retries}")));
         }
         self.max_retries = retries;
+        Ok(())
+    }
+
+    /// Gives up a connection that moves less than 1 KiB/s over this long, in either direction, and one on which the answer
+    /// to a read does not begin for this long; what it brought is kept and the rest asked for again. Default: 30 s.
+    pub fn set_stall_timeout(&mut self, timeout: Duration) -> Result<()> {
+        if timeout.is_zero() {
+            return Err(Error::invalid("the stall timeout must be more than 0 milliseconds"));
+        }
+        self.stall_timeout = timeout;
+        Ok(())
+    }
+
+    /// Whether every byte of a blob is checked end to end. Default: uploads over https are, with a CRC64 that the
+    /// service compares; downloads are not.
+    pub fn set_checksum(&mut self, verify: bool) -> Result<()> {
+        self.checksum = Some(verify);
         Ok(())
     }
 

@@ -80,6 +80,7 @@ impl BlobReader {
     }
 
     fn open_only(session: &Session, target: Target, part: Option<Range<u64>>, only: Only) -> Result<Option<Self>> {
+        let session = session.child();
         let call = session.call()?;
         let target = Arc::new(target);
         let first = CHUNK.min(session.budget().fair_share());
@@ -93,7 +94,7 @@ impl BlobReader {
         let version = Arc::new(version);
         let size = part.end - part.start;
         let inner = Inner {
-            session: session.clone(),
+            session,
             target: target.clone(),
             version: version.clone(),
             base: part.start,
@@ -214,9 +215,19 @@ impl BlobReader {
         Ok(())
     }
 
+    /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good. Returns at once; from any
+    /// thread.
+    pub fn cancel(&self) {
+        // Nothing of the parent's runs in a forked child.
+        if let Ok(inner) = self.inner.get() {
+            inner.session.cancel();
+        }
+    }
+
     fn inner(&self) -> Result<&Inner> {
         check_may_block()?;
         let inner = self.inner.get()?;
+        inner.session.check_cancelled().map_err(|error| error.context(&self.url))?;
         match inner.closed.load(Ordering::Relaxed) {
             false => Ok(inner),
             true => Err(Error::unsupported(format!("{}: the reader is closed", self.url))),

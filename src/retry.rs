@@ -1,21 +1,35 @@
 //! The one retry policy: what is tried again, how long it waits, and which error is the last word.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cancel::Watch;
 use crate::error::{Error, Result, Status};
 use crate::stats::Counters;
 
 tokio::task_local! {
-    static ATTEMPT: u32;
+    static ATTEMPT: Attempt;
+}
+
+/// What a request knows of the try that it is a part of.
+struct Attempt {
+    /// From 1.
+    number: u32,
+    sent: Arc<AtomicBool>,
 }
 
 /// Which try of a request this is, from 1, for the log.
 pub(crate) fn current_attempt() -> u32 {
-    ATTEMPT.try_with(|attempt| *attempt).unwrap_or(1)
+    ATTEMPT.try_with(|attempt| attempt.number).unwrap_or(1)
+}
+
+/// From here on the service may carry out what this try asks for, also if nobody waits for the answer.
+pub(crate) fn request_goes_out() {
+    let _ = ATTEMPT.try_with(|attempt| attempt.sent.store(true, Ordering::Relaxed));
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -28,11 +42,26 @@ pub(crate) struct Limits {
     pub(crate) deadline: Option<Instant>,
     pub(crate) trouble: Arc<Trouble>,
     pub(crate) stats: Arc<Counters>,
+    pub(crate) cancel: Watch,
 }
 
 impl Limits {
-    pub(crate) fn new(max_retries: u32, deadline: Option<Instant>, stats: Arc<Counters>) -> Self {
-        Self { max_retries, deadline, trouble: Arc::default(), stats }
+    pub(crate) fn new(max_retries: u32, deadline: Option<Instant>, stats: Arc<Counters>, cancel: Watch) -> Self {
+        Self { max_retries, deadline, trouble: Arc::default(), stats, cancel }
+    }
+
+    /// The same for work that no deadline ends, with trouble of its own.
+    pub(crate) fn in_background(&self) -> Self {
+        Self::new(self.max_retries, None, self.stats.clone(), self.cancel.clone())
+    }
+
+    /// Waits until the call is over, whatever it is doing; why.
+    async fn interrupted(&self) -> Error {
+        let Some(deadline) = self.deadline else { return self.cancel.cancelled().await };
+        match tokio::time::timeout_at(deadline, self.cancel.cancelled()).await {
+            Ok(cancelled) => cancelled,
+            Err(_) => self.deadline_passed(),
+        }
     }
 
     /// The error of a call that its deadline ended.
@@ -60,23 +89,27 @@ pub(crate) struct Attempts {
     limits: Limits,
     failed: u32,
     tries: u32,
+    sent: Arc<AtomicBool>,
 }
 
 impl Attempts {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, failed: 0, tries: 0 }
+        Self { limits, failed: 0, tries: 0, sent: Arc::default() }
     }
 
-    /// Runs one try, ended by the deadline. Dropping `attempt` is what aborts its connection.
+    /// Runs one try, ended by the deadline or a cancel. Dropping `attempt` is what aborts its connection.
     pub(crate) async fn try_once<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        self.limits.cancel.check()?;
         self.tries += 1;
-        let attempt = ATTEMPT.scope(self.tries, attempt);
-        let result = match self.limits.deadline {
-            None => attempt.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline, attempt).await {
-                Ok(result) => result,
-                Err(_) => return Err(self.limits.deadline_passed().last_word()),
-            },
+        self.sent.store(false, Ordering::Relaxed);
+        let attempt = ATTEMPT.scope(Attempt { number: self.tries, sent: self.sent.clone() }, attempt);
+        let result = tokio::select! {
+            biased;
+            result = attempt => result,
+            why = self.limits.interrupted() => {
+                let sent = self.sent.load(Ordering::Relaxed);
+                return Err(if sent { why.with_unknown_outcome() } else { why }.last_word());
+            }
         };
         if result.is_ok() {
             self.limits.trouble.set(None);
@@ -105,7 +138,10 @@ impl Attempts {
         if self.limits.deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
             return Err(self.limits.deadline_passed());
         }
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            why = self.limits.interrupted() => return Err(why),
+        }
         self.limits.stats.retries.add(1);
         Ok(())
     }

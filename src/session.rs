@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cancel::{Cancellation, Watch};
 use crate::credential::Signer;
 use crate::error::Result;
 use crate::memory::{Budget, default_memory_limit};
@@ -21,6 +22,7 @@ use crate::url::Endpoint;
 pub(crate) struct Session {
     core: Arc<Core>,
     timeout: Option<Duration>,
+    cancellation: Arc<Cancellation>,
 }
 
 struct Core {
@@ -60,8 +62,7 @@ impl Call {
 
     /// For work that goes on after the call that began it.
     pub(crate) fn in_background(&self) -> Self {
-        let limits = Limits::new(self.limits.max_retries, None, self.limits.stats.clone());
-        Self { transport: self.transport.clone(), limits, _wait: None, moved: None }
+        Self { transport: self.transport.clone(), limits: self.limits.in_background(), _wait: None, moved: None }
     }
 }
 
@@ -75,18 +76,37 @@ impl Session {
             budget: Budget::new(options.memory_limit.unwrap_or_else(default_memory_limit)),
             options: options.clone(),
         };
-        Self { core: Arc::new(core), timeout: options.timeout }
+        Self { core: Arc::new(core), timeout: options.timeout, cancellation: Arc::default() }
     }
 
     pub(crate) fn with_timeout(&self, whole_call: Option<Duration>) -> Self {
-        Self { core: self.core.clone(), timeout: whole_call }
+        Self { timeout: whole_call, ..self.child() }
+    }
+
+    /// The same, for a handle that can be cancelled alone.
+    pub(crate) fn child(&self) -> Self {
+        Self { core: self.core.clone(), timeout: self.timeout, cancellation: self.cancellation.child() }
+    }
+
+    /// Ends what is running for this session and its children, and refuses what comes later. Waits for nothing.
+    pub(crate) fn cancel(&self) {
+        self.cancellation.cancel();
+        if let Some(transport) = self.core.transport.get() {
+            transport.cancel_bell().notify_waiters();
+        }
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        self.cancellation.check()
     }
 
     /// The beginning of a call: its deadline runs from here.
     pub(crate) fn call(&self) -> Result<Call> {
+        self.check_cancelled()?;
         let transport = self.transport()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let limits = Limits::new(self.core.options.max_retries, deadline, transport.stats().clone());
+        let cancel = Watch::new(self.cancellation.clone(), transport.cancel_bell().clone());
+        let limits = Limits::new(self.core.options.max_retries, deadline, transport.stats().clone(), cancel);
         Ok(Call {
             transport: transport.clone(),
             limits,

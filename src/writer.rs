@@ -77,7 +77,7 @@ impl BlobWriter {
         };
         let url = target.display();
         let inner = Inner {
-            session: session.clone(),
+            session: session.child(),
             target: Arc::new(target),
             mode,
             staging: Arc::default(),
@@ -174,11 +174,12 @@ impl BlobWriter {
     }
 
     fn publish(&self) -> Result<()> {
-        let (inner, call) = self.begin()?;
-        let mut state = inner.lock();
+        check_may_block()?;
+        let mut state = self.inner.get()?.lock();
         if let Some(outcome) = &state.outcome {
             return outcome.clone();
         }
+        let (inner, call) = self.begin()?;
         let outcome = inner.publish(&call, &mut state).map(|etag| {
             self.etag.get_or_init(|| etag);
         });
@@ -188,9 +189,18 @@ impl BlobWriter {
         outcome
     }
 
+    /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good: a cancelled writer never
+    /// publishes. Returns at once; from any thread.
+    pub fn cancel(&self) {
+        // Nothing of the parent's runs in a forked child.
+        if let Ok(inner) = self.inner.get() {
+            inner.session.cancel();
+        }
+    }
+
     /// How many bytes were written.
     pub fn position(&self) -> Result<u64> {
-        self.inner.get()?;
+        self.inner.get()?.session.check_cancelled()?;
         Ok(self.written.load(Ordering::Relaxed))
     }
 
@@ -207,7 +217,7 @@ impl BlobWriter {
     fn begin(&self) -> Result<(&Inner, Call)> {
         check_may_block()?;
         let inner = self.inner.get()?;
-        let mut call = inner.session.call()?;
+        let mut call = inner.session.call().map_err(|error| error.context(&self.url))?;
         call.limits.trouble = inner.trouble.clone();
         call.moved = inner.progress.counter();
         Ok((inner, call))

@@ -114,6 +114,9 @@ class BlobReader {
 
   void close() { detail::call(azt_blob_close, handle_.get()); }
 
+  // Ends what is running on this blob, for good: it throws AZT_STATUS_CANCELLED. From any thread.
+  void cancel() const noexcept { azt_blob_cancel(handle_.get()); }
+
   // How the calls on this blob get on; an empty callback ends that.
   void set_progress(ProgressCallback callback) { detail::set_progress(handle_.get(), std::move(callback)); }
 
@@ -153,6 +156,9 @@ class BlobWriter {
   void flush() { detail::call(azt_blob_flush, handle_.get()); }
 
   void close() { detail::call(azt_blob_close, handle_.get()); }
+
+  // Ends what is running on this blob, for good: it throws AZT_STATUS_CANCELLED. Nothing is published. From any thread.
+  void cancel() const noexcept { azt_blob_cancel(handle_.get()); }
 
   // How the calls on this blob get on; an empty callback ends that.
   void set_progress(ProgressCallback callback) { detail::set_progress(handle_.get(), std::move(callback)); }

@@ -69,6 +69,10 @@ class ClientOptions {
   ClientOptions& set_memory_limit(std::uint64_t bytes) { return set(azt_client_options_set_memory_limit, bytes); }
   ClientOptions& set_block_size(std::uint64_t bytes) { return set(azt_client_options_set_block_size, bytes); }
   ClientOptions& set_max_retries(std::uint32_t retries) { return set(azt_client_options_set_max_retries, retries); }
+  // Whether every byte is checked end to end, downloads too; by default uploads are.
+  ClientOptions& set_checksum(bool verify) { return set(azt_client_options_set_checksum, verify); }
+  // Under 1 KiB/s over this long, a connection is given up and the rest asked for again.
+  ClientOptions& set_stall_timeout(std::chrono::milliseconds timeout);
   // For each whole call, retries included.
   ClientOptions& set_timeout(std::chrono::milliseconds timeout);
 
@@ -107,6 +111,10 @@ class Client {
     detail::call(azt_client_stats, get(), &stats, sizeof stats);
     return stats;
   }
+
+  // Ends what is running with this client, what was opened with it and the clients derived from it, for good: all throw
+  // AZT_STATUS_CANCELLED. From any thread.
+  void cancel() const noexcept { azt_client_cancel(get()); }
 
   // NULL for the process-wide default client, as in the C ABI.
   const azt_client* get() const noexcept { return handle_.get(); }
@@ -155,6 +163,10 @@ inline ClientOptions& ClientOptions::set_token_callback(TokenCallback callback) 
 
 inline ClientOptions& ClientOptions::set_timeout(std::chrono::milliseconds timeout) {
   return set(azt_client_options_set_timeout_ms, detail::milliseconds(timeout));
+}
+
+inline ClientOptions& ClientOptions::set_stall_timeout(std::chrono::milliseconds timeout) {
+  return set(azt_client_options_set_stall_timeout_ms, detail::milliseconds(timeout));
 }
 
 inline Client Client::with_timeout(std::chrono::milliseconds timeout) const {

@@ -159,6 +159,9 @@ class Dataset {
     return BlobReader(reader);
   }
 
+  // Ends what is running on this dataset, for good: it throws AZT_STATUS_CANCELLED. From any thread.
+  void cancel() const noexcept { azt_dataset_cancel(get()); }
+
   const azt_dataset* get() const noexcept { return handle_.get(); }
 
  private:

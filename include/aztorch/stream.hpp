@@ -75,6 +75,9 @@ class Stream {
   // Goes on there, in another process too. The listing, shuffle, and shard have to be those of the cursor.
   void resume(const std::string& cursor) const { detail::call(azt_stream_resume, get(), detail::c_string(cursor)); }
 
+  // Ends what is running on this stream, for good: it throws AZT_STATUS_CANCELLED. From any thread.
+  void cancel() const noexcept { azt_stream_cancel(get()); }
+
   const azt_stream* get() const noexcept { return handle_.get(); }
 
  private:

@@ -35,7 +35,7 @@ struct Inner {
 impl Dataset {
     fn new(client: &Client, mut entries: Entries) -> Self {
         entries.shrink();
-        let inner = Inner { session: client.session().clone(), entries: Arc::new(entries), shelf: PerProcess::new() };
+        let inner = Inner { session: client.session().child(), entries: Arc::new(entries), shelf: PerProcess::new() };
         Self(Arc::new(inner))
     }
 
@@ -226,6 +226,12 @@ impl Dataset {
     /// Opens an entry for reading: the blob, or the part of one as if it were all there is.
     pub fn open(&self, index: usize) -> Result<BlobReader> {
         self.item(index)?.open(&self.0.session)
+    }
+
+    /// Ends what is running, of its readers and streams too, and refuses what comes later, with `Status::Cancelled`, for
+    /// good. Returns at once; from any thread.
+    pub fn cancel(&self) {
+        self.0.session.cancel();
     }
 
     pub(crate) fn session(&self) -> &Session {

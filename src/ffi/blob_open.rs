@@ -16,7 +16,7 @@ use crate::writer::{BlobWriter, WriteMode};
 /// One blob, opened for reading or for writing.
 ///
 /// Functions for both: azt_blob_open(), azt_blob_open_in(), azt_blob_tell(), azt_blob_etag(), azt_blob_url(),
-/// azt_blob_flush(), azt_blob_close(), azt_blob_free(). Readers: azt_blob_open_if_changed(), azt_blob_read(),
+/// azt_blob_flush(), azt_blob_close(), azt_blob_cancel(), azt_blob_free(). Readers: azt_blob_open_if_changed(), azt_blob_read(),
 /// azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers: azt_blob_write(), azt_blob_set_if_match().
 ///
 /// A reader is pinned to the version that it opened: a blob replaced meanwhile gives AZT_STATUS_MODIFIED, never
@@ -166,6 +166,23 @@ pub unsafe extern "C" fn azt_blob_open_if_changed(
         }
         Ok(())
     })
+}
+
+/// Cancels a blob: what is running on it ends, within 100 ms, and this and all later calls that read, write, move
+/// or wait give AZT_STATUS_CANCELLED. A cancelled writer never publishes; if azt_blob_close() was waiting for the service's answer,
+/// its error says that the outcome is unknown. For good.
+///
+/// From any thread, beside any call but azt_blob_free(). Does not block. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_cancel(blob: *const azt_blob) {
+    total((), || {
+        // SAFETY: the caller passes NULL or a live blob.
+        match unsafe { blob.as_ref() }.map(|blob| &blob.kind) {
+            Some(Kind::Reader(reader)) => reader.cancel(),
+            Some(Kind::Writer(writer)) => writer.cancel(),
+            None => {}
+        }
+    });
 }
 
 /// Frees a blob. A writer that was not closed is discarded: nothing is published. NULL is allowed.

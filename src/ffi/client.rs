@@ -16,7 +16,8 @@ use crate::error::Result;
 /// Where a call takes a client, NULL means the process's default one, with default options: a SAS in the URL, or
 /// else the credential that the environment has, or else the default chain of identities.
 ///
-/// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_free().
+/// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_stats(), azt_client_cancel(),
+/// azt_client_free().
 pub struct azt_client(Client);
 
 /// The client that a call works with: NULL means the process's default one.
@@ -67,6 +68,22 @@ pub unsafe extern "C" fn azt_client_with_timeout_ms(
         out.set(handle::into_raw(azt_client(client.with_timeout(timeout))));
         Ok(())
     })
+}
+
+/// Cancels a client: what is running with it, with the clients derived from it and with all that was opened with them
+/// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from goes
+/// on. For good: to go on, make another client.
+///
+/// From any thread, beside any call but azt_client_free(). Does not block. NULL is the process's default client,
+/// which then stays cancelled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_client_cancel(client: *const azt_client) {
+    total((), || {
+        // SAFETY: the caller keeps the header's rules.
+        if let Ok(client) = unsafe { client_or_default(client) } {
+            client.cancel();
+        }
+    });
 }
 
 /// Frees a client. Its blobs go on working. NULL is allowed.

@@ -18,7 +18,7 @@ use crate::dataset::{BlobRange, Dataset};
 /// azt_dataset_from_manifest(); to save it: azt_dataset_save_manifest(). Entries: azt_dataset_len(),
 /// azt_dataset_blob_name(), azt_dataset_container_name(), azt_dataset_blob_size(), azt_dataset_url(). Bytes:
 /// azt_dataset_get(), azt_dataset_get_batch(), azt_dataset_get_into(), azt_dataset_get_batch_into(),
-/// azt_dataset_prefetch(), azt_dataset_open(). At last: azt_dataset_free().
+/// azt_dataset_prefetch(), azt_dataset_open(). At last: azt_dataset_cancel(), azt_dataset_free().
 pub struct azt_dataset(pub(super) Dataset);
 
 /// Lists the blobs of a container whose names begin with `prefix`; NULL or "" for all. They come in the service's
@@ -176,6 +176,21 @@ pub unsafe extern "C" fn azt_dataset_save_manifest(
         let (dataset, url) = unsafe { (handle::borrow(dataset, "dataset")?, handle::text(url, "url")?) };
         dataset.0.save_manifest(url)
     })
+}
+
+/// Cancels a dataset: what is running on it, and on the blobs and streams that were opened from it, ends within 100 ms,
+/// and this and all later calls that fetch give AZT_STATUS_CANCELLED. Names, sizes and samples stay. For good.
+///
+/// From any thread, beside any call but azt_dataset_free(). Does not block. NULL is allowed. To cancel
+/// azt_dataset_list() and its like, which have no dataset yet, cancel their client: azt_client_cancel().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_dataset_cancel(dataset: *const azt_dataset) {
+    total((), || {
+        // SAFETY: the caller passes NULL or a live dataset.
+        if let Some(dataset) = unsafe { dataset.as_ref() } {
+            dataset.0.cancel();
+        }
+    });
 }
 
 /// Frees a dataset; samples, blobs and streams that came from it stay. NULL is allowed.

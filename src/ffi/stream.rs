@@ -21,7 +21,7 @@ use crate::stream::Stream;
 ///
 /// To make one: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(); before its first sample:
 /// azt_stream_set_shuffle(), azt_stream_set_lazy(). Then azt_stream_next(), azt_stream_reset(), azt_stream_cursor(),
-/// azt_stream_resume(), azt_stream_free().
+/// azt_stream_resume(), azt_stream_cancel(), azt_stream_free().
 pub struct azt_stream(Stream);
 
 /// Streams the blobs of a container whose names begin with `prefix`; NULL or "" for all. Stubs of directories are
@@ -217,6 +217,20 @@ pub unsafe extern "C" fn azt_stream_resume(
         let (stream, cursor) = unsafe { (handle::borrow(stream, "stream")?, handle::text(cursor, "cursor")?) };
         stream.0.resume(cursor)
     })
+}
+
+/// Cancels a stream: what is running on it ends within 100 ms, and this and all later calls of azt_stream_next() give
+/// AZT_STATUS_CANCELLED. Samples stay, and azt_stream_cursor() still tells the place. For good.
+///
+/// From any thread, beside any call but azt_stream_free(). Does not block. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_stream_cancel(stream: *const azt_stream) {
+    total((), || {
+        // SAFETY: the caller passes NULL or a live stream.
+        if let Some(stream) = unsafe { stream.as_ref() } {
+            stream.0.cancel();
+        }
+    });
 }
 
 /// Frees a stream; samples that came from it stay. NULL is allowed.

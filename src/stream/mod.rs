@@ -84,7 +84,7 @@ impl Stream {
             return Err(Error::invalid(format!("shard_index is {index}; of {count} shards it must be less than that")));
         }
         Ok(Self {
-            session: session.clone(),
+            session: session.child(),
             names,
             shard: Shard { index, count },
             fingerprint: OnceCell::new(),
@@ -173,6 +173,12 @@ impl Stream {
         (settings.started, settings.epoch) = (true, cursor.epoch);
         settings.cursor = Some(cursor);
         self.restart(&settings)
+    }
+
+    /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good. Returns at once; from any
+    /// thread.
+    pub fn cancel(&self) {
+        self.session.cancel();
     }
 
     fn which(&self, shuffle: Option<Shuffle>) -> Result<Which> {

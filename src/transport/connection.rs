@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -20,9 +22,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::counted::Counted;
 use crate::error::{Error, Result, chain};
 
-pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Stream = Counted<Socket>;
 
 /// A connection that no request is using.
 pub(super) struct Idle {
@@ -31,8 +35,17 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self::again(Counted::new(socket))
+    }
+
+    fn again(stream: Stream) -> Self {
         Self { stream: TokioIo::new(stream), since: Instant::now() }
+    }
+
+    /// Counts the bytes that the connection has taken.
+    pub(super) fn sent(&self) -> Arc<AtomicU64> {
+        self.stream.inner().sent().clone()
     }
 
     pub(super) fn since(&self) -> Instant {
@@ -227,6 +240,6 @@ impl Exchange {
             return None;
         }
         let parts = self.driver.into_parts();
-        parts.read_buf.is_empty().then(|| Idle::new(parts.io))
+        parts.read_buf.is_empty().then(|| Idle::again(parts.io))
     }
 }

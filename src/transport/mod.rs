@@ -5,11 +5,13 @@
 //! deadline, a cancel) closes the connection and lets go of the caller's memory at once.
 
 mod connection;
+mod counted;
 mod identity;
 mod network;
 mod pool;
 mod response;
 mod sdk;
+mod stall;
 mod verdict;
 
 use std::sync::Arc;
@@ -21,34 +23,35 @@ use http::header::{
 };
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Full;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore};
 
+use crate::checksum::Checksums;
 use crate::credential::{Denial, Signer};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result};
 use crate::options::ClientOptions;
-use crate::retry::current_attempt;
+use crate::retry::{current_attempt, request_goes_out};
 use crate::stats::Counters;
 use pool::Pool;
+use stall::Stall;
 
 pub(crate) use identity::IdentityHttp;
 pub(crate) use network::{Network, Proxies, check_user_agent_suffix, read_ca_file};
 pub(crate) use response::Response;
 pub(crate) use sdk::SdkTransport;
+pub(crate) use verdict::X_MS_ERROR_CODE;
 
 /// One version for the SDK's requests and ours, old enough that a user's own Azurite accepts it: blocks of
 /// 4,000 MiB came with 2019-12-12, listings that encode names with 2021-02-12, and nothing we use is younger.
 pub(crate) const SERVICE_VERSION: &str = "2021-12-02";
 
-const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+pub(crate) const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+pub(crate) const X_MS_BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
 const X_MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const X_MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
-/// How long the service may take to begin its answer. Its own limit for most operations is 30 s, and
-/// 2 minutes per MiB for blocks (<https://learn.microsoft.com/rest/api/storageservices/setting-timeouts-for-blob-service-operations>).
+/// How long the service may take to begin its answer to what it has to carry out. Its own limit for most operations is
+/// 30 s (<https://learn.microsoft.com/rest/api/storageservices/setting-timeouts-for-blob-service-operations>).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// The slowest upload that counts as moving, for the time that a body may take before the answer.
-const SLOWEST_UPLOAD: usize = 64 << 10;
 
 /// Whether a request's body is still being sent.
 #[derive(Debug)]
@@ -110,6 +113,10 @@ pub(crate) struct Transport {
     stats: Arc<Counters>,
     permits: Arc<Semaphore>,
     max_concurrency: usize,
+    stall_timeout: Duration,
+    checksums: Checksums,
+    /// Rung when something of the client's is cancelled.
+    cancel_bell: Arc<Notify>,
 }
 
 impl Transport {
@@ -122,11 +129,22 @@ impl Transport {
             stats,
             permits: Arc::new(Semaphore::new(options.max_concurrency)),
             max_concurrency: options.max_concurrency,
+            stall_timeout: options.stall_timeout,
+            checksums: Checksums::new(options.checksum),
+            cancel_bell: Arc::default(),
         })
     }
 
     pub(crate) fn stats(&self) -> &Arc<Counters> {
         &self.stats
+    }
+
+    pub(crate) fn checksums(&self) -> &Checksums {
+        &self.checksums
+    }
+
+    pub(crate) fn cancel_bell(&self) -> &Arc<Notify> {
+        &self.cancel_bell
     }
 
     pub(crate) fn max_concurrency(&self) -> usize {
@@ -143,7 +161,7 @@ impl Transport {
             .map_err(|_| Error::internal("the client's semaphore is closed"))?;
         let Request { method, uri, mut headers, body } = request;
         let client_request_id = uuid::Uuid::new_v4().to_string();
-        headers.insert(X_MS_VERSION, HeaderValue::from_static(SERVICE_VERSION));
+        headers.entry(X_MS_VERSION).or_insert(HeaderValue::from_static(SERVICE_VERSION));
         headers.insert(X_MS_CLIENT_REQUEST_ID, ascii(&client_request_id)?);
         headers.insert(USER_AGENT, self.user_agent.clone());
         // A stored Content-Encoding is the caller's business: bytes come as they were stored.
@@ -159,7 +177,11 @@ impl Transport {
         let (uri, signed) = signing.map_err(|error| error.context(&shown))?;
         let authorization = headers.get(AUTHORIZATION).cloned();
         headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
-        let patience = HEAD_TIMEOUT + Duration::from_secs((body.len() / SLOWEST_UPLOAD) as u64);
+        // A read may as well be asked again as waited for.
+        let patience = match method {
+            Method::GET | Method::HEAD => self.stall_timeout,
+            _ => self.stall_timeout.max(HEAD_TIMEOUT),
+        };
 
         let connection = self.pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
         let (body, sending) = Sending::watch(body);
@@ -176,15 +198,12 @@ impl Transport {
             }
         };
         let (began, in_flight) = (Instant::now(), self.stats.request());
-        let (head, body) = match timeout(patience, connection.exchange(outgoing)).await {
-            Ok(Ok(sent)) => sent,
-            Ok(Err(error)) => {
-                log_failure(&shown, &error, &client_request_id);
-                return Err(error.context(&shown));
-            }
-            Err(_) => {
-                let message = format!("no answer within {} s", patience.as_secs());
-                let error = Error::network(message).with_status(Status::Timeout);
+        request_goes_out();
+        let sent = connection.sent();
+        let exchange = connection.exchange(outgoing);
+        let (head, body) = match stall::answered(exchange, &sending, &sent, self.stall_timeout, patience).await {
+            Ok(answered) => answered,
+            Err(error) => {
                 log_failure(&shown, &error, &client_request_id);
                 return Err(error.context(&shown));
             }
@@ -208,9 +227,11 @@ impl Transport {
             pool: self.pool.clone(),
             origin,
             sending,
+            stall: Stall::new(self.stall_timeout),
             denial: Denial::new(&uri, signed),
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
+            voucher: None,
             _permit: permit,
         })
     }

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::connection::{Idle, Stream};
+use super::connection::{Idle, Socket};
 use super::network::Network;
 use crate::error::{Error, Result, Status, chain};
 use crate::stats::Counters;
@@ -114,9 +114,9 @@ impl Pool {
     }
 }
 
-async fn secure<C>(connector: C, tls: Arc<ClientConfig>, uri: &Uri) -> Result<Stream>
+async fn secure<C>(connector: C, tls: Arc<ClientConfig>, uri: &Uri) -> Result<Socket>
 where
-    HttpsConnector<C>: Service<Uri, Response = Stream, Error = BoxError>,
+    HttpsConnector<C>: Service<Uri, Response = Socket, Error = BoxError>,
 {
     let stream = HttpsConnector::from((connector, tls)).call(uri.clone()).await;
     stream.map_err(|error| connect_error(error.as_ref()))

@@ -1,7 +1,7 @@
 //! A response: its head, its body as it comes, and what becomes of its connection afterwards.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HeaderName};
@@ -11,13 +11,13 @@ use tokio::time::timeout;
 
 use super::connection::Body;
 use super::pool::Pool;
+use super::stall::Stall;
 use super::{Sending, verdict};
+use crate::checksum::Voucher;
 use crate::credential::Denial;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::stats::{Counters, InFlight};
 
-/// A body that brings nothing for this long is given up; what came is kept and the rest asked for again.
-const BODY_STALL: Duration = Duration::from_secs(30);
 /// The service's error documents have some hundred bytes; a hostile one may not fill our memory.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
@@ -31,10 +31,13 @@ pub(crate) struct Response {
     pub(super) pool: Arc<Pool>,
     pub(super) origin: String,
     pub(super) sending: Sending,
+    pub(super) stall: Stall,
     pub(super) denial: Denial,
     pub(super) stats: Arc<Counters>,
     /// Until the body's end.
     pub(super) in_flight: Option<InFlight>,
+    /// What vouches for the body, until someone receives it.
+    pub(crate) voucher: Option<Voucher>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -56,11 +59,17 @@ impl Response {
     /// the connection is free again. A body of more than `limit` bytes is an error.
     pub(crate) async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
         let Some(body) = self.body.as_mut() else { return Ok(0) };
-        let received = match timeout(BODY_STALL, body.receive(to, limit)).await {
-            Ok(received) => received.map_err(|error| error.context(format!("{}: the body broke off", self.shown)))?,
-            Err(_) => {
-                let message = format!("{}: the body stalled for {} s", self.shown, BODY_STALL.as_secs());
-                return Err(Error::network(message));
+        let received = loop {
+            self.stall.check().map_err(|error| error.context(&self.shown))?;
+            let began = Instant::now();
+            match timeout(self.stall.left(), body.receive(to, limit)).await {
+                Ok(received) => {
+                    let received =
+                        received.map_err(|error| error.context(format!("{}: the body broke off", self.shown)))?;
+                    self.stall.saw(began.elapsed(), received);
+                    break received;
+                }
+                Err(_) => self.stall.saw(began.elapsed(), 0),
             }
         };
         // Before anyone sees the last bytes, so that the request that they lead to finds the connection free.

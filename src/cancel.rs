@@ -1,0 +1,91 @@
+//! Cancelling: from any thread, for good, and for all that was opened with what is cancelled.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::error::{Error, Result, Status};
+
+/// Whether something was cancelled, or what it was opened with. Only flags, so that a forked child inherits no lock.
+#[derive(Debug, Default)]
+pub(crate) struct Cancellation {
+    cancelled: AtomicBool,
+    parent: Option<Arc<Cancellation>>,
+}
+
+impl Cancellation {
+    /// One that is cancelled with `self`, or alone.
+    pub(crate) fn child(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self { cancelled: AtomicBool::new(false), parent: Some(self.clone()) })
+    }
+
+    /// For good. Those who wait hear of it by the bell of their client.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire) || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.is_cancelled() {
+            false => Ok(()),
+            true => Err(cancelled()),
+        }
+    }
+}
+
+/// A cancellation and the bell that is rung when one of its client's is: rare enough to wake everybody.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    cancellation: Arc<Cancellation>,
+    bell: Arc<Notify>,
+}
+
+impl Watch {
+    pub(crate) fn new(cancellation: Arc<Cancellation>, bell: Arc<Notify>) -> Self {
+        Self { cancellation, bell }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.cancellation.check()
+    }
+
+    /// Waits for the cancellation; its error.
+    pub(crate) async fn cancelled(&self) -> Error {
+        loop {
+            let mut rung = pin!(self.bell.notified());
+            // Listens from here on, so that a cancel between the look and the wait is not missed.
+            rung.as_mut().enable();
+            if self.cancellation.is_cancelled() {
+                return cancelled();
+            }
+            rung.await;
+        }
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(Status::Cancelled, "cancelled")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reaches_what_lies_below_and_nothing_above() {
+        let client = Arc::new(Cancellation::default());
+        let (derived, other) = (client.child(), client.child());
+        let blob = derived.child();
+        derived.cancel();
+        assert!(blob.is_cancelled() && derived.is_cancelled());
+        assert!(!other.is_cancelled() && !client.is_cancelled());
+        client.cancel();
+        assert!(other.is_cancelled());
+        assert_eq!(blob.check().unwrap_err().status(), Status::Cancelled);
+    }
+}
