@@ -5,7 +5,6 @@ use std::process::{Command, Output};
 
 use aztorch::{Client, ClientOptions};
 
-#[path = "../../tests/support/mod.rs"]
 #[allow(dead_code, reason = "the library's tests need the rest of it")]
 mod support;
 
