@@ -36,6 +36,7 @@ pub(super) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8
         _ if http_status.is_redirection() => return error.hint(elsewhere(text(&LOCATION))),
         _ => {}
     }
+    let error = if denial.another_tenant() { error.retryable(None) } else { error };
     match denial.hint(http_status.as_u16(), code, &detail, headers).as_str() {
         "" => error,
         hint => error.hint(hint),

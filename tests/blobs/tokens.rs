@@ -9,7 +9,7 @@ use aztorch::{BearerToken, Client, Status, WriteMode};
 
 use crate::support::child;
 use crate::support::client::{client_with, read_blob, write_blob};
-use crate::support::deployed::{HOUR, in_child, new_container, options, round_trip};
+use crate::support::deployed::{HOUR, in_child, new_container, options, round_trip, tool};
 use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 use crate::support::identity::{IdentityServer, imds, managed};
@@ -215,4 +215,79 @@ fn a_redirect_takes_no_credential_to_another_host() {
         }
     }
     assert_eq!((server.asked().len(), other.asked().len()), (8, 0));
+}
+
+const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+
+/// A storage service of this tenant: it takes `of-TENANT` as token, and else says where there is one.
+fn of_one_tenant() -> IdentityServer {
+    IdentityServer::start_tls(|_, asked| match asked.header("authorization") {
+        Some(token) if token == format!("Bearer of-{TENANT}") => (200, String::new(), String::new()),
+        _ => {
+            let challenge = format!(
+                "WWW-Authenticate: Bearer authorization_uri=https://login.microsoftonline.com/{TENANT}/oauth2/authorize \
+                 resource_id=https://storage.azure.com\r\n"
+            );
+            (401, challenge, String::new())
+        }
+    })
+}
+
+#[test]
+fn the_tenant_that_a_refusal_names_is_asked_for_a_token() {
+    let server = of_one_tenant();
+    let tenants: Arc<Mutex<Vec<String>>> = Arc::default();
+    let asked = tenants.clone();
+    let client = client_with(|options| {
+        options.set_ca_file(&secure().certificate)?;
+        options.set_token_callback(move |_, tenant| {
+            asked.lock().unwrap().push(tenant.to_owned());
+            BearerToken::new(&format!("of-{tenant}"), SystemTime::now() + HOUR)
+        })
+    });
+    let url = format!("https://{}/account/container/blob", server.authority());
+    let barrier = Barrier::new(8);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                barrier.wait();
+                assert!(client.exists(&url).unwrap());
+            });
+        }
+    });
+    let first = server.asked().len();
+    assert!(client.exists(&url).unwrap());
+    assert_eq!(server.asked().len(), first + 1, "the tenant is known from then on");
+    assert_eq!(*tenants.lock().unwrap(), ["", TENANT]);
+}
+
+#[test]
+fn a_tenant_whose_token_is_refused_too_is_the_end_of_it() {
+    let server = of_one_tenant();
+    let (client, calls) = counting();
+    let url = format!("https://{}/account/container/blob", server.authority());
+    let error = expect_error(client.exists(&url), Status::Unauthenticated);
+    assert!(error.message().contains(&format!("belongs to the tenant {TENANT}")), "{error}");
+    assert!(!error.is_retryable());
+    assert_eq!((server.asked().len(), calls.load(Ordering::SeqCst)), (2, 2));
+}
+
+#[test]
+fn the_azure_cli_is_asked_for_a_tenants_token() {
+    if child::argument().is_some() {
+        let client = Client::new(&options(|options| options.set_azure_cli())).unwrap();
+        let url = format!("https://{}/account/container/blob", std::env::var("AZTORCH_TEST_SERVER").unwrap());
+        assert!(client.exists(&url).unwrap());
+        return;
+    }
+    let server = of_one_tenant();
+    let script = r#"case "$*" in *--tenant*) token=of-TENANT;; *) token=of-home;; esac
+echo '{"accessToken":"'$token'","expiresOn":"2099-01-01 00:00:00.000000","expires_on":4070908800,"subscription":"s","tenant":"t","tokenType":"Bearer"}'"#;
+    let (directory, calls) = tool("az", &script.replace("TENANT", TENANT));
+    let path = format!("{}:/usr/bin:/bin", directory.display());
+    let variables = [("PATH", path.as_str()), ("AZTORCH_TEST_SERVER", server.authority())];
+    in_child("tokens::the_azure_cli_is_asked_for_a_tenants_token", &variables);
+    let calls = std::fs::read_to_string(calls).unwrap();
+    assert_eq!(calls.lines().count(), 2, "{calls}");
+    assert!(calls.lines().nth(1).unwrap().contains(&format!("--tenant {TENANT}")), "{calls}");
 }
