@@ -68,6 +68,8 @@ struct State {
     http: Arc<IdentityHttp>,
     /// One for each realm that was asked about. Never held while anything is waited for.
     slots: Mutex<Vec<(Realm, Slot)>>,
+    /// The caller's own code is called one at a time, for whatever realms.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Default)]
@@ -168,7 +170,8 @@ impl TokenSource {
                 // What is on its way to the parent never arrives in the child; its receiver is left alone.
                 std::mem::forget(slot.flight.take());
             }
-            Ok(State { http: IdentityHttp::new(&self.network), slots: Mutex::new(slots) })
+            let turn = tokio::sync::Mutex::new(());
+            Ok(State { http: IdentityHttp::new(&self.network), slots: Mutex::new(slots), turn })
         })
     }
 
@@ -190,8 +193,9 @@ impl TokenSource {
     }
 
     async fn ask(&self, realm: Realm, member: Option<Member>) -> Result<(BearerToken, Option<Member>)> {
-        let http = self.state()?.http.clone();
-        self.identity.ask(http, realm, member).await
+        let state = self.state()?;
+        let _turn = if self.identity.is_callers_own() { Some(state.turn.lock().await) } else { None };
+        self.identity.ask(state.http.clone(), realm, member).await
     }
 }
 

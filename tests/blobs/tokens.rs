@@ -13,7 +13,7 @@ use crate::support::deployed::{HOUR, in_child, new_container, options, round_tri
 use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 use crate::support::identity::{IdentityServer, imds, managed};
-use crate::support::secure::{secure, token};
+use crate::support::secure::{CLOUDS, secure, token};
 
 #[test]
 fn a_busy_metadata_service_is_asked_again_later() {
@@ -290,4 +290,33 @@ echo '{"accessToken":"'$token'","expiresOn":"2099-01-01 00:00:00.000000","expire
     let calls = std::fs::read_to_string(calls).unwrap();
     assert_eq!(calls.lines().count(), 2, "{calls}");
     assert!(calls.lines().nth(1).unwrap().contains(&format!("--tenant {TENANT}")), "{calls}");
+}
+
+#[test]
+fn the_callback_is_called_one_at_a_time_for_whatever_accounts() {
+    let (inside, calls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let count = calls.clone();
+    let client = client_with(|options| {
+        options.set_max_retries(0)?;
+        // The token is there, the proxy is not.
+        options.set_proxy("http://127.0.0.1:9")?;
+        options.set_token_callback(move |_, _| {
+            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+            thread::sleep(Duration::from_millis(100));
+            inside.fetch_sub(1, Ordering::SeqCst);
+            count.fetch_add(1, Ordering::SeqCst);
+            BearerToken::new("planted", SystemTime::now() + HOUR)
+        })
+    });
+    let barrier = Barrier::new(CLOUDS.len());
+    thread::scope(|scope| {
+        for (account, _) in CLOUDS {
+            let (client, barrier) = (&client, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                expect_error(client.exists(&format!("https://{account}/container/blob")), Status::Unavailable);
+            });
+        }
+    });
+    assert_eq!(calls.load(Ordering::SeqCst), CLOUDS.len());
 }
