@@ -209,7 +209,7 @@ impl Transport {
             }
         };
         self.stats.bytes_sent.add(length as u64);
-        self.take_note(head.status, authorization.as_ref());
+        let another_tenant = self.take_note(head.status, &uri, authorization.as_ref(), &head.headers);
         tracing::debug!(
             target: "aztorch::http",
             "{shown}: {} in {:.1} ms, attempt {}, request id {}, client request id {client_request_id}",
@@ -228,7 +228,7 @@ impl Transport {
             origin,
             sending,
             stall: Stall::new(self.stall_timeout),
-            denial: Denial::new(&uri, signed),
+            denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
             voucher: None,
@@ -236,12 +236,20 @@ impl Transport {
         })
     }
 
-    fn take_note(&self, status: StatusCode, authorization: Option<&HeaderValue>) {
+    /// Whether the next try will have a token of another tenant.
+    fn take_note(
+        &self,
+        status: StatusCode,
+        uri: &Uri,
+        authorization: Option<&HeaderValue>,
+        answer: &HeaderMap,
+    ) -> bool {
         match status.as_u16() {
             429 | 503 => self.stats.throttled.add(1),
-            401 => self.signer.refused(authorization),
+            401 => return self.signer.refused(uri, authorization, answer),
             _ => {}
         }
+        false
     }
 }
 
