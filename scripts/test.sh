@@ -51,6 +51,7 @@ gate setup          '1 s'              'set-up names everything that is missing 
 gate launcher       '3 s'              'the Azurite launcher leaves no server behind'
 gate rust           '50 s, cold 2 min'          'Rust tests on Azurite and on the fault server'
 gate doctor         '5 s, cold 2 min' 'aztorch-doctor on Azurite'
+gate misuse         '1 s'              'each function of the header is misused by a test'
 gate c              '5 s'              'C tests'
 gate c_asan         '8 s'              'C tests under AddressSanitizer'
 gate python         '3 s'              'Python tests over ctypes'
