@@ -97,9 +97,10 @@ fn pick(query: Option<&str>, which_blob: bool) -> Option<String> {
 
 pub(crate) fn load(session: &Session, target: Target) -> Result<Entries> {
     let reader = BlobReader::open(session, target.clone())?;
-    let size = usize::try_from(reader.size()).map_err(|_| Error::out_of_memory(usize::MAX))?;
+    let too_large = |size| Error::out_of_memory(size).context(target.display());
+    let size = usize::try_from(reader.size()).map_err(|_| too_large(usize::MAX))?;
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Error::out_of_memory(size))?;
+    bytes.try_reserve_exact(size).map_err(|_| too_large(size))?;
     bytes.resize(size, 0);
     reader.read(&mut bytes)?;
     let damaged = |why: String| Error::new(Status::Corrupt, format!("{}: {why}", target.display()));

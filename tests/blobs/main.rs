@@ -20,6 +20,7 @@ mod deadlines;
 mod fault_listing;
 mod fault_server;
 mod identities;
+mod larger_than_memory;
 mod logged;
 mod names;
 mod networks;
