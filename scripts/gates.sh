@@ -36,6 +36,7 @@ gate_fmt() { cargo fmt --all --check -- --color never; }
 gate_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 gate_library() { cargo build --locked --release; }
 gate_header() { cargo test --test header; }
+gate_fuzz() { cargo test --lib fuzzing -- --nocapture; }
 gate_rust() { cargo test --no-fail-fast; }
 
 # --- the shared library and its header --------------------------------------------------------------------------
@@ -163,7 +164,7 @@ gate_c_asan() { c_tests yes; }
 cmake_build() {
     local source=$1 build=$2
     shift 2
-    cmake -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAZTORCH_LIB_DIR="$release" "$@"
+    scripts/cmake_configure.sh "$source" "$build" "$@"
     CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2} cmake --build "$build"
 }
 

@@ -67,7 +67,7 @@ impl Output<'_> {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn load(session: &Session, target: Target) -> Result<Entries> {
     parse(session, &target, &bytes).map_err(damaged)
 }
 
-fn parse(session: &Session, manifest: &Target, bytes: &[u8]) -> std::result::Result<Entries, String> {
+pub(crate) fn parse(session: &Session, manifest: &Target, bytes: &[u8]) -> std::result::Result<Entries, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no manifest: it is not text".to_owned())?;
     let (body, last) = text.trim_end_matches('\n').rsplit_once('\n').ok_or("it is no manifest")?;
     let body = &text[..body.len() + 1];
