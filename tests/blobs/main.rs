@@ -24,6 +24,7 @@ mod fault_listing;
 mod fault_server;
 mod identities;
 mod logged;
+mod memory;
 mod names;
 mod networks;
 mod read;
