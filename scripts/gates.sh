@@ -258,10 +258,15 @@ gate_distributed() { test_examples test_distributed.py; }
 
 gate_python() {
     local test
-    for test in tests/python/test_*.py; do
+    for test in ctypes fork; do
         echo "== $test"
-        AZTORCH_LIBRARY=$release/libaztorch.so with_server "$python" "$test"
+        AZTORCH_LIBRARY=$release/libaztorch.so with_server "$python" "tests/python/test_$test.py"
     done
+}
+
+gate_coexistence() {
+    AZTORCH_LIBRARY=$release/libaztorch.so AZTORCH_WHEELS=$PWD/target/wheels \
+        with_server "$python" tests/python/test_coexistence.py
 }
 
 gate_python_torch() {

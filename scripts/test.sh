@@ -56,6 +56,7 @@ gate misuse         '1 s'              'each function of the header is misused b
 gate c              '60 s'             'C tests'
 gate c_asan         '8 s'              'C tests under AddressSanitizer'
 gate python         '8 s'              'Python tests over ctypes'
+gate coexistence    '15 s'             'in one process with torch, pyarrow and grpc'
 gate cpp            '15 s, cold 2 min' 'C++ and LibTorch tests'
 gate cpp_asan       '5 s, cold 40 s'   'C++ tests without torch under AddressSanitizer'
 gate cpp_tsan       '15 s, cold 40 s'  'C++ datasets and streams under ThreadSanitizer'
