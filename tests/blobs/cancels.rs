@@ -37,7 +37,7 @@ fn cancelled<T: Send>(cancel: impl FnOnce(), call: impl FnOnce() -> Result<T> + 
 fn server(fault: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static) -> FaultServer {
     let server = FaultServer::start();
     server.put_content("blob", CONTENT);
-    server.on_request(move |request| fault(&request.verb()));
+    server.on_request(move |request| fault(request.verb()));
     server
 }
 
