@@ -104,7 +104,7 @@ fn main() {
         );
     }
     if wanted("slow") {
-        let slow = Network { latency: Duration::from_millis(20), bytes_per_second: 60_000_000 };
+        let slow = Network { latency: Duration::from_millis(20), bytes_per_second: 60_000_000, tls: false };
         let server = Server::start(256 * MIB, slow);
         let url = server.url("b");
         let mut buffer = vec![1u8; 256 * MIB as usize];
@@ -148,5 +148,30 @@ fn main() {
                 writer.close().unwrap();
             },
         );
+    }
+    if wanted("checksums") {
+        let server = Server::start(gib, Network { tls: true, ..Network::default() });
+        let url = server.url("b");
+        let client = |verify| {
+            let mut options = ClientOptions::new();
+            options.set_anonymous().unwrap();
+            options.set_ca_file(server.certificate.as_ref().unwrap().path()).unwrap();
+            options.set_checksum(verify).unwrap();
+            Client::new(&options).unwrap()
+        };
+        let (unchecked, checked) = (client(false), client(true));
+        let mut buffer = vec![1u8; gib as usize];
+        let mut read = |client: &Client| {
+            assert_eq!(client.open(&url).unwrap().read(&mut buffer).unwrap() as u64, gib);
+        };
+        let read = std::cell::RefCell::new(&mut read);
+        compare("read 1 GiB over TLS, checked", || read.borrow_mut()(&unchecked), || read.borrow_mut()(&checked));
+        let data = vec![1u8; gib as usize];
+        let write = |client: &Client| {
+            let writer = client.writer(&url, WriteMode::Replace).unwrap();
+            data.chunks(MIB as usize).for_each(|piece| writer.write_all(piece).unwrap());
+            writer.close().unwrap();
+        };
+        compare("write 1 GiB over TLS, checked", || write(&unchecked), || write(&checked));
     }
 }

@@ -118,7 +118,7 @@ fn main() {
     }
     if wanted("walk") {
         const COUNT: usize = 300;
-        let server = Server::start(SAMPLE as u64, Network { latency: Duration::from_millis(20), bytes_per_second: 0 });
+        let server = Server::start(SAMPLE as u64, Network { latency: Duration::from_millis(20), ..Network::default() });
         let urls = urls(&server, COUNT);
         compare(
             "300 x 100 KiB in a loop, 20 ms",

@@ -1,6 +1,7 @@
 //! A loopback blob service that does as little as it can: one blob, made up or a local file, under every name;
 //! writes that go nowhere. It runs in a process of its own, so that its CPU time is not counted, and can be as
-//! slow as a real network.
+//! slow as a real network, and speak TLS. It vouches for what it sends with structured bodies when it is asked to, and says
+//! that uploads were as their CRC64 has it.
 //!
 //! The blob `requests` is special: it lists the requests since it was last read, one to a line, as
 //! `BEGIN_MS END_MS FIRST_BYTE BYTES`, in the order in which they ended.
@@ -8,12 +9,17 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::ops::Range;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tempfile::NamedTempFile;
 
 #[path = "listing.rs"]
 pub mod listing;
@@ -27,30 +33,37 @@ pub struct Network {
     pub latency: Duration,
     /// 0: as fast as it goes.
     pub bytes_per_second: u64,
+    pub tls: bool,
 }
 
 /// A server process, ended with this value.
 pub struct Server {
     child: Child,
     pub port: u16,
+    /// With TLS: a file with the certificate.
+    pub certificate: Option<NamedTempFile>,
 }
 
 impl Server {
     /// Runs this program again as a server of a blob of `size` bytes.
     pub fn start(size: u64, network: Network) -> Server {
+        let (certificate, pem) = network.tls.then(make_certificate).unzip();
+        let pem = pem.unwrap_or_default();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .env(SERVE, format!("{} {} {size}", network.latency.as_millis(), network.bytes_per_second))
+            .env(CERTIFICATE, &pem)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Server { child, port: line.trim().parse().unwrap() }
+        Server { child, port: line.trim().parse().unwrap(), certificate }
     }
 
     pub fn url(&self, blob: &str) -> String {
-        format!("http://127.0.0.1:{}/account/container/{blob}", self.port)
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/account/container/{blob}", self.port)
     }
 }
 
@@ -61,6 +74,25 @@ impl Drop for Server {
         let _ = self.child.wait();
     }
 }
+
+/// A certificate in a file for the client, and with its key for the server.
+fn make_certificate() -> (NamedTempFile, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(made.cert.pem().as_bytes()).unwrap();
+    (file, made.cert.pem() + &made.signing_key.serialize_pem())
+}
+
+fn tls_settings(pem: &str) -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let builder = ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
+}
+
+/// Certificate and key, or nothing for plain http.
+const CERTIFICATE: &str = "AZTORCH_BENCH_CERTIFICATE";
 
 /// `LATENCY_MS BYTES_PER_SECOND BLOB`, where the blob is a size in bytes or a file.
 const SERVE: &str = "AZTORCH_BENCH_SERVE";
@@ -89,7 +121,8 @@ pub fn serve_if_asked() {
     let Ok(settings) = std::env::var(SERVE) else { return };
     let [latency, rate, blob] = settings.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{SERVE}={settings}") };
     let latency = Duration::from_millis(latency.parse().unwrap());
-    let network = Network { latency, bytes_per_second: rate.parse().unwrap() };
+    let tls = std::env::var(CERTIFICATE).ok().filter(|pem| !pem.is_empty()).map(|pem| tls_settings(&pem));
+    let network = Network { latency, bytes_per_second: rate.parse().unwrap(), tls: tls.is_some() };
     let blob = Blob::parse(blob);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap().port());
@@ -99,9 +132,16 @@ pub fn serve_if_asked() {
         std::process::exit(0);
     });
     for stream in listener.incoming() {
-        let (stream, blob) = (stream.unwrap(), blob.clone());
+        let (stream, blob, tls) = (stream.unwrap(), blob.clone(), tls.clone());
+        stream.set_nodelay(true).unwrap();
         // A peer that hangs up ends its own thread only.
-        thread::spawn(move || drop(serve(stream, &blob, network)));
+        thread::spawn(move || match tls {
+            None => drop(serve(stream, &blob, network)),
+            Some(settings) => {
+                let session = ServerConnection::new(settings).unwrap();
+                drop(serve(StreamOwned::new(session, stream), &blob, network));
+            }
+        });
     }
 }
 
@@ -130,20 +170,19 @@ fn pattern() -> &'static [u8] {
     PATTERN.get_or_init(|| (0..PIECE).map(|i| ((i * 31) >> 3) as u8).collect())
 }
 
-fn serve(stream: TcpStream, blob: &Blob, network: Network) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut output = stream.try_clone()?;
+fn serve(stream: impl Read + Write, blob: &Blob, network: Network) -> std::io::Result<()> {
     let mut input = BufReader::with_capacity(PIECE, stream);
     loop {
-        let mut head = String::new();
+        let mut original = String::new();
         let mut line = String::new();
         while line != "\r\n" {
             line.clear();
             if input.read_line(&mut line)? == 0 {
                 return Ok(());
             }
-            head.push_str(&line.to_ascii_lowercase());
+            original.push_str(&line);
         }
+        let head = original.to_ascii_lowercase();
         let began = Instant::now();
         let header = |name: &str| head.split(name).nth(1).and_then(|rest| rest.split("\r\n").next());
         let mut body: u64 = header("\r\ncontent-length: ").map_or(0, |length| length.parse().unwrap());
@@ -152,9 +191,10 @@ fn serve(stream: TcpStream, blob: &Blob, network: Network) -> std::io::Result<()
             input.consume(length);
             body -= length as u64;
         }
+        let output = input.get_mut();
         if head.starts_with("get /account/container/requests ") {
             let log = take_log();
-            write_head(&mut output, 0..log.len() as u64, log.len() as u64)?;
+            write_head(output, 0..log.len() as u64, log.len() as u64, "")?;
             output.write_all(log.as_bytes())?;
             continue;
         }
@@ -166,8 +206,12 @@ fn serve(stream: TcpStream, blob: &Blob, network: Network) -> std::io::Result<()
             continue;
         }
         if head.starts_with("put") {
-            output
-                .write_all(format!("HTTP/1.1 201 Created\r\nETag: {ETAG}\r\nContent-Length: 0\r\n\r\n").as_bytes())?;
+            // Base64 tells upper case from lower.
+            let sum = line_of(&original, "x-ms-content-crc64: ").map(|sum| format!("x-ms-content-crc64: {sum}\r\n"));
+            let sum = sum.unwrap_or_default();
+            output.write_all(
+                format!("HTTP/1.1 201 Created\r\nETag: {ETAG}\r\n{sum}Content-Length: 0\r\n\r\n").as_bytes(),
+            )?;
             continue;
         }
         let size = blob.size();
@@ -178,19 +222,73 @@ fn serve(stream: TcpStream, blob: &Blob, network: Network) -> std::io::Result<()
             }
             None => 0..size,
         };
-        write_head(&mut output, range.clone(), size)?;
+        if head.contains("\r\nx-ms-structured-body: ") {
+            send_structured(output, range, size)?;
+            continue;
+        }
+        write_head(output, range.clone(), size, "")?;
         let mut bytes = 0;
-        let sent = send(&mut output, blob, range.clone(), network, &mut bytes);
+        let sent = send(output, blob, range.clone(), network, &mut bytes);
         SERVED.lock().unwrap().push(Served { began, ended: Instant::now(), first: range.start, bytes });
         sent?;
     }
 }
 
-fn write_head(output: &mut TcpStream, range: Range<u64>, size: u64) -> std::io::Result<()> {
-    let (first, last, length) = (range.start, range.end - 1, range.end - range.start);
+fn line_of<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.split(name).nth(1).and_then(|rest| rest.split("\r\n").next())
+}
+
+/// The made-up bytes as a structured body, in segments of 4 MiB as the service has them.
+fn send_structured(output: &mut impl Write, range: Range<u64>, size: u64) -> std::io::Result<()> {
+    const SEGMENT: usize = 4 << 20;
+    static WHOLE: OnceLock<u64> = OnceLock::new();
+    let sum_of = |length: usize| {
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+        (0..length).step_by(PIECE).for_each(|at| digest.update(&pattern()[..PIECE.min(length - at)]));
+        digest.finalize()
+    };
+    let length = (range.end - range.start) as usize;
+    let segments = length.div_ceil(SEGMENT);
+    let total = 13 + segments * 18 + 8 + length;
+    let more =
+        format!("x-ms-structured-body: XSM/1.0; properties=crc64\r\nx-ms-structured-content-length: {length}\r\n");
+    write_head_of(output, range, size, total as u64, &more)?;
+    let mut message = vec![1];
+    message.extend((total as u64).to_le_bytes());
+    message.extend([1, 0]);
+    message.extend((segments as u16).to_le_bytes());
+    output.write_all(&message)?;
+    for (number, at) in (0..length).step_by(SEGMENT).enumerate() {
+        let segment = SEGMENT.min(length - at);
+        output.write_all(&(number as u16 + 1).to_le_bytes())?;
+        output.write_all(&(segment as u64).to_le_bytes())?;
+        for piece in (0..segment).step_by(PIECE) {
+            output.write_all(&pattern()[..PIECE.min(segment - piece)])?;
+        }
+        let sum = if segment == SEGMENT { *WHOLE.get_or_init(|| sum_of(SEGMENT)) } else { sum_of(segment) };
+        output.write_all(&sum.to_le_bytes())?;
+    }
+    // Of the whole message; nobody needs it.
+    output.write_all(&[0; 8])?;
+    output.flush()
+}
+
+fn write_head(output: &mut impl Write, range: Range<u64>, size: u64, more: &str) -> std::io::Result<()> {
+    let length = range.end - range.start;
+    write_head_of(output, range, size, length, more)
+}
+
+fn write_head_of(
+    output: &mut impl Write,
+    range: Range<u64>,
+    size: u64,
+    length: u64,
+    more: &str,
+) -> std::io::Result<()> {
+    let (first, last) = (range.start, range.end - 1);
     output.write_all(
         format!(
-            "HTTP/1.1 206 Partial Content\r\nETag: {ETAG}\r\nContent-Length: {length}\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n"
+            "HTTP/1.1 206 Partial Content\r\nETag: {ETAG}\r\nContent-Length: {length}\r\nContent-Range: bytes {first}-{last}/{size}\r\n{more}\r\n"
         )
         .as_bytes(),
     )
@@ -198,7 +296,7 @@ fn write_head(output: &mut TcpStream, range: Range<u64>, size: u64) -> std::io::
 
 /// Counts in `sent` what went out, also when the peer hangs up.
 fn send(
-    output: &mut TcpStream,
+    output: &mut impl Write,
     blob: &Blob,
     range: Range<u64>,
     network: Network,
