@@ -8,7 +8,11 @@ mod connection;
 mod counted;
 mod identity;
 mod network;
+mod pace;
 mod pool;
+mod rate;
+#[cfg(test)]
+mod rate_tests;
 mod response;
 mod sdk;
 mod stall;
@@ -21,7 +25,7 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT,
 };
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, Uri};
 use http_body_util::Full;
 use tokio::sync::{Notify, Semaphore};
 
@@ -30,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::retry::{current_attempt, request_goes_out};
 use crate::stats::Counters;
+use pace::Pace;
 use pool::Pool;
 use stall::Stall;
 
@@ -44,6 +49,7 @@ pub(crate) const SERVICE_VERSION: &str = "2021-12-02";
 
 const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
 const X_MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 const X_MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
 /// How long the service may take to begin its answer to what it has to carry out. Its own limit for most operations is
@@ -110,6 +116,7 @@ pub(crate) struct Transport {
     stats: Arc<Counters>,
     permits: Arc<Semaphore>,
     max_concurrency: usize,
+    pace: Pace,
     stall_timeout: Duration,
     /// Rung when something of the client's is cancelled.
     cancel_bell: Arc<Notify>,
@@ -125,6 +132,7 @@ impl Transport {
             stats,
             permits: Arc::new(Semaphore::new(options.max_concurrency)),
             max_concurrency: options.max_concurrency,
+            pace: Pace::new(),
             stall_timeout: options.stall_timeout,
             cancel_bell: Arc::default(),
         })
@@ -150,6 +158,7 @@ impl Transport {
             .acquire_owned()
             .await
             .map_err(|_| Error::internal("the client's semaphore is closed"))?;
+        self.pace.turn(current_attempt() > 1).await;
         let Request { method, uri, mut headers, body } = request;
         let client_request_id = uuid::Uuid::new_v4().to_string();
         headers.insert(X_MS_VERSION, HeaderValue::from_static(SERVICE_VERSION));
@@ -200,7 +209,7 @@ impl Transport {
             }
         };
         self.stats.bytes_sent.add(length as u64);
-        self.take_note(head.status, authorization.as_ref());
+        self.take_note(&head, began, authorization.as_ref());
         tracing::debug!(
             target: "aztorch::http",
             "{shown}: {} in {:.1} ms, attempt {}, request id {}, client request id {client_request_id}",
@@ -226,8 +235,10 @@ impl Transport {
         })
     }
 
-    fn take_note(&self, status: StatusCode, authorization: Option<&HeaderValue>) {
-        match status.as_u16() {
+    fn take_note(&self, head: &http::response::Parts, sent: Instant, authorization: Option<&HeaderValue>) {
+        let code = head.headers.get(X_MS_ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        self.pace.answered(sent, head.status, code);
+        match head.status.as_u16() {
             429 | 503 => self.stats.throttled.add(1),
             401 => self.signer.refused(authorization),
             _ => {}
