@@ -394,6 +394,16 @@ azt_status azt_client_options_set_stall_timeout_ms(struct azt_client_options *op
                                                    uint64_t milliseconds,
                                                    struct azt_error **error);
 
+// Whether every byte of a blob is checked end to end. True: an upload carries a CRC64 that the service compares, and a
+// download is asked for with checksums (a structured body; where the service has none, a CRC64 or MD5 for ranges of at
+// most 4 MiB), compared before anyone sees its bytes. Bytes that are wrong are fetched or sent again, and
+// AZT_STATUS_CORRUPT if they stay so; a service that gives no checksum is AZT_STATUS_UNSUPPORTED. False: neither.
+// Default: uploads over https, by a service that knows CRC64: beside TLS that costs next to nothing. Lengths, ranges and
+// versions are always checked.
+azt_status azt_client_options_set_checksum(struct azt_client_options *options,
+                                           bool verify,
+                                           struct azt_error **error);
+
 // Sends all requests through this proxy, "http://[USER:PASSWORD@]HOST:PORT": https through a tunnel that it cannot
 // read, http in plain. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) say,
 // read when the client is made. Identity endpoints of this machine are never asked through a proxy.

@@ -4,7 +4,8 @@ use bytes::{BufMut, BytesMut};
 use tar::Header;
 
 use crate::error::{Error, Result, Status};
-use crate::fetch::{self, Only, Opened, Sink, Version, fetch};
+use crate::fetch::{self, Only, Opened, Version, fetch};
+use crate::receive::Sink;
 use crate::session::Call;
 use crate::url::Target;
 
@@ -48,16 +49,35 @@ struct Archive<'a> {
 }
 
 #[derive(Default)]
-struct Collected(BytesMut);
+struct Collected {
+    bytes: BytesMut,
+    accepted: usize,
+}
+
+impl Collected {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.accepted = 0;
+    }
+}
 
 impl Sink for Collected {
     fn room(&mut self) -> &mut (impl BufMut + Send) {
-        self.0.reserve(FIRST_LOOK as usize);
-        &mut self.0
+        self.bytes.reserve(FIRST_LOOK as usize);
+        &mut self.bytes
     }
 
     fn received(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        self.accepted = self.bytes.len();
+        Ok(())
+    }
+
+    fn reject(&mut self) {
+        self.bytes.truncate(self.accepted);
     }
 }
 
@@ -132,7 +152,7 @@ impl<'a> Archive<'a> {
             0..=JUMP => (stride * HEADERS_AT_ONCE).clamp(FIRST_LOOK, MOST_AT_ONCE),
             _ => AFTER_JUMP,
         };
-        if at == 0 && is_compressed(&self.window.0) {
+        if at == 0 && is_compressed(&self.window.bytes) {
             return Err(self.damaged(at, "it is compressed, and cannot be read by ranges: store it as plain tar"));
         }
         if at == 0 && self.version.size < BLOCK {
@@ -198,14 +218,14 @@ impl<'a> Archive<'a> {
     async fn read(&mut self, at: u64, length: u64, ahead: u64) -> Result<&[u8]> {
         let end = at.checked_add(length).filter(|&end| end <= self.version.size);
         let end = end.ok_or_else(|| self.damaged(at, "it ends in the middle of a header: it was cut off"))?;
-        if at < self.start || end > self.start + self.window.0.len() as u64 {
+        if at < self.start || end > self.start + self.window.bytes.len() as u64 {
             let range = at..end.max(at + ahead).min(self.version.size);
-            self.window.0.clear();
+            self.window.clear();
             self.start = at;
             fetch(self.call, self.target, &self.version, range, None, &mut self.window).await?;
         }
         let from = (at - self.start) as usize;
-        Ok(&self.window.0[from..from + length as usize])
+        Ok(&self.window.bytes[from..from + length as usize])
     }
 
     fn damaged(&self, at: u64, why: &str) -> Error {

@@ -7,10 +7,11 @@ use bytes::BufMut;
 
 use crate::entries::Part;
 use crate::error::{Error, Result, Status};
-use crate::fetch::{self, Only, Opened, Sink, Version, fetch};
+use crate::fetch::{self, Only, Opened, Version, fetch};
 use crate::memory::Reservation;
 use crate::parallel::together;
 use crate::ranges;
+use crate::receive::Sink;
 use crate::retry::retry;
 use crate::session::Call;
 use crate::sys::block::{self, Block, Filled};
@@ -190,11 +191,20 @@ impl Sink for Place {
     }
 
     fn received(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        self.destination().mark();
         if let Self::Own { part, left } = self {
             let now = part.destination().len();
             part.wrote(*left - now);
             *left = now;
         }
         Ok(())
+    }
+
+    fn reject(&mut self) {
+        self.destination().rewind();
     }
 }

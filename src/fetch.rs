@@ -2,16 +2,15 @@
 
 use std::ops::Range;
 
-use bytes::BufMut;
 use http::Method;
 use http::StatusCode;
 use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
 
 use crate::error::{Error, Result, Status};
 use crate::ranges::{self, parse_content_range};
+use crate::receive::{Sink, receive};
 use crate::retry::{Attempts, retry};
 use crate::session::Call;
-use crate::sys::memory::Destination;
 use crate::transport::{Request, Response};
 use crate::url::Target;
 
@@ -23,25 +22,6 @@ const PROGRESS: u64 = 64 << 10;
 pub(crate) struct Version {
     pub(crate) etag: String,
     pub(crate) size: u64,
-}
-
-/// Where a body's bytes go: the network writes them into memory that the sink offers.
-pub(crate) trait Sink: Send {
-    /// Memory for some of the next bytes, at least one.
-    fn room(&mut self) -> &mut (impl BufMut + Send);
-
-    /// More bytes are in the room.
-    fn received(&mut self) -> Result<()>;
-}
-
-impl Sink for Destination {
-    fn room(&mut self) -> &mut (impl BufMut + Send) {
-        self
-    }
-
-    fn received(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// The first look at a blob: which version it is, and the first of its bytes that were asked for, still arriving.
@@ -69,20 +49,20 @@ pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: 
 }
 
 async fn open_once(call: &Call, target: &Target, range: &Range<u64>, only: &Only) -> Result<Option<Opened>> {
-    let mut request = Request::new(Method::GET, target.uri("")?).header(RANGE, &ranges::header(range))?;
-    request = match only {
+    let request = Request::new(Method::GET, target.uri("")?);
+    let request = match only {
         Only::Any => request,
         Only::Unless(etag) => request.header(IF_NONE_MATCH, etag)?,
         Only::If(version) => request.header(IF_MATCH, &version.etag)?,
     };
-    let response = call.transport.send(request).await?;
+    let (response, range) = send(call, request, range).await?;
     match response.status {
         StatusCode::NOT_MODIFIED if matches!(only, Only::Unless(_)) => Ok(None),
         StatusCode::RANGE_NOT_SATISFIABLE if range.start == 0 => open_empty(call, target, response).await.map(Some),
-        StatusCode::RANGE_NOT_SATISFIABLE => Err(past_the_end(target, range, response.header(&CONTENT_RANGE))),
+        StatusCode::RANGE_NOT_SATISFIABLE => Err(past_the_end(target, &range, response.header(&CONTENT_RANGE))),
         _ => {
             let response = response.success().await?;
-            open_range(response, range).map(Some)
+            open_range(response, &range).map(Some)
         }
     }
 }
@@ -157,7 +137,7 @@ pub(crate) async fn fetch(
     while at < range.end {
         let before = at;
         let attempt = fetch_once(call, target, version, &mut at, range.end, open.take(), sink);
-        let Err(trouble) = attempts.try_once(attempt).await else { break };
+        let Err(trouble) = attempts.try_once(attempt).await else { continue };
         if at - before >= PROGRESS {
             attempts.progressed();
         }
@@ -175,29 +155,22 @@ async fn fetch_once(
     open: Option<Response>,
     sink: &mut impl Sink,
 ) -> Result<()> {
-    let mut response = match open {
-        Some(response) => response,
+    let (mut response, until) = match open {
+        Some(response) => (response, end),
         None => get(call, target, version, *at..end).await?,
     };
-    while *at < end {
-        let received = response.receive(sink.room(), end - *at).await?;
-        if received == 0 {
-            let message = format!("{}: the body is shorter than the range that was asked for", target.display());
-            return Err(Error::new(Status::Corrupt, message).retryable(None));
-        }
-        *at += received as u64;
-        call.has_moved(received as u64);
-        sink.received()?;
+    let result = receive(call, &mut response, at, until, sink).await;
+    if result.is_err() {
+        sink.reject();
     }
-    // A body of unknown length may go on, which would be wrong; one of known length has ended.
-    response.bytes(0).await.map(drop)
+    result
 }
 
-async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>) -> Result<Response> {
-    let request = Request::new(Method::GET, target.uri("")?)
-        .header(RANGE, &ranges::header(&range))?
-        .header(IF_MATCH, &version.etag)?;
-    let response = call.transport.send(request).await?.success().await?;
+/// Asks for bytes from the beginning of `range` on; up to where, beside the answer.
+async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>) -> Result<(Response, u64)> {
+    let request = Request::new(Method::GET, target.uri("")?).header(IF_MATCH, &version.etag)?;
+    let (response, range) = send(call, request, &range).await?;
+    let response = response.success().await?;
     if content_range(&response)? != (range.clone(), version.size) {
         return Err(wrong_range(&response, &range));
     }
@@ -208,7 +181,24 @@ async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>)
         ));
     }
     check_length(&response, &range)?;
-    Ok(response)
+    Ok((response, range.end))
+}
+
+/// Sends a GET for the beginning of `range`, or all of it, asking for what vouches for its bytes where that is wanted;
+/// the answer, and the range that was asked for.
+async fn send(call: &Call, request: Request, range: &Range<u64>) -> Result<(Response, Range<u64>)> {
+    let checksums = call.transport.checksums();
+    loop {
+        let asked = checksums.ask();
+        let range = range.start..range.end.min(range.start.saturating_add(asked.most()));
+        let mut request = request.clone().header(RANGE, &ranges::header(&range))?;
+        asked.add_to(&mut request.headers);
+        let mut response = call.transport.send(request).await?;
+        if let Some(voucher) = checksums.judge(asked, &response)? {
+            response.voucher = voucher;
+            return Ok((response, range));
+        }
+    }
 }
 
 fn etag(response: &Response) -> Result<String> {
@@ -227,9 +217,13 @@ fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
 }
 
 fn check_length(response: &Response, range: &Range<u64>) -> Result<()> {
-    match response.content_length() {
+    match response
+        .voucher
+        .as_ref()
+        .map_or(response.content_length(), |voucher| voucher.content(response.content_length()))
+    {
         Some(length) if length != range.end - range.start => {
-            Err(corrupt_answer(response, "its Content-Length and Content-Range contradict each other"))
+            Err(corrupt_answer(response, "its length and Content-Range contradict each other"))
         }
         _ => Ok(()),
     }

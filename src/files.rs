@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{Error, Result, Status};
-use crate::fetch::{self, Only, Opened, Sink, fetch};
+use crate::fetch::{self, Only, Opened, fetch};
 use crate::parallel::Transfers;
 use crate::pattern::CHUNK;
 use crate::ranges;
+use crate::receive::Sink;
 use crate::runtime::block_on;
 use crate::session::Session;
 use crate::url::Target;
@@ -21,6 +22,7 @@ use crate::writer::{BlobWriter, WriteMode};
 struct FileSink {
     file: Arc<File>,
     at: u64,
+    accepted: u64,
     room: BytesMut,
 }
 
@@ -40,6 +42,16 @@ impl Sink for FileSink {
         self.at += self.room.len() as u64;
         self.room.clear();
         Ok(())
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        self.accepted = self.at;
+        Ok(())
+    }
+
+    fn reject(&mut self) {
+        self.room.clear();
+        self.at = self.accepted;
     }
 }
 
@@ -71,7 +83,7 @@ pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result
     let mut body = body;
     let rest = first.end..version.size;
     for range in std::iter::once(first).chain(ranges::split(rest, connections)) {
-        let mut sink = FileSink { file: file.clone(), at: range.start, room: BytesMut::new() };
+        let mut sink = FileSink { file: file.clone(), at: range.start, accepted: range.start, room: BytesMut::new() };
         let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
         parts.push(async move { fetch(&call, &target, &version, range, body, &mut sink).await });
     }

@@ -21,7 +21,8 @@
 //!   `pattern`: what it expects
 //! * `writer`: what a caller writes; `blocks`: how it is cut and named; `staging`: blocks under way
 //! * `files`: whole blobs from and to files
-//! * `fetch`: ranged GETs, pinned, resumed, checked; `ranges`: their arithmetic
+//! * `fetch`: ranged GETs, pinned and resumed; `ranges`: their arithmetic; `receive`: their bodies, checked; `checksum`: what vouches for bytes;
+//!   `structured`: bodies that bring their own
 //! * `service`: all other operations; control documents are `azure_storage_blob`'s business
 //! * `transport`: connections, one exchange at a time; what an answer means; the SDK's way in
 //! * `credential`: who signs, with what, and where tokens come from; `log`, `stats`, `progress`: what can be seen;
@@ -37,6 +38,7 @@ mod archive;
 mod blocks;
 mod bring;
 mod cancel;
+mod checksum;
 mod client;
 mod credential;
 mod cursor;
@@ -59,6 +61,7 @@ mod pieces;
 mod progress;
 mod ranges;
 mod reader;
+mod receive;
 mod redact;
 mod retry;
 mod runtime;
@@ -69,6 +72,7 @@ mod shelf;
 mod staging;
 mod stats;
 mod stream;
+mod structured;
 mod sys;
 mod transport;
 mod url;

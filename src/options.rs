@@ -27,6 +27,8 @@ pub struct ClientOptions {
     pub(crate) max_retries: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Duration,
+    /// `None`: uploads only, as far as the service takes part.
+    pub(crate) checksum: Option<bool>,
     pub(crate) network: Network,
 }
 
@@ -46,6 +48,7 @@ impl Default for ClientOptions {
             timeout: None,
             // As long as the service itself may take for an operation.
             stall_timeout: Duration::from_secs(30),
+            checksum: None,
             network: Network::default(),
         }
     }
@@ -188,6 +191,13 @@ impl ClientOptions {
             return Err(Error::invalid("the stall timeout must be more than 0 milliseconds"));
         }
         self.stall_timeout = timeout;
+        Ok(())
+    }
+
+    /// Whether every byte of a blob is checked end to end. Default: uploads over https are, with a CRC64 that the
+    /// service compares; downloads are not.
+    pub fn set_checksum(&mut self, verify: bool) -> Result<()> {
+        self.checksum = Some(verify);
         Ok(())
     }
 

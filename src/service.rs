@@ -15,17 +15,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
-use http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::blocks::Plan;
 use crate::error::{Error, Result, Status};
 use crate::retry::retry;
 use crate::session::Call;
-use crate::transport::{Request, SERVICE_VERSION, SdkTransport};
+use crate::transport::{Request, Response, SERVICE_VERSION, SdkTransport, X_MS_BLOB_TYPE};
 use crate::url::Target;
-
-const X_MS_BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
 
 /// What must hold of the blob for a write to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +43,26 @@ pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Byt
     retry(call.limits.clone(), || async {
         let mut request = Request::new(Method::PUT, uri.clone());
         request.body = body.clone();
-        let mut response = call.transport.send(request).await?.success().await?;
+        let mut response = send_checked(call, request).await?.success().await?;
         response.bytes(MAX_ANSWER).await.map(drop)
     })
     .await
     .map_err(foreign_blocks)?;
     call.has_moved(body.len() as u64);
     Ok(())
+}
+
+/// Sends bytes of a blob with what vouches for them; once more if the service turns out not to compare that.
+async fn send_checked(call: &Call, request: Request) -> Result<Response> {
+    let checksums = call.transport.checksums();
+    loop {
+        let mut vouched_for = request.clone();
+        let vouched = checksums.vouch(&mut vouched_for)?;
+        let response = call.transport.send(vouched_for).await?;
+        if checksums.confirm(&vouched, &response)? {
+            return Ok(response);
+        }
+    }
 }
 
 /// The service wants block ids of one length, also those that another program left behind
@@ -83,7 +94,7 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
                 Condition::Matches(etag) => request.header(IF_MATCH, etag)?,
             };
             request.body = body;
-            let answer = call.transport.send(request).await;
+            let answer = send_checked(call, request).await;
             let mut response = doubt.watch(answer)?.success().await?;
             let etag = response.header(&ETAG).to_owned();
             response.bytes(MAX_ANSWER).await?;

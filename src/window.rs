@@ -9,9 +9,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::fetch::Sink;
 use crate::memory::Reservation;
 use crate::pieces::Pieces;
+use crate::receive::Sink;
 use crate::retry::Limits;
 use crate::sys::memory::Destination;
 
@@ -117,6 +117,9 @@ impl Drop for Chunk {
 pub(crate) struct ChunkSink {
     chunk: Arc<Chunk>,
     room: BytesMut,
+    /// What came and was not accepted yet.
+    pending: Vec<Bytes>,
+    pending_bytes: u64,
 }
 
 /// Less room than this is not worth a system call.
@@ -124,7 +127,7 @@ const LEAST_ROOM: usize = 16 << 10;
 
 impl ChunkSink {
     pub(crate) fn new(chunk: Arc<Chunk>) -> Self {
-        Self { chunk, room: BytesMut::new() }
+        Self { chunk, room: BytesMut::new(), pending: Vec::new(), pending_bytes: 0 }
     }
 
     pub(crate) fn end(&self, result: Result<()>) {
@@ -136,7 +139,7 @@ impl ChunkSink {
 impl Sink for ChunkSink {
     fn room(&mut self) -> &mut (impl BufMut + Send) {
         if self.room.capacity() < LEAST_ROOM {
-            let left = self.chunk.range.end - self.chunk.range.start - self.chunk.lock().received;
+            let left = self.chunk.range.end - self.chunk.range.start - self.chunk.lock().received - self.pending_bytes;
             self.room = self.chunk.pieces.take(left as usize);
         }
         &mut self.room
@@ -144,13 +147,28 @@ impl Sink for ChunkSink {
 
     fn received(&mut self) -> Result<()> {
         let piece = self.room.split().freeze();
+        self.pending_bytes += piece.len() as u64;
+        self.pending.push(piece);
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<()> {
         let mut state = self.chunk.lock();
-        let at = self.chunk.range.start + state.received;
-        state.received += piece.len() as u64;
-        state.segments.push((at, piece));
+        for piece in self.pending.drain(..) {
+            let at = self.chunk.range.start + state.received;
+            state.received += piece.len() as u64;
+            state.segments.push((at, piece));
+        }
         drop(state);
+        self.pending_bytes = 0;
         self.chunk.arrived.notify_all();
         Ok(())
+    }
+
+    fn reject(&mut self) {
+        self.room.clear();
+        self.chunk.pieces.keep(self.pending.drain(..));
+        self.pending_bytes = 0;
     }
 }
 

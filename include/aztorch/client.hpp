@@ -69,6 +69,8 @@ class ClientOptions {
   ClientOptions& set_memory_limit(std::uint64_t bytes) { return set(azt_client_options_set_memory_limit, bytes); }
   ClientOptions& set_block_size(std::uint64_t bytes) { return set(azt_client_options_set_block_size, bytes); }
   ClientOptions& set_max_retries(std::uint32_t retries) { return set(azt_client_options_set_max_retries, retries); }
+  // Whether every byte is checked end to end, downloads too; by default uploads are.
+  ClientOptions& set_checksum(bool verify) { return set(azt_client_options_set_checksum, verify); }
   // Under 1 KiB/s over this long, a connection is given up and the rest asked for again.
   ClientOptions& set_stall_timeout(std::chrono::milliseconds timeout);
   // For each whole call, retries included.

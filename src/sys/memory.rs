@@ -14,6 +14,8 @@ use bytes::{BufMut, Bytes};
 pub(crate) struct Destination {
     start: *mut u8,
     length: usize,
+    /// How many bytes before `start` were written since the last mark, and may be written again.
+    since_mark: usize,
 }
 
 // SAFETY: a Destination is the only one for its bytes (`split_to` divides, nothing copies), so moving
@@ -25,13 +27,13 @@ impl Destination {
     /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, until the
     /// Destination and all parts split off it are gone.
     pub(crate) unsafe fn new(start: *mut u8, length: usize) -> Self {
-        Self { start, length }
+        Self { start, length, since_mark: 0 }
     }
 
     /// The caller's slice, which stays borrowed by contract rather than by the compiler: the blocking
     /// call that made this returns only when every task that holds a part has ended.
     pub(crate) fn from_slice(slice: &mut [u8]) -> Self {
-        Self { start: slice.as_mut_ptr(), length: slice.len() }
+        Self { start: slice.as_mut_ptr(), length: slice.len(), since_mark: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -41,11 +43,33 @@ impl Destination {
     /// Splits off the first `length` bytes; all of them when there are fewer.
     pub(crate) fn split_to(&mut self, length: usize) -> Self {
         let length = length.min(self.length);
-        let head = Self { start: self.start, length };
+        let head = Self { start: self.start, length, since_mark: 0 };
+        self.advance(length);
+        // They are the head's now.
+        self.mark();
+        head
+    }
+
+    /// Moves past `length` bytes, which are at most those that are left.
+    fn advance(&mut self, length: usize) {
+        let length = length.min(self.length);
         // SAFETY: `length` is at most `self.length`, so the result is in bounds or one past the end.
         self.start = unsafe { self.start.add(length) };
         self.length -= length;
-        head
+        self.since_mark += length;
+    }
+
+    /// What was written so far stays.
+    pub(crate) fn mark(&mut self) {
+        self.since_mark = 0;
+    }
+
+    /// Goes back to the last mark.
+    pub(crate) fn rewind(&mut self) {
+        // SAFETY: `advance` went over these bytes, which are still this Destination's.
+        self.start = unsafe { self.start.sub(self.since_mark) };
+        self.length += self.since_mark;
+        self.since_mark = 0;
     }
 
     /// Copies as much of `bytes` as there is room for, moves past it, and says how much that was.
@@ -54,7 +78,7 @@ impl Destination {
         // SAFETY: `start` is valid for writes of at least `length` bytes, and received bytes never lie
         // in the caller's buffer, so the ranges do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start, length) };
-        self.split_to(length);
+        self.advance(length);
         length
     }
 }
@@ -66,7 +90,7 @@ unsafe impl BufMut for Destination {
     }
 
     unsafe fn advance_mut(&mut self, count: usize) {
-        self.split_to(count);
+        self.advance(count);
     }
 
     fn chunk_mut(&mut self) -> &mut UninitSlice {
@@ -113,7 +137,7 @@ impl Loan {
             return None;
         }
         *parts = 2;
-        let to = Destination { start: self.whole.start, length: length.min(self.whole.length) };
+        let to = Destination { start: self.whole.start, length: length.min(self.whole.length), since_mark: 0 };
         Some(Borrowed { to, out: self.out.clone() })
     }
 
@@ -227,6 +251,21 @@ mod tests {
         assert_eq!(whole.fill(b"xyz"), 1);
         assert_eq!((head.len(), whole.len()), (0, 0));
         assert_eq!(&buffer, b"abcx\0\0");
+    }
+
+    #[test]
+    fn a_destination_goes_back_to_its_mark_and_no_farther() {
+        let mut buffer = [0u8; 6];
+        let mut whole = Destination::from_slice(&mut buffer);
+        let head = whole.split_to(1);
+        whole.rewind();
+        assert_eq!((head.len(), whole.len()), (1, 5));
+        whole.fill(b"ab");
+        whole.mark();
+        whole.fill(b"XY");
+        whole.rewind();
+        assert_eq!((whole.fill(b"cde"), whole.len()), (3, 0));
+        assert_eq!(&buffer, b"\0abcde");
     }
 
     #[test]

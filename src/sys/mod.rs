@@ -3,3 +3,4 @@
 pub(crate) mod block;
 pub(crate) mod memory;
 pub(crate) mod process;
+pub(crate) mod summed;

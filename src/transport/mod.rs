@@ -29,6 +29,7 @@ use http::{HeaderMap, Method, Uri};
 use http_body_util::Full;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::checksum::Checksums;
 use crate::credential::{Denial, Signer};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
@@ -42,14 +43,15 @@ pub(crate) use identity::IdentityHttp;
 pub(crate) use network::{Network, Proxies, check_user_agent_suffix, read_ca_file};
 pub(crate) use response::Response;
 pub(crate) use sdk::SdkTransport;
+pub(crate) use verdict::X_MS_ERROR_CODE;
 
 /// One version for the SDK's requests and ours, old enough that a user's own Azurite accepts it: blocks of
 /// 4,000 MiB came with 2019-12-12, listings that encode names with 2021-02-12, and nothing we use is younger.
 pub(crate) const SERVICE_VERSION: &str = "2021-12-02";
 
-const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+pub(crate) const X_MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+pub(crate) const X_MS_BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
 const X_MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
-const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 const X_MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
 /// How long the service may take to begin its answer to what it has to carry out. Its own limit for most operations is
@@ -118,6 +120,7 @@ pub(crate) struct Transport {
     max_concurrency: usize,
     pace: Pace,
     stall_timeout: Duration,
+    checksums: Checksums,
     /// Rung when something of the client's is cancelled.
     cancel_bell: Arc<Notify>,
 }
@@ -134,12 +137,17 @@ impl Transport {
             max_concurrency: options.max_concurrency,
             pace: Pace::new(),
             stall_timeout: options.stall_timeout,
+            checksums: Checksums::new(options.checksum),
             cancel_bell: Arc::default(),
         })
     }
 
     pub(crate) fn stats(&self) -> &Arc<Counters> {
         &self.stats
+    }
+
+    pub(crate) fn checksums(&self) -> &Checksums {
+        &self.checksums
     }
 
     pub(crate) fn cancel_bell(&self) -> &Arc<Notify> {
@@ -161,7 +169,7 @@ impl Transport {
         self.pace.turn(current_attempt() > 1).await;
         let Request { method, uri, mut headers, body } = request;
         let client_request_id = uuid::Uuid::new_v4().to_string();
-        headers.insert(X_MS_VERSION, HeaderValue::from_static(SERVICE_VERSION));
+        headers.entry(X_MS_VERSION).or_insert(HeaderValue::from_static(SERVICE_VERSION));
         headers.insert(X_MS_CLIENT_REQUEST_ID, ascii(&client_request_id)?);
         headers.insert(USER_AGENT, self.user_agent.clone());
         // A stored Content-Encoding is the caller's business: bytes come as they were stored.
@@ -231,6 +239,7 @@ impl Transport {
             denial: Denial::new(&uri, signed),
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
+            voucher: None,
             _permit: permit,
         })
     }

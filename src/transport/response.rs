@@ -13,6 +13,7 @@ use super::connection::Body;
 use super::pool::Pool;
 use super::stall::Stall;
 use super::{Sending, verdict};
+use crate::checksum::Voucher;
 use crate::credential::Denial;
 use crate::error::Result;
 use crate::stats::{Counters, InFlight};
@@ -35,6 +36,8 @@ pub(crate) struct Response {
     pub(super) stats: Arc<Counters>,
     /// Until the body's end.
     pub(super) in_flight: Option<InFlight>,
+    /// What vouches for the body, until someone receives it.
+    pub(crate) voucher: Option<Voucher>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 

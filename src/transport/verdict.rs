@@ -7,9 +7,11 @@ use http::{HeaderMap, StatusCode};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::{X_MS_ERROR_CODE, X_MS_REQUEST_ID};
+use super::X_MS_REQUEST_ID;
 use crate::credential::Denial;
 use crate::error::{Error, Status};
+
+pub(crate) const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
 /// A service that asks for more patience than this is as good as down.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
@@ -26,7 +28,10 @@ pub(super) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8
     let line = describe(http_status, code, &message, &detail);
     let error = Error::service(status, http_status.as_u16(), code, text(&X_MS_REQUEST_ID), &line);
     match status {
-        Status::Throttled | Status::Unavailable => return error.retryable(retry_after(text(&RETRY_AFTER))),
+        // What went wrong on the way may go right the next time.
+        Status::Throttled | Status::Unavailable | Status::Corrupt => {
+            return error.retryable(retry_after(text(&RETRY_AFTER)));
+        }
         Status::Modified => return error.hint("the blob was replaced or changed meanwhile"),
         _ => {}
     }
@@ -42,6 +47,7 @@ fn status(http_status: StatusCode, code: &str) -> Status {
         (412, "ConditionNotMet" | "") => Status::Modified,
         // A public container that is none answers an anonymous request like this.
         (404 | 410, _) => Status::NotFound,
+        (400, "Crc64Mismatch" | "Md5Mismatch") => Status::Corrupt,
         (409, "ContainerBeingDeleted") => Status::Rejected,
         (401, _) => Status::Unauthenticated,
         (403, _) => Status::PermissionDenied,
@@ -128,6 +134,7 @@ mod tests {
             (401, "", Status::Unauthenticated),
             (403, "AuthenticationFailed", Status::PermissionDenied),
             (400, "InvalidHeaderValue", Status::Rejected),
+            (400, "Crc64Mismatch", Status::Corrupt),
             (429, "", Status::Throttled),
             (503, "ServerBusy", Status::Throttled),
             (408, "", Status::Unavailable),
@@ -136,7 +143,10 @@ mod tests {
         for (http_status, code, expected) in cases {
             let error = verdict(http_status, code);
             assert_eq!(error.status(), expected, "{http_status} {code}");
-            assert_eq!(error.is_retryable(), matches!(expected, Status::Throttled | Status::Unavailable));
+            assert_eq!(
+                error.is_retryable(),
+                matches!(expected, Status::Throttled | Status::Unavailable | Status::Corrupt)
+            );
             assert_eq!((error.http_status(), error.service_code()), (http_status, code));
         }
         assert!(verdict(400, "X").message().contains("400 X: Why."), "{}", verdict(400, "X"));

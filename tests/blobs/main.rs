@@ -9,6 +9,7 @@ mod around;
 mod broken_reads;
 mod broken_writes;
 mod cancels;
+mod checksums;
 mod credentials;
 mod dataset_batches;
 mod dataset_get;

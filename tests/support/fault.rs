@@ -13,9 +13,11 @@ use super::{http, percent};
 use percent::encode_path;
 use store::Store;
 
+pub use checksums::Knows;
 pub use request::{Request, longest_chain};
 pub use store::{Kind, MadeUp};
 
+mod checksums;
 mod connection;
 mod listing;
 mod request;
@@ -53,6 +55,8 @@ pub enum Fault {
     OtherETag,
     /// One byte of the body is flipped.
     FlipByte(u64),
+    /// One byte of the request's body is flipped on its way.
+    FlipSentByte(u64),
     /// A true answer, late.
     Delay(Duration),
 }
@@ -75,6 +79,7 @@ struct State {
     bytes_per_second: Option<u64>,
     page_limits: VecDeque<usize>,
     page_size: Option<usize>,
+    knows: Knows,
 }
 
 struct Shared {
@@ -228,6 +233,11 @@ impl FaultServer {
     /// Every connection sends answers at most this fast.
     pub fn limit_bandwidth(&self, bytes_per_second: u64) {
         self.shared.state().bytes_per_second = Some(bytes_per_second);
+    }
+
+    /// Which checksums the server gives and compares.
+    pub fn know(&self, knows: Knows) {
+        self.shared.state().knows = knows;
     }
 
     /// Every request so far, in order of arrival.

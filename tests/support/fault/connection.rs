@@ -12,7 +12,7 @@ use super::listing::Page;
 use super::percent::percent_decode;
 use super::socket::{reset, wait_until_received};
 use super::store::{Blob, Body, Refusal};
-use super::{Fault, Request, Shared, listing};
+use super::{Fault, Request, Shared, checksums, listing};
 
 struct Answer {
     status: u16,
@@ -76,6 +76,9 @@ fn answer(
     }
     let mut body = vec![0; request.body_length as usize];
     reader.read_exact(&mut body)?;
+    if let Some(Fault::FlipSentByte(at)) = fault {
+        body[at as usize] ^= 1;
+    }
     if let Some(Fault::Delay(delay)) = fault {
         thread::sleep(delay);
     }
@@ -88,7 +91,7 @@ fn answer(
         Some(Fault::Reset { after: None }) => return reset(stream).map(|()| false),
         Some(Fault::Close { after: None }) => return stream.shutdown(Shutdown::Both).map(|()| false),
         Some(Fault::WholeBlob) => carry_out(shared, &without_range(request), body),
-        _ => carry_out(shared, request, body),
+        _ => vouched_for(shared, request, body),
     };
     let trailing = fault.as_ref().map_or(0, |fault| spoil(&mut answer, fault));
     if request.method == "HEAD" {
@@ -178,6 +181,26 @@ fn without_range(request: &Request) -> Request {
     let mut request = request.clone();
     request.headers.retain(|(name, _)| name != "range" && name != "x-ms-range");
     request
+}
+
+/// The same with the checksums that the server knows.
+fn vouched_for(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
+    let knows = shared.state().knows;
+    let sums = match checksums::of_upload(knows, request, &body) {
+        Ok(sums) => sums,
+        Err(code) => return refusal((400, code)),
+    };
+    let mut answer = carry_out(shared, request, body);
+    match answer.status {
+        206 => {
+            let (sums, body) = checksums::of_range(knows, request, answer.body);
+            answer.headers.extend(sums);
+            answer.body = body;
+        }
+        201 => answer.headers.extend(sums),
+        _ => {}
+    }
+    answer
 }
 
 /// What a true service does and answers.

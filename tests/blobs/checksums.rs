@@ -1,0 +1,213 @@
+//! With `set_checksum` every byte is checked end to end, by the best that the service knows.
+
+use std::sync::Mutex;
+
+use aztorch::{Client, Dataset, Result, Status, WriteMode};
+
+use crate::support::azurite::{account_sas, azurite};
+use crate::support::client::{client, client_with, read_at, read_blob, write_blob};
+use crate::support::content::{Content, assert_same};
+use crate::support::error::expect_error;
+use crate::support::fault::{Fault, FaultServer, Knows};
+use crate::support::secure::secure;
+
+const MIB: u64 = 1 << 20;
+const CONTENT: Content = Content { seed: 91, size: 9 * MIB + 77 };
+const KNOWN: [Knows; 3] = [Knows::Structured, Knows::Crc64, Knows::Md5];
+
+fn strict() -> Client {
+    client_with(|options| {
+        options.set_block_size(MIB)?;
+        options.set_checksum(true)
+    })
+}
+
+fn server(knows: Knows) -> FaultServer {
+    let server = FaultServer::start();
+    server.know(knows);
+    server.put_content("blob", CONTENT);
+    server
+}
+
+/// Every way that a blob's bytes come in.
+fn read_in_each_way(client: &Client, server: &FaultServer) -> Result<()> {
+    let url = server.url("blob");
+    assert_same(&read_blob(client, &url)?, &CONTENT.all());
+    let reader = client.open(&url)?;
+    let mut small = vec![0; 100_001];
+    for at in (0..CONTENT.size).step_by(small.len()) {
+        let read = reader.read(&mut small)?;
+        assert_same(&small[..read], &CONTENT.bytes(at, read));
+    }
+    assert_same(&read_at(&client.open(&url)?, 3 * MIB + 1, 5 << 20)?, &CONTENT.bytes(3 * MIB + 1, 5 << 20));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    client.download(&url, &path)?;
+    assert_same(&std::fs::read(path).unwrap(), &CONTENT.all());
+    let dataset = Dataset::from_urls(client, &[url])?;
+    assert_same(dataset.get(0)?.bytes(), &CONTENT.all());
+    let mut memory = vec![0; CONTENT.size as usize];
+    dataset.get_into(0, &mut memory)?;
+    assert_same(&memory, &CONTENT.all());
+    Ok(())
+}
+
+#[test]
+fn each_way_of_reading_by_each_checksum() {
+    for knows in KNOWN {
+        let server = server(knows);
+        read_in_each_way(&strict(), &server).unwrap();
+        let asked_for =
+            |name: &str| server.requests_of("GET").iter().filter(|request| request.header(name).is_some()).count();
+        let all = server.requests_of("GET").len();
+        let (structured, crc64, md5) = (
+            asked_for("x-ms-structured-body"),
+            asked_for("x-ms-range-get-content-crc64"),
+            asked_for("x-ms-range-get-content-md5"),
+        );
+        assert_eq!(structured + crc64 + md5, all, "a range was asked for without a checksum");
+        match knows {
+            Knows::Structured => assert_eq!(structured, all),
+            Knows::Crc64 => assert!(structured < 40 && md5 == 0, "{structured} {crc64} {md5}"),
+            _ => assert!(structured + crc64 < 60 && md5 > 10, "{structured} {crc64} {md5}"),
+        }
+    }
+}
+
+#[test]
+fn flipped_bytes_are_fetched_again() {
+    for knows in KNOWN {
+        let server = server(knows);
+        let client = strict();
+        // The ways that it does not speak are behind it then.
+        read_at(&client.open(&server.url("blob")).unwrap(), 0, 1).unwrap();
+        let flipped = Mutex::new(0);
+        server.on_request(move |request| {
+            let mut count = flipped.lock().unwrap();
+            *count += 1;
+            // Every other answer, deep enough to lie behind a structured body's first segment.
+            let long = request.range().is_some_and(|(first, last)| last - first > 50_000 && last < CONTENT.size);
+            (request.verb() == "GET" && long && *count % 2 == 1).then_some(Fault::FlipByte(30_000))
+        });
+        read_in_each_way(&client, &server).unwrap();
+        assert!(client.stats().unwrap().retries > 5, "{knows:?}: {}", client.stats().unwrap().retries);
+    }
+}
+
+#[test]
+fn bytes_that_stay_wrong_are_corrupt_and_are_not_seen() {
+    for knows in KNOWN {
+        let server = server(knows);
+        let client = client_with(|options| {
+            options.set_checksum(true)?;
+            options.set_max_retries(1)
+        });
+        let reader = client.open(&server.url("blob")).unwrap();
+        server.on_request(|_| Some(Fault::FlipByte(50)));
+        let mut memory = vec![0; 100];
+        let error =
+            expect_error(client.open(&server.url("blob")).and_then(|reader| reader.read(&mut memory)), Status::Corrupt);
+        assert!(error.message().contains("checksum mismatch"), "{error}");
+        // Small reads come out of the window, which shows nothing that was not checked.
+        assert!(memory.iter().all(|&byte| byte == 0), "{knows:?}");
+        expect_error(reader.read_at(4 * MIB, &mut vec![0; 5 << 20]), Status::Corrupt);
+    }
+}
+
+#[test]
+fn without_it_nothing_is_asked_for_and_wrong_bytes_go_unnoticed() {
+    let server = server(Knows::Structured);
+    server.script("GET", [Fault::FlipByte(50)]);
+    let wrong = read_at(&client().open(&server.url("blob")).unwrap(), 0, 100).unwrap();
+    assert_eq!(wrong[50], CONTENT.bytes(50, 1)[0] ^ 1);
+    assert!(server.requests().iter().all(|request| request.header("x-ms-structured-body").is_none()));
+}
+
+#[test]
+fn a_damaged_structured_body_is_an_error_or_right() {
+    let server = server(Knows::Structured);
+    let client = client_with(|options| {
+        options.set_checksum(true)?;
+        options.set_max_retries(2)
+    });
+    // Each byte of the headers, of the first checksum and of the segment behind it; the trailer says nothing new.
+    let body = 3 * MIB + 13 + 8 + 18 * (3 * MIB).div_ceil(10_000);
+    for at in (0..40).chain(10_000 + 20..10_000 + 45).chain([body - 9]) {
+        server.script("GET", [Fault::FlipByte(at)]);
+        let reader = client.open(&server.url("blob")).unwrap();
+        assert_same(&read_at(&reader, 0, 100_000).unwrap(), &CONTENT.bytes(0, 100_000));
+    }
+    for fault in [Fault::ShortBody(10), Fault::LongBody(10), Fault::TrailingBytes(3)] {
+        server.script("GET", [fault]);
+        assert_same(
+            &read_at(&client.open(&server.url("blob")).unwrap(), 0, 100_000).unwrap(),
+            &CONTENT.bytes(0, 100_000),
+        );
+    }
+}
+
+#[test]
+fn uploads_are_compared_by_the_service() {
+    for knows in KNOWN {
+        for (verb, size) in [("put-block", 3 * MIB), ("PUT", 1000)] {
+            let server = server(knows);
+            let (client, bytes) = (strict(), CONTENT.bytes(0, size as usize));
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            server.script(verb, [Fault::FlipSentByte(500)]);
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            assert_same(&server.blob("new").unwrap(), &bytes);
+            assert_eq!(client.stats().unwrap().retries, 1, "{knows:?} {verb}");
+            server.on_request(|request| (request.method == "PUT").then_some(Fault::FlipSentByte(5)));
+            let hasty = client_with(|options| {
+                options.set_checksum(true)?;
+                options.set_max_retries(1)
+            });
+            expect_error(write_blob(&hasty, &server.url("new"), WriteMode::Replace, &bytes), Status::Corrupt);
+            server.on_request(|_| None);
+            assert_same(&server.blob("new").unwrap(), &bytes);
+        }
+    }
+}
+
+#[test]
+fn by_default_uploads_over_https_are_compared() {
+    let secure = secure();
+    let sas = account_sas("rwdlacup");
+    let url = |path: &str| format!("{}/checked{path}?{sas}", secure.azurite.url);
+    let client = client_with(|options| options.set_ca_file(&secure.certificate));
+    client.create_container(&url("")).unwrap();
+    let write = |client: &Client, name| {
+        let before = client.stats().unwrap().requests;
+        write_blob(client, &url(name), WriteMode::Create, b"bytes").unwrap();
+        client.stats().unwrap().requests - before
+    };
+    // This Azurite knows no CRC64, says so, and is not asked again.
+    assert_eq!((write(&client, "/one"), write(&client, "/two")), (2, 1));
+    // Nor is a server over http, or at all if the client was told so.
+    let server = server(Knows::Crc64);
+    write_blob(&crate::support::client::client(), &server.url("new"), WriteMode::Replace, b"bytes").unwrap();
+    assert!(server.requests_of("PUT")[0].header("x-ms-content-crc64").is_none());
+    let off = client_with(|options| {
+        options.set_ca_file(&secure.certificate)?;
+        options.set_checksum(false)
+    });
+    assert_eq!(write(&off, "/three"), 1);
+}
+
+#[test]
+fn a_service_without_checksums_is_told_so() {
+    let server = server(Knows::Nothing);
+    let error = expect_error(read_blob(&strict(), &server.url("blob")), Status::Unsupported);
+    assert!(error.message().contains("set_checksum"), "{error}");
+}
+
+#[test]
+fn azurite_is_checked_by_md5() {
+    let container = azurite().container();
+    let (client, url) = (strict(), container.blob("checked"));
+    for size in [0, 1000, 6 * MIB] {
+        write_blob(&client, &url, WriteMode::Replace, &CONTENT.bytes(0, size as usize)).unwrap();
+        assert_same(&read_blob(&client, &url).unwrap(), &CONTENT.bytes(0, size as usize));
+    }
+    write_blob(&client, &container.blob("created"), WriteMode::Create, b"small").unwrap();
+}
