@@ -25,7 +25,7 @@ const RARE: f64 = 0.05;
 /// What a client that finds itself throttled divides its rate by.
 const FIRST_CUT: f64 = 6.0;
 /// The others need about this long to find out, too.
-const SETTLE: f64 = 2.0;
+const SETTLE: f64 = 2.5;
 /// What was sent before the first cut is answered by then, in all likelihood.
 const SOON: f64 = 0.7;
 /// Answers that are judged together; so many refusals among them mean a quota far below the rate.
@@ -36,7 +36,7 @@ const DEEP_CUT: f64 = 4.0;
 /// So many are a reason not to climb yet.
 const MANY_REFUSED: u32 = 4;
 /// Growth per second of a climb, and what each further second without a refusal adds to it.
-const CLIMB: f64 = 0.3;
+const CLIMB: f64 = 0.22;
 const STEEPER: f64 = 0.35;
 const STEEPEST: f64 = 1.2;
 /// After the first cut the goal is near and not to be overshot; after a lull it is far away.
@@ -47,9 +47,9 @@ const GROWTH_PER_REQUEST: f64 = 0.25;
 /// The first refusal of a climb comes late, when the rate is too high already.
 const END_OF_CLIMB: f64 = 0.2;
 /// A refusal's share of the rate. Small steps keep equal what is equal; where refusals are few they have to be larger.
-const STEP: f64 = 0.025;
+const STEP: f64 = 0.016;
 const LARGEST_STEP: f64 = 0.15;
-const STEP_TIMES_RATE: f64 = 0.6;
+const STEP_TIMES_RATE: f64 = 0.4;
 /// So many refusals that were to be expected did not come.
 const LULL: f64 = 6.0;
 /// At low rates that would take minutes: so many seconds and requests without a refusal are enough.

@@ -1,7 +1,6 @@
 //! A service that throttles: each of many processes finds its share, uses it, and hears of it when there is more.
 
 use std::process::Child;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,8 +105,8 @@ fn sixteen_processes_share_a_quota() {
 }
 
 /// How many requests 64 threads make of a service that only fails, in so many seconds.
-fn requests_to_a_dying_service(status: u16, seconds: u64) -> (usize, Arc<FaultServer>) {
-    let server = Arc::new(FaultServer::start());
+fn requests_to_a_dying_service(status: u16, seconds: u64) -> usize {
+    let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());
     server.on_request(move |_| Some(Fault::status(status, "")));
     let client = client_with(|options| {
@@ -124,17 +123,17 @@ fn requests_to_a_dying_service(status: u16, seconds: u64) -> (usize, Arc<FaultSe
     server.on_request(|_| None);
     // It is slow at first, but it goes on.
     assert!(client.exists(&server.url("blob")).unwrap());
-    (requests, server)
+    requests
 }
 
 #[test]
 fn a_dying_service_sees_few_requests() {
-    for status in [500, 503] {
-        let (requests, _server) = requests_to_a_dying_service(status, 4);
-        println!("{status}: {requests} requests");
-        // One try each, a reserve of as many retries, and ten a second.
-        assert!((70..=64 + 64 + 60).contains(&requests), "{status}: {requests} requests");
-    }
+    // One try each, a reserve of as many retries, and ten a second.
+    let requests = requests_to_a_dying_service(500, 4);
+    assert!((70..=64 + 64 + 60).contains(&requests), "{requests} requests");
+    // A quota might be behind it, so that the pace is found in some steps.
+    let requests = requests_to_a_dying_service(503, 4);
+    assert!((70..=320).contains(&requests), "{requests} requests");
 }
 
 #[test]

@@ -16,10 +16,6 @@ impl Quota {
     pub fn requests(per_second: f64) -> Quota {
         Quota { requests_per_second: per_second, bytes_per_second: f64::INFINITY, burst: 0.2 }
     }
-
-    pub fn bytes(per_second: f64) -> Quota {
-        Quota { requests_per_second: f64::INFINITY, bytes_per_second: per_second, burst: 0.2 }
-    }
 }
 
 /// How many requests were granted and refused so far.
