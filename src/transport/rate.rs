@@ -245,7 +245,7 @@ impl Limit {
         self.set(self.rate / by);
         self.climb = Some(Climb { since: self.active, after_cut: true });
         (self.refused_at, self.cut_at, self.judged) = (self.active, now, Judged::default());
-        self.patient_until = now;
+        (self.patient_until, self.long, self.reference) = (now, Judged::default(), None);
     }
 
     fn set(&mut self, rate: f64) {
@@ -344,14 +344,13 @@ impl Limit {
         }
         let share = std::mem::take(&mut self.long).share();
         self.reference = match self.reference {
-            _ if !(0.15..=0.5).contains(&share) => None,
-            None => Some((self.rate, share)),
+            None if (0.15..=0.5).contains(&share) => Some((self.rate, share)),
             Some((rate, before)) if self.rate <= rate / POINTLESS && share >= 0.7 * before => {
                 self.patient_until = now + PATIENCE;
                 self.set(rate);
                 None
             }
-            same => same,
+            same => same.filter(|_| (0.1..=0.6).contains(&share)),
         };
     }
 

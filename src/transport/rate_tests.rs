@@ -187,7 +187,7 @@ fn under_a_quarter(under_way: usize, quota: f64, burst: f64, seed: u64) {
 
 #[test]
 fn sixteen_clients_share_a_quota_and_use_it() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         for (under_way, quota) in [(4, 400.0), (8, 1000.0), (64, 1000.0), (8, 3000.0)] {
             for burst in [0.1, 1.0] {
                 under_a_quarter(under_way, quota, burst, seed);
@@ -202,7 +202,7 @@ fn a_quota_that_falls_is_followed() {
     simulation.quotas = vec![(0.0, 2000.0, 0.2), (15.0, 300.0, 0.2)];
     simulation.run(40.0);
     let refused = simulation.refused_share(23.0, 40.0);
-    assert!(refused <= 0.12, "{refused:.3} refused eight seconds after the quota fell");
+    assert!(refused <= 0.1, "{refused:.3} refused eight seconds after the quota fell");
     let used = simulation.granted_between(23.0, 40.0).iter().sum::<f64>() / (300.0 * 17.0);
     assert!(used >= 0.9, "{used:.2} of the quota");
 }
