@@ -131,8 +131,9 @@ typedef struct azt_token azt_token;
 // later versions may add some.
 typedef int32_t azt_status;
 
-// Gives a token for `scope` and `tenant_id` ("" when any): calls azt_token_set() and returns AZT_STATUS_OK, or
-// calls azt_token_set_error() and returns the status that the waiting calls are to fail with.
+// Gives a token for `scope` and `tenant_id`: "" when any, or the tenant that the account has named when it refused
+// the token for any. Calls azt_token_set() and returns AZT_STATUS_OK, or calls azt_token_set_error() and returns the
+// status that the waiting calls are to fail with.
 //
 // Called on a thread of its own, one at a time per client, with no lock held. The strings live during the call.
 // Calls of the library that block are refused there (AZT_STATUS_UNSUPPORTED).
@@ -358,10 +359,14 @@ azt_status azt_client_options_set_max_concurrency(struct azt_client_options *opt
                                                   uint32_t requests,
                                                   struct azt_error **error);
 
-// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default: an
-// eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun sets
-// it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
-// open writer may hold 64 KiB beyond it.
+// How many bytes the client holds at most for read-ahead, prefetched samples and blocks being written, at least 1 MiB.
+// Default: an eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun
+// sets it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. All clients of a
+// process together hold no more than the largest of their limits.
+//
+// The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes way
+// for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers fetch
+// just what they are asked for. A block has no more than half of it.
 azt_status azt_client_options_set_memory_limit(struct azt_client_options *options,
                                                uint64_t bytes,
                                                struct azt_error **error);

@@ -125,8 +125,10 @@ look() {
         need_python_torch
         wants_azurite && need_node
     fi
-    [[ $purpose == test ]] && need_asan
-    return 0
+    if [[ $purpose == test ]]; then
+        need_asan
+        need_command openssl openssl # a certificate for the tests over https
+    fi
 }
 
 wants_azurite() {

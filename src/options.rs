@@ -112,8 +112,8 @@ impl ClientOptions {
         self.set_identity(Identity::AzureCli)
     }
 
-    /// Uses tokens that `ask` gives for a scope and a tenant ("" when any). It is called on a thread of its own,
-    /// one at a time.
+    /// Uses tokens that `ask` gives for a scope and a tenant: "" when any, or the one that the account has named. It is
+    /// called on a thread of its own, one at a time.
     pub fn set_token_callback(
         &mut self,
         ask: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static,

@@ -1,20 +1,31 @@
-//! The memory that a reader's chunks are made of, used again: fresh memory costs a page fault for every
+//! The memory that readers' chunks are made of, used again: fresh memory costs a page fault for every
 //! 4 KiB, which is a third of the CPU time of reading in sequence.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use once_cell::sync::Lazy;
+
+use crate::error::Result;
+use crate::sys::process::PerProcess;
 
 /// A chunk's memory comes in pieces of this, so that what has arrived can be read while more arrives.
 const PIECE: usize = 256 << 10;
-/// How many pieces a reader keeps for its next chunks: two chunks' worth.
+/// How many pieces the process keeps for its next chunks: 6 MiB, beside what the budget counts.
 const MAX_KEPT: usize = 24;
+
+/// Those of the process; a forked child makes its own.
+static PIECES: Lazy<PerProcess<Arc<Pieces>>> = Lazy::new(PerProcess::new);
 
 /// Pieces that no chunk is using.
 #[derive(Default)]
 pub(crate) struct Pieces(Mutex<Vec<BytesMut>>);
 
 impl Pieces {
+    pub(crate) fn of_process() -> Result<Arc<Self>> {
+        PIECES.get_or_try_init(|| Ok(Arc::default())).cloned()
+    }
+
     /// An empty piece, of at most `length` bytes.
     pub(crate) fn take(&self, length: usize) -> BytesMut {
         let kept = (length >= PIECE).then(|| self.lock().pop()).flatten();

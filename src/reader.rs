@@ -4,12 +4,15 @@ use std::io::SeekFrom;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::etag::quoted;
 use crate::fetch::{self, Only, Opened, Version, fetch};
+use crate::memory::{Holder, IDLE, Registration};
 use crate::parallel::Transfers;
 use crate::pattern::{CHUNK, MAX_AHEAD, Pattern, TAIL, is_in_tail};
+use crate::pieces::Pieces;
 use crate::progress::Progress;
 use crate::ranges;
 use crate::runtime::{block_on, check_may_block, spawn};
@@ -47,7 +50,10 @@ struct Inner {
     /// How many bytes the part has.
     size: u64,
     cursor: Mutex<Cursor>,
-    window: Mutex<Window>,
+    window: Arc<Mutex<Window>>,
+    pieces: Arc<Pieces>,
+    /// Lets others have what the window holds, should they need it more.
+    _registered: Registration,
     closed: AtomicBool,
     progress: Arc<Progress>,
 }
@@ -83,7 +89,8 @@ impl BlobReader {
         let session = session.child();
         let call = session.call()?;
         let target = Arc::new(target);
-        let first = CHUNK.min(session.budget().fair_share());
+        let budget = session.budget()?.clone();
+        let first = CHUNK.min(budget.fair_share());
         let (task_call, task_target, task_part) = (call.clone(), target.clone(), part.clone());
         let opened = block_on(async move { open_first(&task_call, &task_target, task_part, first, &only).await })?;
         let Some(Opened { version, first, body }) = opened else { return Ok(None) };
@@ -93,6 +100,9 @@ impl BlobReader {
         }
         let version = Arc::new(version);
         let size = part.end - part.start;
+        let window: Arc<Mutex<Window>> = Arc::default();
+        let as_holder: Arc<dyn Holder> = window.clone();
+        let registered = budget.register(Arc::downgrade(&as_holder));
         let inner = Inner {
             session,
             target: target.clone(),
@@ -100,7 +110,9 @@ impl BlobReader {
             base: part.start,
             size,
             cursor: Mutex::default(),
-            window: Mutex::default(),
+            window,
+            pieces: Pieces::of_process()?,
+            _registered: registered,
             closed: AtomicBool::new(false),
             progress: Arc::default(),
         };
@@ -303,7 +315,7 @@ impl Inner {
         pattern: &Pattern,
     ) -> Result<()> {
         let mut chunk = self.around(window, gap, pattern);
-        while !self.begin(window, call, chunk.clone(), None)? {
+        while !self.begin(window, call, chunk.clone(), None, Duration::ZERO)? {
             if window.drop_oldest(wanted) > 0 {
                 continue;
             }
@@ -337,7 +349,7 @@ impl Inner {
         loop {
             let gap = window.next_gap(at, self.size);
             let end = (gap.start + CHUNK).min(gap.end);
-            if gap.is_empty() || end > limit || !self.begin(window, call, gap.start..end, None)? {
+            if gap.is_empty() || end > limit || !self.begin(window, call, gap.start..end, None, IDLE)? {
                 return Ok(());
             }
             at = end;
@@ -346,21 +358,28 @@ impl Inner {
 
     fn keep_first(&self, call: &Call, range: Range<u64>, body: Response) -> Result<()> {
         // Without memory for it the body is let go, and reads fetch what they need.
-        self.begin(&mut self.lock_window(), call, range, Some(body)).map(drop)
+        self.begin(&mut self.lock_window(), call, range, Some(body), IDLE).map(drop)
     }
 
-    /// Starts a chunk's request if there is memory for it.
-    fn begin(&self, window: &mut Window, call: &Call, range: Range<u64>, body: Option<Response>) -> Result<bool> {
-        let Some(memory) = self.session.budget().try_reserve(range.end - range.start) else { return Ok(false) };
+    /// Starts a chunk's request if there is memory for it, or can be had of those who have not used theirs for `idle`.
+    fn begin(
+        &self,
+        window: &mut Window,
+        call: &Call,
+        range: Range<u64>,
+        body: Option<Response>,
+        idle: Duration,
+    ) -> Result<bool> {
+        let Some(memory) = self.session.budget()?.reserve(range.end - range.start, idle) else { return Ok(false) };
         let (call, target, version) = (call.in_background(), self.target.clone(), self.version.clone());
-        let chunk = Chunk::new(range.clone(), call.limits.clone(), window.pieces.clone());
+        let chunk = Chunk::new(range.clone(), call.limits.clone(), self.pieces.clone(), memory);
         let mut sink = ChunkSink::new(chunk.clone());
         let range = self.in_blob(&range);
         let request = spawn(async move {
             let result = fetch(&call, &target, &version, range, body, &mut sink).await;
             sink.end(result);
         })?;
-        window.insert(Held { chunk, request, _memory: memory, last_used: 0 });
+        window.insert(Held { chunk, request, last_used: 0 });
         Ok(true)
     }
 

@@ -84,6 +84,15 @@ impl Limits {
         }
     }
 
+    /// An error once the call is over, for who waits without a future.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.cancel.check()?;
+        match self.deadline {
+            Some(deadline) if deadline <= Instant::now() => Err(self.deadline_passed()),
+            _ => Ok(()),
+        }
+    }
+
     /// The error of a call that its deadline ended.
     pub(crate) fn deadline_passed(&self) -> Error {
         deadline_error(self.trouble.last().as_ref())

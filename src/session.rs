@@ -30,7 +30,9 @@ struct Core {
     network: Network,
     signer: Arc<Signer>,
     transport: PerProcess<Arc<Transport>>,
-    budget: Arc<Budget>,
+    memory_limit: u64,
+    /// What the handles of a forked child's parent hold is none of the child's business.
+    budget: PerProcess<Arc<Budget>>,
 }
 
 /// What one call of the caller's works with.
@@ -73,7 +75,8 @@ impl Session {
             signer: Arc::new(Signer::new(&options.credential, &network)),
             network,
             transport: PerProcess::new(),
-            budget: Budget::new(options.memory_limit.unwrap_or_else(default_memory_limit)),
+            memory_limit: options.memory_limit.unwrap_or_else(default_memory_limit),
+            budget: PerProcess::new(),
             options: options.clone(),
         };
         Self { core: Arc::new(core), timeout: options.timeout, cancellation: Arc::default() }
@@ -121,12 +124,12 @@ impl Session {
     }
 
     pub(crate) fn stats(&self) -> Result<Stats> {
-        let (in_use, peak) = self.core.budget.use_and_peak();
+        let (in_use, peak) = self.budget()?.use_and_peak();
         Ok(self.transport()?.stats().snapshot(in_use, peak))
     }
 
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
-        &self.core.budget
+    pub(crate) fn budget(&self) -> Result<&Arc<Budget>> {
+        self.core.budget.get_or_try_init(|| Budget::new(self.core.memory_limit))
     }
 
     pub(crate) fn block_size(&self) -> u64 {

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use once_cell::sync::OnceCell;
 
 use crate::entries::Entries;
 use crate::error::Result;
-use crate::memory::Reservation;
+use crate::memory::{Holder, IDLE, Registration, Reservation};
 use crate::runtime::ensure_started;
 use crate::sample::{Item, Pending, UsualSize};
 use crate::session::{Call, Session};
@@ -17,6 +20,7 @@ pub(crate) struct Shelf {
     entries: Arc<Entries>,
     state: Mutex<State>,
     usual: UsualSize,
+    _registered: OnceCell<Registration>,
 }
 
 #[derive(Default)]
@@ -34,6 +38,8 @@ struct State {
     hinted: bool,
     /// Whether something was taken since the last hint.
     taken: bool,
+    /// When something was taken or asked for.
+    used: Option<Instant>,
 }
 
 /// Ordered by which goes first: what nobody waits for any more, then what has waited longest.
@@ -46,17 +52,23 @@ struct Age {
 struct Held {
     pending: Pending,
     age: Age,
+    size: u64,
 }
 
 impl Shelf {
-    pub(crate) fn new(session: &Session, entries: &Arc<Entries>) -> Arc<Self> {
+    pub(crate) fn new(session: &Session, entries: &Arc<Entries>) -> Result<Arc<Self>> {
+        let budget = session.budget()?;
         let state = State { queued: Bits::new(entries.len()), ..State::default() };
-        Arc::new(Self {
+        let shelf = Arc::new(Self {
             session: session.clone(),
             entries: entries.clone(),
             state: Mutex::new(state),
             usual: UsualSize::default(),
-        })
+            _registered: OnceCell::new(),
+        });
+        let as_holder: Arc<dyn Holder> = shelf.clone();
+        shelf._registered.get_or_init(|| budget.register(Arc::downgrade(&as_holder)));
+        Ok(shelf)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -66,6 +78,7 @@ impl Shelf {
     /// What was fetched of an entry, or is being fetched. It is the caller's then.
     pub(crate) fn take(&self, index: usize) -> Option<Pending> {
         let mut state = self.lock();
+        state.used = Some(Instant::now());
         // Whoever asks fetches it now: no need to do so again.
         state.queued.clear(index);
         let held = state.held.remove(&index)?;
@@ -91,7 +104,7 @@ impl Shelf {
 
     /// Queues the entries from `start` on that are not there yet, as many as half of the budget would hold.
     fn guess(&self, state: &mut State, start: usize, end: usize) {
-        let mut left = self.session.budget().limit() / 2;
+        let mut left = self.session.budget().map_or(0, |budget| budget.limit() / 2);
         for index in start..end {
             let Some(rest) = left.checked_sub(self.usual.likely(&self.item(index))) else { return };
             left = rest;
@@ -105,6 +118,7 @@ impl Shelf {
     pub(crate) fn hint(self: &Arc<Self>, call: &Call, indices: &[usize]) -> Result<()> {
         ensure_started()?;
         let mut state = self.lock();
+        state.used = Some(Instant::now());
         if indices.is_empty() {
             state.withdraw();
             state.hinted = false;
@@ -130,7 +144,7 @@ impl Shelf {
     /// Whether hints wait for memory.
     fn is_stuck(&self, state: &State) -> bool {
         let next = state.queue.iter().find(|&&index| state.queued.get(index));
-        next.is_some_and(|&index| self.session.budget().try_reserve(self.usual.likely(&self.item(index))).is_none())
+        next.is_some_and(|&index| self.reserve_idle(self.usual.likely(&self.item(index))).is_none())
     }
 
     /// Goes on with the hints after memory has come back.
@@ -157,7 +171,7 @@ impl Shelf {
             }
             let size = self.usual.likely(&self.item(index));
             let Some(memory) = self.reserve(state, size) else {
-                if size <= self.session.budget().limit() {
+                if size <= self.session.budget()?.limit() {
                     return Ok(());
                 }
                 // It will never fit; whoever asks for it fetches it.
@@ -171,10 +185,15 @@ impl Shelf {
         Ok(())
     }
 
-    /// Memory out of the budget; what nobody wants any more makes way.
+    /// Memory out of the budget, or from someone who has not used it for a while.
+    fn reserve_idle(&self, size: u64) -> Option<Reservation> {
+        self.session.budget().ok()?.reserve(size, IDLE)
+    }
+
+    /// The same; what nobody wants any more makes way.
     fn reserve(&self, state: &mut State, size: u64) -> Option<Reservation> {
         loop {
-            if let Some(memory) = self.session.budget().try_reserve(size) {
+            if let Some(memory) = self.reserve_idle(size) {
                 return Some(memory);
             }
             let (&age, _) = state.order.first_key_value().filter(|(age, _)| !age.wanted)?;
@@ -185,12 +204,13 @@ impl Shelf {
 
     fn start(self: &Arc<Self>, state: &mut State, call: &Call, index: usize, memory: Reservation) -> Result<()> {
         let ended = Ended(Arc::downgrade(self));
+        let size = memory.bytes();
         let pending = Pending::start(call, &self.item(index), memory, ended)?;
         let age = Age { wanted: true, number: state.next_age };
         state.next_age += 1;
         state.in_flight += 1;
         state.order.insert(age, index);
-        state.held.insert(index, Held { pending, age });
+        state.held.insert(index, Held { pending, age, size });
         Ok(())
     }
 
@@ -222,6 +242,31 @@ impl State {
             held.age.wanted = false;
             self.order.insert(held.age, index);
         }
+    }
+}
+
+impl Holder for Shelf {
+    fn idle_since(&self) -> Option<Instant> {
+        let state = self.state.try_lock().ok()?;
+        if state.held.is_empty() { None } else { state.used }
+    }
+
+    /// What nobody wants goes first, then what would have been taken last.
+    fn give_up(&self, bytes: u64) -> u64 {
+        let Ok(mut guard) = self.state.try_lock() else { return 0 };
+        let state = &mut *guard;
+        let (mut freed, mut dropped) = (0, Vec::new());
+        while freed < bytes {
+            let unwanted = state.order.first_key_value().filter(|(age, _)| !age.wanted).map(|(&age, _)| age);
+            let Some(age) = unwanted.or_else(|| state.order.last_key_value().map(|(&age, _)| age)) else { break };
+            let Some(held) = state.order.remove(&age).and_then(|index| state.held.remove(&index)) else { continue };
+            freed += held.size;
+            dropped.push(held);
+        }
+        // Their tasks take the lock when they end.
+        drop(guard);
+        drop(dropped);
+        freed
     }
 }
 

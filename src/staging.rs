@@ -1,12 +1,13 @@
 //! Blocks on their way to the service while the caller goes on writing.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
-use crate::memory::{Budget, Reservation};
+use crate::memory::{Budget, Holder, Reservation};
 use crate::progress;
 use crate::retry::Limits;
 use crate::runtime::spawn;
@@ -18,14 +19,16 @@ use crate::url::Target;
 const MAX_IN_FLIGHT: u64 = 128 << 20;
 /// How many landed buffers a writer keeps for its next blocks.
 const MAX_SPARE: usize = 4;
-/// What a writer may always buffer, whatever the budget: without it nothing could be written at all.
+/// Smaller blocks are not worth a request while there is hope for more.
 const SMALLEST_BUFFER: u64 = 64 << 10;
+/// How often a writer that waits for memory looks whether it still should: within the 100 ms that a cancel may take.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A block being filled.
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
     size: usize,
-    _memory: Option<Reservation>,
+    memory: Reservation,
 }
 
 impl Buffer {
@@ -68,10 +71,14 @@ impl Drop for Filled {
     fn drop(&mut self) {
         if let Some(mut buffer) = self.buffer.take() {
             buffer.bytes.clear();
+            let budget = buffer.memory.has_landed();
             let mut state = self.staging.lock();
             if state.spare.len() < MAX_SPARE {
                 state.spare.push(buffer);
+                state.landed = Some(Instant::now());
             }
+            drop(state);
+            budget.tell();
         }
     }
 }
@@ -89,6 +96,8 @@ struct State {
     failed: Option<Error>,
     /// Buffers to use again: fresh memory costs a page fault for every 4 KiB.
     spare: Vec<Buffer>,
+    /// When the last of them came back.
+    landed: Option<Instant>,
     requests: Vec<AbortHandle>,
 }
 
@@ -114,32 +123,46 @@ impl Staging {
         }
     }
 
-    /// An empty buffer of `size` bytes, or fewer where the budget leaves less.
+    /// An empty buffer of `size` bytes, or fewer where the budget leaves less. Waits for memory only while some is on
+    /// its way back.
     pub(crate) fn buffer(&self, budget: &Arc<Budget>, size: u64, limits: &Limits) -> Result<Buffer> {
-        let mut state = self.lock();
+        // Two at least, so that one can be filled while another is under way.
+        let mut size = size.min(budget.limit() / 2);
         loop {
-            match state.spare.pop() {
-                Some(buffer) if buffer.size as u64 == size => return Ok(buffer),
-                // Blocks have grown: the memory of the old ones goes back to the budget.
-                _ => state.spare.clear(),
+            if let Some(buffer) = self.spare(size) {
+                return Ok(buffer);
             }
-            if let Some(memory) = budget.try_reserve(size) {
-                return allocate(size, Some(memory));
+            let returned = budget.returned();
+            if let Some(memory) = budget.reserve(size, Duration::ZERO) {
+                return allocate(size, memory);
             }
-            if state.in_flight == 0 {
-                break;
+            self.check()?;
+            limits.check()?;
+            if !budget.ask_for(size) && size > SMALLEST_BUFFER {
+                size = (size / 2).max(SMALLEST_BUFFER);
+                continue;
             }
-            // Blocks of our own will come back without the caller's doing.
-            state = self.wait(state, limits)?;
+            // What comes back is heard of; a cancel and the deadline are looked for.
+            budget.wait(returned, LOOK);
         }
-        let mut smaller = size / 2;
-        while smaller > SMALLEST_BUFFER {
-            if let Some(memory) = budget.try_reserve(smaller) {
-                return allocate(smaller, Some(memory));
+    }
+
+    /// A landed buffer of this size to fill again. Blocks grow: the memory of smaller ones goes back to the budget.
+    fn spare(&self, size: u64) -> Option<Buffer> {
+        let mut state = self.lock();
+        match state.spare.pop() {
+            Some(buffer) if buffer.size as u64 == size => Some(buffer),
+            _ => {
+                state.spare.clear();
+                None
             }
-            smaller /= 2;
         }
-        allocate(SMALLEST_BUFFER.min(size), None)
+    }
+
+    /// Whether a block of `length` bytes could be staged without waiting.
+    pub(crate) fn has_room(&self, length: u64) -> bool {
+        let state = self.lock();
+        state.in_flight == 0 || state.in_flight + length <= MAX_IN_FLIGHT
     }
 
     /// Stages a filled buffer in the background, once there is room for it.
@@ -169,7 +192,8 @@ impl Staging {
         Ok(())
     }
 
-    pub(crate) fn freeze(self: &Arc<Self>, buffer: Buffer) -> Bytes {
+    pub(crate) fn freeze(self: &Arc<Self>, mut buffer: Buffer) -> Bytes {
+        buffer.memory.is_landing();
         Bytes::from_owner(Filled { buffer: Some(buffer), staging: self.clone() })
     }
 
@@ -196,6 +220,19 @@ impl Staging {
             return Err(limits.deadline_passed());
         }
         Ok(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+    }
+}
+
+impl Holder for Staging {
+    /// A landed buffer that waits for the next block can be had at once.
+    fn idle_since(&self) -> Option<Instant> {
+        let state = self.state.try_lock().ok()?;
+        if state.spare.is_empty() { None } else { state.landed }
+    }
+
+    fn give_up(&self, _bytes: u64) -> u64 {
+        let Ok(mut state) = self.state.try_lock() else { return 0 };
+        state.spare.drain(..).map(|buffer| buffer.memory.bytes()).sum()
     }
 }
 
@@ -233,9 +270,9 @@ impl Drop for Landing {
     }
 }
 
-fn allocate(size: u64, memory: Option<Reservation>) -> Result<Buffer> {
+fn allocate(size: u64, memory: Reservation) -> Result<Buffer> {
     let size = usize::try_from(size).map_err(|_| Error::out_of_memory(usize::MAX))?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| Error::out_of_memory(size))?;
-    Ok(Buffer { bytes, size, _memory: memory })
+    Ok(Buffer { bytes, size, memory })
 }

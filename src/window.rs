@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::memory::Reservation;
+use crate::memory::{Holder, Reservation};
 use crate::pieces::Pieces;
 use crate::receive::Sink;
 use crate::retry::Limits;
@@ -23,6 +23,8 @@ pub(crate) struct Chunk {
     state: Mutex<Arrival>,
     arrived: Condvar,
     pieces: Arc<Pieces>,
+    /// Given back when nobody uses the bytes any more.
+    _memory: Reservation,
 }
 
 #[derive(Default)]
@@ -44,8 +46,9 @@ pub(crate) enum Copied {
 }
 
 impl Chunk {
-    pub(crate) fn new(range: Range<u64>, limits: Limits, pieces: Arc<Pieces>) -> Arc<Self> {
-        Arc::new(Self { range, limits, state: Mutex::default(), arrived: Condvar::new(), pieces })
+    pub(crate) fn new(range: Range<u64>, limits: Limits, pieces: Arc<Pieces>, memory: Reservation) -> Arc<Self> {
+        let (state, arrived) = (Mutex::default(), Condvar::new());
+        Arc::new(Self { range, limits, state, arrived, pieces, _memory: memory })
     }
 
     pub(crate) fn range(&self) -> Range<u64> {
@@ -180,11 +183,10 @@ impl Drop for ChunkSink {
     }
 }
 
-/// A chunk in the window; dropped, it ends its request and gives its memory back.
+/// A chunk in the window; dropped, it ends its request and gives its memory back once nobody reads from it.
 pub(crate) struct Held {
     pub(crate) chunk: Arc<Chunk>,
     pub(crate) request: AbortHandle,
-    pub(crate) _memory: Reservation,
     pub(crate) last_used: u64,
 }
 
@@ -196,8 +198,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.request.abort();
+        // First, so that whoever waits hears that it was given up rather than that it failed.
         self.chunk.discard();
+        self.request.abort();
     }
 }
 
@@ -208,11 +211,35 @@ pub(crate) enum Piece {
 }
 
 /// A reader's chunks, disjoint and ascending.
-#[derive(Default)]
 pub(crate) struct Window {
     held: Vec<Held>,
     clock: u64,
-    pub(crate) pieces: Arc<Pieces>,
+    used: std::time::Instant,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { held: Vec::new(), clock: 0, used: std::time::Instant::now() }
+    }
+}
+
+impl Holder for Mutex<Window> {
+    fn idle_since(&self) -> Option<std::time::Instant> {
+        let window = self.try_lock().ok()?;
+        (!window.held.is_empty()).then_some(window.used)
+    }
+
+    fn give_up(&self, bytes: u64) -> u64 {
+        let Ok(mut window) = self.try_lock() else { return 0 };
+        let mut freed = 0;
+        while freed < bytes {
+            match window.drop_oldest(&(0..0)) {
+                0 => break,
+                more => freed += more,
+            }
+        }
+        freed
+    }
 }
 
 impl Window {
@@ -243,6 +270,7 @@ impl Window {
         let mut pieces = Vec::new();
         let mut at = range.start;
         self.clock += 1;
+        self.used = std::time::Instant::now();
         let first = self.held.partition_point(|held| held.chunk.range.end <= at);
         for held in &mut self.held[first..] {
             let kept = held.chunk.range();

@@ -8,6 +8,7 @@ use once_cell::sync::OnceCell;
 use crate::blocks::Plan;
 use crate::error::{Error, Result, Status};
 use crate::etag::quoted;
+use crate::memory::{Holder, Registration};
 use crate::parallel::Transfers;
 use crate::progress::{self, Progress};
 use crate::retry::Trouble;
@@ -37,7 +38,9 @@ pub struct BlobWriter {
     url: String,
     etag: OnceCell<String>,
     written: AtomicU64,
-    inner: ProcessBound<Inner>,
+    inner: ProcessBound<Arc<Inner>>,
+    /// Lets others have what this one has begun or could use again, should they need it more.
+    _registered: ProcessBound<[Registration; 2]>,
 }
 
 struct Inner {
@@ -85,7 +88,16 @@ impl BlobWriter {
             state: Mutex::new(State { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
             progress: Arc::default(),
         };
-        Ok(Self { url, etag: OnceCell::new(), written: AtomicU64::new(0), inner: ProcessBound::new(inner) })
+        let (budget, inner) = (session.budget()?, Arc::new(inner));
+        let (begun, landed): (Arc<dyn Holder>, Arc<dyn Holder>) = (inner.clone(), inner.staging.clone());
+        let registered = [begun, landed].map(|holder| budget.register(Arc::downgrade(&holder)));
+        Ok(Self {
+            url,
+            etag: OnceCell::new(),
+            written: AtomicU64::new(0),
+            inner: ProcessBound::new(inner),
+            _registered: ProcessBound::new(registered),
+        })
     }
 
     /// Publishes only over the version with this ETag; otherwise `close` fails with `Status::Modified`.
@@ -217,14 +229,18 @@ impl BlobWriter {
     fn begin(&self) -> Result<(&Inner, Call)> {
         check_may_block()?;
         let inner = self.inner.get()?;
-        let mut call = inner.session.call().map_err(|error| error.context(&self.url))?;
-        call.limits.trouble = inner.trouble.clone();
-        call.moved = inner.progress.counter();
-        Ok((inner, call))
+        Ok((inner, inner.call().map_err(|error| error.context(&self.url))?))
     }
 }
 
 impl Inner {
+    fn call(&self) -> Result<Call> {
+        let mut call = self.session.call()?;
+        call.limits.trouble = self.trouble.clone();
+        call.moved = self.progress.counter();
+        Ok(call)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -270,7 +286,7 @@ impl Inner {
         }
         match state.buffer.take() {
             Some(buffer) => Ok(buffer),
-            None => self.staging.buffer(self.session.budget(), state.plan.block_size(), &call.limits),
+            None => self.staging.buffer(self.session.budget()?, state.plan.block_size(), &call.limits),
         }
     }
 
@@ -331,6 +347,20 @@ impl Inner {
         self.staging.wait_all(&call.limits)?;
         let ids = std::mem::take(&mut state.ids);
         block_on(async move { service::commit(&call_for_task, &target, &condition, &ids).await })
+    }
+}
+
+impl Holder for Inner {
+    /// Sends a block as it is, so that its memory comes back though its caller does not go on.
+    fn send_off(&self) -> bool {
+        let Ok(mut state) = self.state.try_lock() else { return false };
+        let length = state.buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
+        if state.outcome.is_some() || state.buffer.is_none() || !self.staging.has_room(length) {
+            return false;
+        }
+        let Ok(call) = self.call() else { return false };
+        // A failure shows in the writer's next call.
+        self.stage_buffer(&call, &mut state).map_err(|error| self.remember(error)).is_ok()
     }
 }
 

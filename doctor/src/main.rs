@@ -78,11 +78,14 @@ fn examine(url: &str, report: &mut Report) {
     if has_sas {
         report.note("credential", "the SAS of the URL; without it the others would be tried");
     } else if url.starts_with("https:") {
-        let identities: [(&str, Setter); 3] = [
+        let mut identities: Vec<(&str, Setter)> = vec![
             ("workload", ClientOptions::set_workload_identity),
             ("managed", |options| options.set_managed_identity(std::env::var("AZURE_CLIENT_ID").ok().as_deref())),
             ("az login", ClientOptions::set_azure_cli),
         ];
+        if std::env::var_os("AZURE_CLIENT_SECRET").is_some() {
+            identities.push(("principal", principal));
+        }
         for (name, set) in identities {
             let answer = options(set).and_then(|client| list(&client));
             report.note(name, &answer.map_or_else(|error| format!("no: {error}"), |_| "works".to_owned()));
@@ -117,6 +120,13 @@ fn examine(url: &str, report: &mut Report) {
     );
     report.note("account", &kind);
     blobs(url, &client, report);
+}
+
+/// The service principal of the environment.
+fn principal(options: &mut ClientOptions) -> aztorch::Result<()> {
+    let [tenant, id, secret] = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"]
+        .map(|name| std::env::var(name).unwrap_or_default());
+    options.set_client_secret(&tenant, &id, &secret)
 }
 
 fn blobs(url: &str, client: &Client, report: &mut Report) {

@@ -21,11 +21,11 @@ impl TokenCallback {
     }
 
     /// Calls it on a thread of its own, where it may take its time.
-    pub(super) async fn ask(&self, scope: &'static str) -> Result<BearerToken> {
+    pub(super) async fn ask(&self, scope: &'static str, tenant: &str) -> Result<BearerToken> {
         let (sender, answer) = oneshot::channel();
-        let ask = self.0.clone();
+        let (ask, tenant) = (self.0.clone(), tenant.to_owned());
         spawn_thread("aztorch-token", move || {
-            let result = ask(scope, "");
+            let result = ask(scope, &tenant);
             // Before the answer: whoever gets it may free the client, and then its finalizer must not wait for us.
             drop(ask);
             // Nobody is left to hear it only when the process ends.

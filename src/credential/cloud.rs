@@ -7,6 +7,14 @@ use http::Uri;
 
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 
+/// Whose tokens an account takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Realm {
+    pub(super) cloud: Cloud,
+    /// The tenant that the account has named; "" as long as it has named none.
+    pub(super) tenant: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cloud {
     Public,

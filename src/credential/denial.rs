@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{DATE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Uri};
 
+use super::identity::is_tenant;
 use super::sas::expiry;
 use super::signer::Signed;
 
@@ -18,13 +19,24 @@ pub(crate) struct Denial {
     signed: Signed,
     /// The expiry of its SAS; nothing else of that.
     expiry: Option<String>,
+    /// Whether a token of the tenant that the answer names is to be tried.
+    another_tenant: bool,
 }
 
 impl Denial {
     pub(crate) fn new(uri: &Uri, signed: Signed) -> Self {
         let query = uri.query().unwrap_or_default();
         let expiry = query.split('&').find(|pair| pair.get(..3).is_some_and(|name| name.eq_ignore_ascii_case("se=")));
-        Self { signed, expiry: expiry.map(str::to_owned) }
+        Self { signed, expiry: expiry.map(str::to_owned), another_tenant: false }
+    }
+
+    /// The same; the next try will have a token of another tenant if `another` says so.
+    pub(crate) fn with_another_tenant(self, another: bool) -> Self {
+        Self { another_tenant: another, ..self }
+    }
+
+    pub(crate) fn another_tenant(&self) -> bool {
+        self.another_tenant
     }
 
     /// The hint for an answer of this status, code and detail; "" when there is nothing to add.
@@ -99,9 +111,7 @@ impl Denial {
 }
 
 fn wrong_tenant(headers: &HeaderMap) -> String {
-    let challenge = headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let tenant = challenge.split("authorization_uri=").nth(1).and_then(|uri| uri.split('/').nth(3));
-    match tenant {
+    match challenged_tenant(headers) {
         Some(tenant) => format!(
             "the account belongs to the tenant {tenant}: log in there (az login --tenant), or set AZURE_TENANT_ID"
         ),
@@ -109,6 +119,13 @@ fn wrong_tenant(headers: &HeaderMap) -> String {
                  AZURE_TENANT_ID"
             .to_owned(),
     }
+}
+
+/// The tenant that a refusal names: `Bearer authorization_uri=https://login.microsoftonline.com/TENANT/oauth2/authorize …`.
+pub(super) fn challenged_tenant(headers: &HeaderMap) -> Option<&str> {
+    let challenge = headers.get(WWW_AUTHENTICATE)?.to_str().ok()?;
+    let tenant = challenge.split("authorization_uri=").nth(1)?.split('/').nth(3)?;
+    Some(tenant).filter(|tenant| is_tenant(tenant))
 }
 
 /// How far this machine's clock is from the service's.

@@ -17,7 +17,7 @@ use azure_identity::{
 use super::callback::TokenCallback;
 use super::certificate::Certificate;
 use super::chain;
-use super::cloud::Cloud;
+use super::cloud::Realm;
 use super::process::Patient;
 use super::token::BearerToken;
 use crate::error::{Error, Result, Status};
@@ -59,6 +59,11 @@ impl Identity {
         Ok(Self::Managed { client_id: client_id.map(str::to_owned) })
     }
 
+    /// Whether it may have tokens of several tenants. Applications and machines have one of their own.
+    pub(super) fn has_tenants(&self) -> bool {
+        matches!(self, Self::Default | Self::AzureCli | Self::Callback(_))
+    }
+
     pub(super) fn is_callers_own(&self) -> bool {
         matches!(self, Self::Callback(_))
     }
@@ -78,10 +83,10 @@ impl Identity {
     pub(super) async fn ask(
         &self,
         http: Arc<IdentityHttp>,
-        cloud: Cloud,
+        realm: Realm,
         member: Option<Member>,
     ) -> Result<(BearerToken, Option<Member>)> {
-        let asking = Asking { http, cloud };
+        let asking = Asking { http, realm };
         let token = match self {
             Self::Default => return chain::ask(&asking, member).await,
             Self::ClientSecret { tenant_id, client_id, secret } => {
@@ -90,7 +95,7 @@ impl Identity {
             Self::Managed { client_id } => asking.managed_identity(client_id.clone()).await,
             Self::Workload => asking.workload_identity().await,
             Self::AzureCli => asking.azure_cli().await,
-            Self::Callback(callback) => callback.ask(SCOPE).await,
+            Self::Callback(callback) => callback.ask(SCOPE, &asking.realm.tenant).await,
         };
         token.map(|token| (token, None)).map_err(|error| error.context(self.name()))
     }
@@ -122,7 +127,7 @@ impl Member {
 /// that files and variables are read again and nothing is cached below our own cache.
 pub(super) struct Asking {
     pub(super) http: Arc<IdentityHttp>,
-    cloud: Cloud,
+    realm: Realm,
 }
 
 impl Asking {
@@ -150,7 +155,7 @@ impl Asking {
             return Err(not_configured("neither AZURE_CLIENT_SECRET nor AZURE_CLIENT_CERTIFICATE_PATH is set"));
         };
         check_client_id(&client_id)?;
-        let audience = format!("{}/{tenant_id}/oauth2/v2.0/token", self.cloud.authority());
+        let audience = format!("{}/{tenant_id}/oauth2/v2.0/token", self.realm.cloud.authority());
         let assertion = Certificate::read(path.as_ref())?.assertion(&client_id, &audience)?;
         let options = ClientAssertionCredentialOptions { client_options: self.client_options() };
         let credential = ClientAssertionCredential::new(tenant_id, client_id, assertion, Some(options));
@@ -183,17 +188,25 @@ impl Asking {
     }
 
     async fn azure_cli(&self) -> Result<BearerToken> {
-        let options =
-            AzureCliCredentialOptions { executor: Some(Arc::new(Patient)), ..AzureCliCredentialOptions::default() };
+        let options = AzureCliCredentialOptions {
+            executor: Some(Arc::new(Patient)),
+            tenant_id: self.tenant(),
+            ..AzureCliCredentialOptions::default()
+        };
         get(AzureCliCredential::new(Some(options)).map_err(refused)?.as_ref()).await
     }
 
     async fn azure_developer_cli(&self) -> Result<BearerToken> {
         let options = AzureDeveloperCliCredentialOptions {
             executor: Some(Arc::new(Patient)),
+            tenant_id: self.tenant(),
             ..AzureDeveloperCliCredentialOptions::default()
         };
         get(AzureDeveloperCliCredential::new(Some(options)).map_err(refused)?.as_ref()).await
+    }
+
+    fn tenant(&self) -> Option<String> {
+        Some(self.realm.tenant.clone()).filter(|tenant| !tenant.is_empty())
     }
 
     fn client_options(&self) -> ClientOptions {
@@ -205,7 +218,7 @@ impl Asking {
                 max_retries: 3,
                 ..ExponentialRetryOptions::default()
             }),
-            cloud: Some(self.cloud.configuration()),
+            cloud: Some(self.realm.cloud.configuration()),
             ..ClientOptions::default()
         }
     }
@@ -252,9 +265,12 @@ fn refused(error: azure_core::Error) -> Error {
     if busy { error.retryable(None) } else { error }
 }
 
+pub(super) fn is_tenant(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+}
+
 fn check_tenant(tenant_id: &str) -> Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    if tenant_id.is_empty() || !tenant_id.chars().all(plain) {
+    if !is_tenant(tenant_id) {
         return Err(Error::invalid(format!(
             "the tenant '{}' is neither an id (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx) nor a domain",
             tenant_id.escape_debug()

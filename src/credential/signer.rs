@@ -1,13 +1,15 @@
 //! The signer of a client's requests.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::{HeaderMap, Method, Uri};
 
-use super::cloud::Cloud;
+use super::cloud::{Cloud, Realm};
+use super::denial::challenged_tenant;
 use super::environment::{Environment, StorageSecret};
 use super::identity::Identity;
 use super::sas::expiry;
@@ -27,6 +29,8 @@ pub(crate) struct Signer {
     environment: Option<Environment>,
     tokens: Option<Arc<TokenSource>>,
     warned_of_expiry: AtomicBool,
+    /// The tenants that accounts have named, by host: one each, so that no server sends us from one to the next.
+    tenants: Mutex<HashMap<String, String>>,
 }
 
 /// What a request was signed with, for the hint should it be refused.
@@ -48,7 +52,8 @@ impl Signer {
             Credential::Identity(identity) => (None, Some(TokenSource::shared(identity, network))),
             Credential::Anonymous | Credential::Sas(_) | Credential::SharedKey(_) => (None, None),
         };
-        Self { credential: credential.clone(), environment, tokens, warned_of_expiry: AtomicBool::new(false) }
+        let (warned_of_expiry, tenants) = (AtomicBool::new(false), Mutex::default());
+        Self { credential: credential.clone(), environment, tokens, warned_of_expiry, tenants }
     }
 
     /// Where the account of the environment's connection string lives.
@@ -111,15 +116,39 @@ impl Signer {
                 .hint("use an https URL, or a SAS or an account key with this one"));
         }
         let Some(tokens) = &self.tokens else { return Err(Error::internal("a credential without a source of tokens")) };
-        headers.insert(AUTHORIZATION, tokens.token(Cloud::of(uri), stats).await?.header());
+        let tenant = uri.host().and_then(|host| self.tenants().get(host).cloned()).unwrap_or_default();
+        let realm = Realm { cloud: Cloud::of(uri), tenant };
+        headers.insert(AUTHORIZATION, tokens.token(&realm, stats).await?.header());
         Ok(())
     }
 
-    /// The service did not accept this request's token: the next request gets another one.
-    pub(crate) fn refused(&self, authorization: Option<&HeaderValue>) {
-        if let (Some(tokens), Some(token)) = (&self.tokens, authorization) {
+    /// The service did not accept this request's token: the next one gets another. Whether that is one of another tenant,
+    /// which the answer names.
+    pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
+        let (Some(tokens), Some(token)) = (&self.tokens, authorization) else { return false };
+        let is_elsewhere = self.is_of_another_tenant(tokens, token, uri, answer);
+        // It is good where it comes from.
+        if !is_elsewhere {
             tokens.forget(token);
         }
+        is_elsewhere
+    }
+
+    fn is_of_another_tenant(&self, tokens: &TokenSource, token: &HeaderValue, uri: &Uri, answer: &HeaderMap) -> bool {
+        let (Some(tenant), Some(host)) = (challenged_tenant(answer), uri.host()) else { return false };
+        if !tokens.has_tenants() || tokens.is_of(token, tenant) {
+            return false;
+        }
+        let mut tenants = self.tenants();
+        let known = tenants.entry(host.to_owned()).or_insert_with(|| {
+            tracing::info!(target: "aztorch::credential", "{host} takes tokens of the tenant {tenant}");
+            tenant.to_owned()
+        });
+        known == tenant
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watch_expiry(&self, uri: &Uri) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::HeaderValue;
 use tokio::sync::watch;
 
-use super::cloud::Cloud;
+use super::cloud::Realm;
 use super::identity::{Identity, Member};
 use crate::error::{Error, Result};
 use crate::runtime::spawn;
@@ -66,8 +66,10 @@ pub(crate) struct TokenSource {
 
 struct State {
     http: Arc<IdentityHttp>,
-    /// One for each cloud that was asked about. Never held while anything is waited for.
-    slots: Mutex<Vec<(Cloud, Slot)>>,
+    /// One for each realm that was asked about. Never held while anything is waited for.
+    slots: Mutex<Vec<(Realm, Slot)>>,
+    /// The caller's own code is called one at a time, for whatever realms.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Default)]
@@ -111,16 +113,16 @@ impl TokenSource {
     }
 
     /// A token that is good now.
-    pub(crate) async fn token(self: &Arc<Self>, cloud: Cloud, stats: &Arc<Counters>) -> Result<BearerToken> {
+    pub(super) async fn token(self: &Arc<Self>, realm: &Realm, stats: &Arc<Counters>) -> Result<BearerToken> {
         let mut flight = {
             let state = self.state()?;
             let mut slots = state.lock();
-            let slot = slot(&mut slots, cloud);
+            let slot = slot(&mut slots, realm);
             let now = SystemTime::now();
             if let Some(kept) = slot.kept.clone().filter(|kept| kept.token.expires > now) {
                 let resting = slot.renewal_failed.is_some_and(|failed| failed.elapsed() < RENEWAL_PAUSE);
                 if kept.renewal <= now && slot.flight.is_none() && !resting {
-                    slot.flight = Some(self.begin(cloud, kept.member, stats)?);
+                    slot.flight = Some(self.begin(realm, kept.member, stats)?);
                 }
                 return Ok(kept.token);
             }
@@ -128,7 +130,7 @@ impl TokenSource {
                 Some(flight) => flight.clone(),
                 None => {
                     let member = slot.kept.as_ref().and_then(|kept| kept.member);
-                    slot.flight.insert(self.begin(cloud, member, stats)?).clone()
+                    slot.flight.insert(self.begin(realm, member, stats)?).clone()
                 }
             }
         };
@@ -137,8 +139,19 @@ impl TokenSource {
         result.unwrap_or_else(|| Err(Error::internal("the request for a token ended early")))
     }
 
+    /// Whether another tenant's token may be had from it.
+    pub(crate) fn has_tenants(&self) -> bool {
+        self.identity.has_tenants()
+    }
+
+    /// Whether this token was asked for with this tenant.
+    pub(super) fn is_of(&self, token: &HeaderValue, tenant: &str) -> bool {
+        let is_it = |slot: &Slot| slot.kept.as_ref().is_some_and(|kept| kept.token.bearer == *token);
+        self.state().is_ok_and(|state| state.lock().iter().any(|(realm, slot)| realm.tenant == tenant && is_it(slot)))
+    }
+
     /// The service did not accept the token: the next request asks for another one.
-    pub(crate) fn forget(&self, refused: &HeaderValue) {
+    pub(super) fn forget(&self, refused: &HeaderValue) {
         let Ok(state) = self.state() else { return };
         for (_, slot) in state.lock().iter_mut() {
             // Its member stays known.
@@ -157,17 +170,18 @@ impl TokenSource {
                 // What is on its way to the parent never arrives in the child; its receiver is left alone.
                 std::mem::forget(slot.flight.take());
             }
-            Ok(State { http: IdentityHttp::new(&self.network), slots: Mutex::new(slots) })
+            let turn = tokio::sync::Mutex::new(());
+            Ok(State { http: IdentityHttp::new(&self.network), slots: Mutex::new(slots), turn })
         })
     }
 
     /// Asks for a token in a task of its own: who waits may lose patience, and the others still get it.
-    fn begin(self: &Arc<Self>, cloud: Cloud, member: Option<Member>, stats: &Arc<Counters>) -> Result<Flight> {
+    fn begin(self: &Arc<Self>, realm: &Realm, member: Option<Member>, stats: &Arc<Counters>) -> Result<Flight> {
         let (sender, flight) = watch::channel(None);
-        let landing = Landing { source: self.clone(), cloud };
+        let landing = Landing { source: self.clone(), realm: realm.clone() };
         stats.token_requests.add(1);
         spawn(async move {
-            let result = landing.source.ask(cloud, member).await;
+            let result = landing.source.ask(landing.realm.clone(), member).await;
             let result = result.map(|(token, member)| landing.keep(token, member)).inspect_err(|error| {
                 tracing::warn!(target: "aztorch::credential", "{}: no token: {error}", landing.source.identity.name());
                 landing.failed();
@@ -178,21 +192,22 @@ impl TokenSource {
         Ok(flight)
     }
 
-    async fn ask(&self, cloud: Cloud, member: Option<Member>) -> Result<(BearerToken, Option<Member>)> {
-        let http = self.state()?.http.clone();
-        self.identity.ask(http, cloud, member).await
+    async fn ask(&self, realm: Realm, member: Option<Member>) -> Result<(BearerToken, Option<Member>)> {
+        let state = self.state()?;
+        let _turn = if self.identity.is_callers_own() { Some(state.turn.lock().await) } else { None };
+        self.identity.ask(state.http.clone(), realm, member).await
     }
 }
 
 impl State {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Cloud, Slot)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Realm, Slot)>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn slot(slots: &mut Vec<(Cloud, Slot)>, cloud: Cloud) -> &mut Slot {
-    let at = slots.iter().position(|(known, _)| *known == cloud).unwrap_or_else(|| {
-        slots.push((cloud, Slot::default()));
+fn slot<'a>(slots: &'a mut Vec<(Realm, Slot)>, realm: &Realm) -> &'a mut Slot {
+    let at = slots.iter().position(|(known, _)| known == realm).unwrap_or_else(|| {
+        slots.push((realm.clone(), Slot::default()));
         slots.len() - 1
     });
     &mut slots[at].1
@@ -201,13 +216,13 @@ fn slot(slots: &mut Vec<(Cloud, Slot)>, cloud: Cloud) -> &mut Slot {
 /// The end of a request for a token, also by a panic: the next one may begin.
 struct Landing {
     source: Arc<TokenSource>,
-    cloud: Cloud,
+    realm: Realm,
 }
 
 impl Landing {
     fn with_slot(&self, change: impl FnOnce(&mut Slot)) {
         if let Ok(state) = self.source.state() {
-            change(slot(&mut state.lock(), self.cloud));
+            change(slot(&mut state.lock(), &self.realm));
         }
     }
 

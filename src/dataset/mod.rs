@@ -252,7 +252,7 @@ impl Dataset {
     }
 
     fn shelf(&self) -> Result<&Arc<Shelf>> {
-        self.0.shelf.get_or_try_init(|| Ok(Shelf::new(&self.0.session, &self.0.entries)))
+        self.0.shelf.get_or_try_init(|| Shelf::new(&self.0.session, &self.0.entries))
     }
 
     /// An entry as errors name it.

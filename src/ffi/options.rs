@@ -132,10 +132,14 @@ pub unsafe extern "C" fn azt_client_options_set_max_concurrency(
     unsafe { set(options, error, |options| options.set_max_concurrency(requests)) }
 }
 
-/// How many bytes the client holds for read-ahead and for blocks being written, at least 1 MiB. Default: an
-/// eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun sets
-/// it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. Without memory readers do not read ahead and writers use smaller blocks; nothing fails. Each
-/// open writer may hold 64 KiB beyond it.
+/// How many bytes the client holds at most for read-ahead, prefetched samples and blocks being written, at least 1 MiB.
+/// Default: an eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun
+/// sets it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. All clients of a
+/// process together hold no more than the largest of their limits.
+///
+/// The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes way
+/// for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers fetch
+/// just what they are asked for. A block has no more than half of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_options_set_memory_limit(
     options: *mut azt_client_options,

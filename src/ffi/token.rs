@@ -23,8 +23,9 @@ struct Filled {
     error: Option<String>,
 }
 
-/// Gives a token for `scope` and `tenant_id` ("" when any): calls azt_token_set() and returns AZT_STATUS_OK, or
-/// calls azt_token_set_error() and returns the status that the waiting calls are to fail with.
+/// Gives a token for `scope` and `tenant_id`: "" when any, or the tenant that the account has named when it refused
+/// the token for any. Calls azt_token_set() and returns AZT_STATUS_OK, or calls azt_token_set_error() and returns the
+/// status that the waiting calls are to fail with.
 ///
 /// Called on a thread of its own, one at a time per client, with no lock held. The strings live during the call.
 /// Calls of the library that block are refused there (AZT_STATUS_UNSUPPORTED).

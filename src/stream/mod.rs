@@ -194,7 +194,7 @@ impl Stream {
                 Names::Table(_) => None,
                 Names::Listed(listing) => Some(listing.clone()),
             };
-            Ok(Running::new(&self.session, self.shard, listing, self.names.state(&settings, 0)))
+            Running::new(&self.session, self.shard, listing, self.names.state(&settings, 0))
         })
     }
 

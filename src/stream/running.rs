@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
+use once_cell::sync::OnceCell;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::feed::{Feed, Shard, Wish};
 use crate::bring::bring;
 use crate::error::{Error, Result, Status};
 use crate::listing::{Listing, Page};
+use crate::memory::{Holder, IDLE, Registration};
 use crate::order::{Next, Sequence};
 use crate::runtime::{block_on, spawn};
 use crate::sample::{Item, Pending, Sample, UsualSize};
@@ -31,6 +33,7 @@ pub(super) struct Running {
     usual: UsualSize,
     state: Mutex<State>,
     pub(super) changed: Condvar,
+    _registered: OnceCell<Registration>,
 }
 
 pub(super) struct State {
@@ -47,6 +50,8 @@ pub(super) struct State {
     pub(super) given: u64,
     ahead: usize,
     page: Option<AbortHandle>,
+    /// When samples were last planned.
+    used: Instant,
     /// Why the last page did not come, for the next caller.
     trouble: Option<Error>,
 }
@@ -77,21 +82,28 @@ impl State {
             given: position,
             ahead: FIRST_AHEAD,
             page: None,
+            used: Instant::now(),
             trouble: None,
         }
     }
 }
 
 impl Running {
-    pub(super) fn new(session: &Session, shard: Shard, listing: Option<Listing>, state: State) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(session: &Session, shard: Shard, listing: Option<Listing>, state: State) -> Result<Arc<Self>> {
+        let running = Arc::new(Self {
             session: session.clone(),
             shard,
             listing,
             usual: UsualSize::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
-        })
+            _registered: OnceCell::new(),
+        });
+        let as_holder: Arc<dyn Holder> = running.clone();
+        running
+            ._registered
+            .get_or_try_init(|| Ok::<_, Error>(session.budget()?.register(Arc::downgrade(&as_holder))))?;
+        Ok(running)
     }
 
     pub(super) fn next(self: &Arc<Self>, call: &Call) -> Result<Option<Sample>> {
@@ -123,7 +135,9 @@ impl Running {
 
     /// Decides what is given out next, and begins to fetch it, as far as the memory limit allows.
     fn plan(self: &Arc<Self>, state: &mut State, call: &Call) -> Result<()> {
-        let most = self.session.budget().limit() / 2;
+        let budget = self.session.budget()?;
+        let most = budget.limit() / 2;
+        state.used = Instant::now();
         let mut bytes: u64 = state.planned.iter().map(|planned| planned.size).sum();
         while state.planned.len() < state.ahead && (bytes < most || state.planned.is_empty()) {
             if state.feed.is_resuming() {
@@ -132,7 +146,7 @@ impl Running {
             match state.sequence.next() {
                 Next::Item(position, item) => {
                     let size = if state.lazy { 0 } else { self.usual.likely(&item) };
-                    let memory = if state.lazy { None } else { self.session.budget().try_reserve(size) };
+                    let memory = if state.lazy { None } else { budget.reserve(size, IDLE) };
                     let short = memory.is_none() && !state.lazy;
                     // Should it not start, the caller who asks for the sample fetches it, and hears why that fails.
                     let pending = memory.and_then(|memory| Pending::start(call, &item, memory, ()).ok());
@@ -168,7 +182,7 @@ impl Running {
         let Some(deadline) = call.limits.deadline else {
             return Ok(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
         };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         if left.is_zero() {
             return Err(call.limits.deadline_passed());
         }
@@ -205,6 +219,27 @@ impl Running {
         let entry = item.entry()?;
         let (call, target, part) = (call.clone(), Arc::new(entry.target()), entry.part());
         block_on(async move { bring(&call, &target, &part, None).await.map(|(bytes, _)| bytes) })
+    }
+}
+
+impl Holder for Running {
+    fn idle_since(&self) -> Option<Instant> {
+        let state = self.state.try_lock().ok()?;
+        state.planned.iter().any(|planned| planned.pending.is_some()).then_some(state.used)
+    }
+
+    /// What would be given out last goes first, and is fetched when it is asked for.
+    fn give_up(&self, bytes: u64) -> u64 {
+        let Ok(mut state) = self.state.try_lock() else { return 0 };
+        let mut freed = 0;
+        for planned in state.planned.iter_mut().rev().filter(|planned| planned.pending.is_some()) {
+            if freed >= bytes {
+                break;
+            }
+            planned.pending = None;
+            freed += planned.size;
+        }
+        freed
     }
 }
 

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT,
 };
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Full;
 use tokio::sync::{Notify, Semaphore};
 
@@ -217,7 +217,9 @@ impl Transport {
             }
         };
         self.stats.bytes_sent.add(length as u64);
-        self.take_note(&head, began, authorization.as_ref());
+        let code = head.headers.get(X_MS_ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        self.pace.answered(began, head.status, code);
+        let another_tenant = self.take_note(head.status, &uri, authorization.as_ref(), &head.headers);
         tracing::debug!(
             target: "aztorch::http",
             "{shown}: {} in {:.1} ms, attempt {}, request id {}, client request id {client_request_id}",
@@ -236,7 +238,7 @@ impl Transport {
             origin,
             sending,
             stall: Stall::new(self.stall_timeout),
-            denial: Denial::new(&uri, signed),
+            denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
             voucher: None,
@@ -244,14 +246,20 @@ impl Transport {
         })
     }
 
-    fn take_note(&self, head: &http::response::Parts, sent: Instant, authorization: Option<&HeaderValue>) {
-        let code = head.headers.get(X_MS_ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        self.pace.answered(sent, head.status, code);
-        match head.status.as_u16() {
+    /// Whether the next try will have a token of another tenant.
+    fn take_note(
+        &self,
+        status: StatusCode,
+        uri: &Uri,
+        authorization: Option<&HeaderValue>,
+        answer: &HeaderMap,
+    ) -> bool {
+        match status.as_u16() {
             429 | 503 => self.stats.throttled.add(1),
-            401 => self.signer.refused(authorization),
+            401 => return self.signer.refused(uri, authorization, answer),
             _ => {}
         }
+        false
     }
 }
 

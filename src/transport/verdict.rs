@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{HeaderName, RETRY_AFTER};
+use http::header::{HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -33,12 +33,21 @@ pub(super) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8
             return error.retryable(retry_after(text(&RETRY_AFTER)));
         }
         Status::Modified => return error.hint("the blob was replaced or changed meanwhile"),
+        _ if http_status.is_redirection() => return error.hint(elsewhere(text(&LOCATION))),
         _ => {}
     }
+    let error = if denial.another_tenant() { error.retryable(None) } else { error };
     match denial.hint(http_status.as_u16(), code, &detail, headers).as_str() {
         "" => error,
         hint => error.hint(hint),
     }
+}
+
+/// A credential is for the host that it was configured for, and for no other that an answer names.
+fn elsewhere(location: &str) -> String {
+    let shown = location.split(['?', '#']).next().unwrap_or_default();
+    let to = if shown.is_empty() { String::new() } else { format!(" (this one leads to {shown})") };
+    format!("redirects are not followed, lest a credential goes to another host{to}: use the URL of the service itself")
 }
 
 fn status(http_status: StatusCode, code: &str) -> Status {

@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aztorch::ffi::{azt_log_set_callback, azt_status};
 use aztorch::{BearerToken, Client, ClientOptions, WriteMode};
@@ -11,8 +12,11 @@ use aztorch::{BearerToken, Client, ClientOptions, WriteMode};
 use crate::support::azurite::{ACCOUNT, ACCOUNT_KEY, azurite};
 use crate::support::child;
 use crate::support::client::{client, client_with, read_blob, write_blob};
+use crate::support::deployed::{HOUR, in_child, options, round_trip};
 use crate::support::error::assert_no_secret;
 use crate::support::fault::{Fault, FaultServer};
+use crate::support::identity::IdentityServer;
+use crate::support::secure::token;
 
 static LINES: Mutex<Vec<(i32, String, String)>> = Mutex::new(Vec::new());
 static FINALIZED: AtomicUsize = AtomicUsize::new(0);
@@ -99,10 +103,10 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
     let sets: Vec<Set> = vec![
         Box::new(|options| options.set_account_key(ACCOUNT, ACCOUNT_KEY)),
         Box::new(|options| options.set_account_key(ACCOUNT, "aHVudGVyMg==")),
+        Box::new(|options| options.set_connection_string("AccountName=acc;AccountKey=aHVudGVyMg==")),
+        Box::new(|options| options.set_connection_string("AccountName=acc;SharedAccessSignature=sv=1&sig=hunter2")),
         Box::new(|options| options.set_sas_token("sv=1&sig=hunter2")),
-        Box::new(|options| {
-            options.set_token_callback(|_, _| BearerToken::new("hunter2", std::time::SystemTime::now()))
-        }),
+        Box::new(|options| options.set_token_callback(|_, _| BearerToken::new("hunter2", SystemTime::now()))),
         Box::new(|options| options.set_client_secret("tenant", "id", "hunter2")),
         Box::new(|options| options.set_proxy("http://user:hunter2@127.0.0.1:9")),
     ];
@@ -122,10 +126,19 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
         assert!(!message.contains("aHVudGVyMg"), "{message}");
     }
 
+    // Nothing finer than what was asked for comes: the retry is told, the requests are not.
+    LINES.lock().unwrap().clear();
+    assert_eq!(listen(3), 0);
+    server.script("GET", [Fault::status(503, "ServerBusy")]);
+    server.put("blob", b"some bytes".to_vec());
+    read_blob(&client(), &server.url("blob")).unwrap();
+    let levels: Vec<_> = LINES.lock().unwrap().iter().map(|(level, target, _)| (*level, target.clone())).collect();
+    assert_eq!(levels, [(3, "aztorch::retry".to_owned())]);
+
     // Off: nothing more comes, and each callback's data went back.
     // SAFETY: NULL turns it off.
     assert_eq!(unsafe { azt_log_set_callback(0, None, null_mut(), None, null_mut()) }, 0);
-    assert_eq!(FINALIZED.load(Ordering::SeqCst), 2);
+    assert_eq!(FINALIZED.load(Ordering::SeqCst), 3);
     let before = LINES.lock().unwrap().len();
     server.put("blob", b"some bytes".to_vec());
     read_blob(&client(), &server.url("blob")).unwrap();
@@ -134,11 +147,78 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
 
 /// A time so many seconds from now, as a SAS has it.
 fn time_of_a_sas(seconds: u64) -> String {
-    let now = std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
+    let now = SystemTime::now() + Duration::from_secs(seconds);
     let date = std::process::Command::new("date")
         .args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d"])
-        .arg(format!("@{}", now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()))
+        .arg(format!("@{}", now.duration_since(UNIX_EPOCH).unwrap().as_secs()))
         .output()
         .unwrap();
     String::from_utf8(date.stdout).unwrap().trim().replace(':', "%3A")
+}
+
+/// Servers that say back what they were sent, and a token that works: none of it shows.
+#[test]
+fn tokens_and_what_other_servers_say_show_no_secret() {
+    const NAME: &str = "logged::tokens_and_what_other_servers_say_show_no_secret";
+    const ECHO: &str = "AZTORCH_TEST_ECHO";
+    if let Some(url) = child::argument() {
+        let bearer = token("logged", HOUR);
+        let echo = format!("https://{}/account/container/blob", std::env::var(ECHO).unwrap());
+        assert_eq!(listen(5), 0);
+        let by_token = |given: &str| {
+            let given = given.to_owned();
+            options(move |options| {
+                options.set_token_callback(move |_, _| BearerToken::new(&given, SystemTime::now() + HOUR))
+            })
+        };
+        let container = round_trip(&url, &by_token(&bearer));
+        let client = Client::new(&by_token(&bearer)).unwrap();
+        let (reader, writer) =
+            (client.open(&format!("{container}/1000")).unwrap(), client.writer(&echo, WriteMode::Replace).unwrap());
+        let mut said = vec![reader.url().to_owned(), writer.url().to_owned(), format!("{:?}", by_token(&bearer))];
+        let panicking = options(|options| options.set_token_callback(|_, _| panic!("planted Bearer hunter2")));
+        let by_secret = options(|options| options.set_client_secret("tenant", "id", "hunter2"));
+        for (options, url) in [
+            (&by_token(&bearer), echo.clone()),
+            (&by_token("eyJ.hunter2.hunter2"), echo.clone()),
+            (&by_secret, echo.clone()),
+            (&panicking, echo.clone()),
+            (&by_token(&bearer), format!("{echo}?sv=1&sig=hunter2%2F")),
+        ] {
+            said.push(format!("{options:?}"));
+            let client = Client::new(options).unwrap();
+            for error in [
+                client.exists(&url).unwrap_err(),
+                client.open(&url).map(drop).unwrap_err(),
+                client.delete(&url).unwrap_err(),
+                write_blob(&client, &url, WriteMode::Replace, b"x").unwrap_err(),
+            ] {
+                said.push(format!("{error} {error:?} {}", std::io::Error::from(error.clone())));
+            }
+        }
+        let lines = std::mem::take(&mut *LINES.lock().unwrap());
+        for part in ["the token callback: a token, good for", "/tenant/oauth2/v2.0/token: 400 in ", "/1000: 201 in "] {
+            assert!(lines.iter().any(|(_, _, text)| text.contains(part)), "'{part}' is not in {lines:#?}");
+        }
+        said.extend(lines.into_iter().map(|(_, target, message)| format!("{target} {message}")));
+        let signature = bearer.rsplit('.').next().unwrap();
+        for text in said {
+            assert_no_secret(&text);
+            assert!(!text.contains(signature), "{text}");
+        }
+        return;
+    }
+    // What was sent, in XML for the storage service's part of it.
+    let echo = IdentityServer::start_tls(|_, asked| {
+        let sent = format!("{} {:?} {}", asked.target, asked.headers, asked.body);
+        let body = match asked.target.contains("oauth2") {
+            true => format!(r#"{{"error":"invalid_client","error_description":"I was sent {}"}}"#, asked.body),
+            false => format!("<Error><Code>AuthenticationFailed</Code><Message>I was sent {sent}</Message></Error>"),
+        };
+        (400, String::new(), body)
+    });
+    let authority = format!("https://{}", echo.authority());
+    in_child(NAME, &[(ECHO, echo.authority()), ("AZURE_AUTHORITY_HOST", &authority)]);
+    assert!(echo.asked().iter().any(|asked| asked.body.contains("client_secret=hunter2")));
+    assert!(echo.asked().iter().any(|asked| asked.header("authorization") == Some("Bearer eyJ.hunter2.hunter2")));
 }

@@ -1,14 +1,19 @@
 /* The contract of credentials, settings, log, statistics and progress as C sees it: NULL, bad values, what the outputs
  * hold, who calls what when. Needs AZTORCH_TEST_CONTAINER_URL for the calls that succeed. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "check.h"
 
 static const char URL[] = "https://127.0.0.1:9/account/container/blob";
+/* An account key, which is base64. */
+#define PLANTED "cGxhbnRlZA=="
 
 static atomic_uint finalized, called;
 
@@ -123,10 +128,12 @@ static void callbacks_and_their_ends(void) {
 }
 
 static atomic_uint lines;
+static azt_log_level finest = AZT_LOG_LEVEL_TRACE;
 
 static void on_line(void *user_data, azt_log_level level, const char *target, const char *message) {
-  CHECK(user_data == &called && level >= AZT_LOG_LEVEL_ERROR && level <= AZT_LOG_LEVEL_TRACE);
+  CHECK(user_data == &called && level >= AZT_LOG_LEVEL_ERROR && level <= finest);
   CHECK(strncmp(target, "az", 2) == 0 && strpbrk(message, "\r\n") == NULL && strstr(message, "sig=") == NULL);
+  CHECK(strstr(message, "planted") == NULL && strstr(message, PLANTED) == NULL);
   CHECK(azt_log_set_callback(AZT_LOG_LEVEL_OFF, NULL, NULL, NULL, NULL) == AZT_STATUS_UNSUPPORTED);
   lines++;
 }
@@ -162,10 +169,135 @@ static void log_and_statistics(const char *container) {
   OK(azt_client_stats, client, &larger.known, sizeof larger.known.requests);
   CHECK(larger.known.requests == 1 && larger.known.retries == UINT64_MAX);
   OK(azt_client_stats, NULL, &stats, sizeof stats);
+  CHECK(lines > 0);
+  /* A request is told at DEBUG, and at INFO no more. */
+  finest = AZT_LOG_LEVEL_INFO;
+  OK(azt_log_set_callback, finest, on_line, &called, finalizer);
+  CHECK(finalized == before + 1);
+  lines = 0;
+  OK(azt_blob_open_in, client, container, "statistics", AZT_BLOB_MODE_READ, &blob);
+  azt_blob_free(blob);
+  CHECK(lines == 0);
   azt_client_free(client);
+  OK(azt_log_set_callback, AZT_LOG_LEVEL_OFF, NULL, NULL, NULL);
+  CHECK(finalized == before + 2);
+}
+
+static azt_status (*const SETTERS_OF_ONE[])(azt_client_options *, const char *, azt_error **) = {
+    azt_client_options_set_sas_token, azt_client_options_set_connection_string, azt_client_options_set_proxy};
+
+static void shows_nothing(azt_status status, azt_error **out_error) {
+  azt_error *error = *out_error;
+  const char *message = azt_error_message(error);
+  CHECK(status != AZT_STATUS_OK && message[0] != '\0');
+  if (strstr(message, "planted") != NULL || strstr(message, PLANTED) != NULL) {
+    failed++;
+    fprintf(stderr, "a secret shows: %s\n", message);
+  }
+  azt_error_free(error);
+}
+
+/* Everything that goes wrong with these options: nothing listens at that address. */
+static void provoke(azt_client_options *options) {
+  static const char *const urls[] = {URL, "https://127.0.0.1:9/account/container/blob?sv=1&sig=planted%2F",
+                                     "http://127.0.0.1:9/account/container/blob?sv=1&sig=planted%2F"};
+  azt_client *client = NULL;
+  OK(azt_client_options_set_max_retries, options, 0);
+  OK(azt_client_new, options, &client);
+  for (size_t i = 0; i < 3; i++) {
+    azt_error *error = NULL;
+    azt_blob *blob = NULL;
+    bool exists = false;
+    shows_nothing(azt_blob_exists(client, urls[i], &exists, &error), &error);
+    shows_nothing(azt_blob_open(client, urls[i], AZT_BLOB_MODE_READ, &blob, &error), &error);
+    shows_nothing(azt_blob_delete(client, urls[i], &error), &error);
+    OK(azt_blob_open, client, urls[i], AZT_BLOB_MODE_WRITE, &blob);
+    CHECK(strstr(azt_blob_url(blob), "planted") == NULL);
+    OK(azt_blob_write, blob, "x", 1);
+    shows_nothing(azt_blob_close(blob, &error), &error);
+    azt_blob_free(blob);
+  }
+  azt_client_free(client);
+}
+
+/* Secrets in every place that takes one, at the log's finest level; on_line looks for them too. */
+static void secrets_show_nowhere(void) {
+  finest = AZT_LOG_LEVEL_TRACE;
+  lines = 0;
+  OK(azt_log_set_callback, AZT_LOG_LEVEL_TRACE, on_line, &called, NULL);
+  for (int i = 0; i < 6; i++) {
+    azt_client_options *options = azt_client_options_new();
+    if (i == 0) OK(azt_client_options_set_account_key, options, "account", PLANTED);
+    if (i == 1) OK(azt_client_options_set_sas_token, options, "sv=1&sig=planted");
+    if (i == 2) OK(azt_client_options_set_connection_string, options, "AccountName=account;AccountKey=" PLANTED);
+    if (i == 3) OK(azt_client_options_set_client_secret, options, "tenant", "client", "planted");
+    if (i == 4) OK(azt_client_options_set_token_callback, options, expired_long_ago, NULL, NULL);
+    if (i < 4 || i == 5) OK(azt_client_options_set_proxy, options, "http://user:planted@127.0.0.1:9");
+    if (i == 5) OK(azt_client_options_set_anonymous, options);
+    provoke(options);
+    azt_client_options_free(options);
+  }
+  azt_client_options *options = azt_client_options_new();
+  azt_error *error = NULL;
+  for (size_t i = 0; i < 3; i++) {
+    static const char *const bad[] = {"planted", "sv=1&sig=planted planted", "AccountKey=planted;AccountName=a",
+                                      "AccountName=a;AccountKey=planted!;", "https://user:planted@proxy:1", "http://user:planted@"};
+    for (size_t j = 0; j < sizeof bad / sizeof *bad; j++) shows_nothing(SETTERS_OF_ONE[i](options, bad[j], &error), &error);
+  }
+  shows_nothing(azt_client_options_set_account_key(options, "account", "planted!", &error), &error);
+  shows_nothing(azt_client_options_set_client_secret(options, "no tenant", "client", "planted", &error), &error);
+  azt_client_options_free(options);
   CHECK(lines > 0);
   OK(azt_log_set_callback, AZT_LOG_LEVEL_OFF, NULL, NULL, NULL);
-  CHECK(finalized == before + 1);
+}
+
+enum { CLIENTS = 8, THREADS = 32 };
+
+static void *ask(void *client) {
+  bool exists = false;
+  /* The token is there, the service is not. */
+  EXPECT(AZT_STATUS_UNAVAILABLE, azt_blob_exists, client, URL, &exists);
+  return NULL;
+}
+
+/* Many clients of one identity, used from many threads at once: `az`, which takes its time, is called once. */
+static void one_token_for_all(void) {
+  static const char script[] =
+      "#!/bin/sh\n"
+      "echo called >> \"$AZTORCH_TEST_CALLS\"\n"
+      "sleep 0.3\n"
+      "echo '{\"accessToken\":\"planted\",\"expiresOn\":\"2099-01-01 00:00:00.000000\",\"expires_on\":4070908800,"
+      "\"subscription\":\"s\",\"tenant\":\"t\",\"tokenType\":\"Bearer\"}'\n";
+  char directory[] = "/tmp/aztorch-az-XXXXXX", path[64], calls[64], search[256];
+  CHECK(mkdtemp(directory) != NULL);
+  snprintf(path, sizeof path, "%s/az", directory);
+  snprintf(calls, sizeof calls, "%s/calls", directory);
+  snprintf(search, sizeof search, "%s:/usr/bin:/bin", directory);
+  FILE *file = fopen(path, "w");
+  CHECK(file != NULL && fputs(script, file) >= 0 && fclose(file) == 0 && chmod(path, 0755) == 0);
+  setenv("PATH", search, 1);
+  setenv("AZTORCH_TEST_CALLS", calls, 1);
+
+  azt_client_options *options = azt_client_options_new();
+  OK(azt_client_options_set_azure_cli, options);
+  OK(azt_client_options_set_max_retries, options, 0);
+  azt_client *clients[CLIENTS];
+  pthread_t threads[THREADS];
+  for (size_t i = 0; i < CLIENTS; i++) OK(azt_client_new, options, &clients[i]);
+  azt_client_options_free(options);
+  for (size_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, ask, clients[i % CLIENTS]) == 0);
+  for (size_t i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+  uint64_t token_requests = 0;
+  for (size_t i = 0; i < CLIENTS; i++) {
+    azt_stats stats = {0};
+    OK(azt_client_stats, clients[i], &stats, sizeof stats);
+    token_requests += stats.token_requests;
+    azt_client_free(clients[i]);
+  }
+  CHECK(token_requests == 1);
+  struct stat written;
+  CHECK(stat(calls, &written) == 0 && written.st_size == (off_t)strlen("called\n"));
+  CHECK(unlink(path) == 0 && unlink(calls) == 0 && rmdir(directory) == 0);
 }
 
 static pthread_t caller;
@@ -214,5 +346,7 @@ int main(void) {
   callbacks_and_their_ends();
   log_and_statistics(container);
   progress(container);
+  secrets_show_nowhere();
+  one_token_for_all();
   return finish();
 }

@@ -97,4 +97,51 @@ TEST(log_statistics_and_progress) {
   for (const std::string& line : lines) EXPECT_CONTAINS(line, "aztorch::http ");
 }
 
+TEST(secrets_show_in_no_exception_no_log_line_and_no_url) {
+  std::mutex mutex;
+  std::vector<std::string> said;
+  const auto say = [&](std::string text) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    said.push_back(std::move(text));
+  };
+  aztorch::set_log_callback(AZT_LOG_LEVEL_TRACE,
+                            [&](azt_log_level, std::string_view, std::string_view message) { say(std::string(message)); });
+  const auto fails = [&](const auto& call) {
+    EXPECT_THROWS(Error, call(), say(thrown.what()));
+  };
+  const std::string key = "cGxhbnRlZA==";  // base64, as a key has to be
+  std::vector<ClientOptions> all(5);
+  all[0].set_account_key("account", key);
+  all[1].set_sas_token("sv=1&sig=planted");
+  all[2].set_connection_string("AccountName=account;AccountKey=" + key);
+  all[3].set_client_secret("tenant", "client", "planted");
+  all[4].set_token_callback([](const std::string&, const std::string&) -> aztorch::Token {
+    throw std::runtime_error("it said: Bearer planted");
+  });
+  for (ClientOptions& options : all) {
+    options.set_max_retries(0).set_proxy("http://user:planted@127.0.0.1:9");
+    const Client client(options);
+    for (const std::string& url : {std::string(kSecureUrl), std::string(kSecureUrl) + "?sv=1&sig=planted%2F"}) {
+      fails([&] { aztorch::exists(url, client); });
+      fails([&] { aztorch::BlobReader(url, client); });
+      fails([&] { aztorch::remove(url, client); });
+      aztorch::OStream out(url, client);
+      say(out.writer().url());
+      out << "bytes";
+      fails([&] { out.close(); });
+    }
+  }
+  ClientOptions options;
+  fails([&] { options.set_connection_string("AccountName=a;AccountKey=planted!"); });
+  fails([&] { options.set_account_key("account", "planted!"); });
+  fails([&] { options.set_proxy("https://user:planted@proxy:1"); });
+  aztorch::set_log_callback(AZT_LOG_LEVEL_OFF, {});
+  EXPECT_EQUAL(said.size() > 5 * 2 * 5, true);
+  for (const std::string& text : said) {
+    if (text.find("planted") != std::string::npos || text.find(key) != std::string::npos) {
+      throw std::runtime_error("a secret shows: " + text);
+    }
+  }
+}
+
 }  // namespace

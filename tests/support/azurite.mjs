@@ -2,16 +2,21 @@
 //
 //   node azurite.mjs [--log PATH] [--tls CERTIFICATE KEY]
 //       prints {"url":…,"pid":…,"log":…} on one line, then serves until stdin closes.
-//   node azurite.mjs [--log PATH] -- COMMAND ARG…
+//   node azurite.mjs [--log PATH] [--tls CERTIFICATE KEY] -- COMMAND ARG…
 //       runs COMMAND with the AZTORCH_TEST_* variables below, then exits with its code.
 //
+// With --tls it speaks https and takes tokens too; COMMAND trusts the certificate through SSL_CERT_FILE.
 // The log gets one line per request (method, URL, status): request counts are taken from it.
 
 import { spawn } from "node:child_process";
 import { createHmac, randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import * as http from "node:http";
+import * as https from "node:https";
 import { constants } from "node:os";
 import { dirname, resolve } from "node:path";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
@@ -28,19 +33,18 @@ const SERVICE_VERSION = "2021-12-02";
 const EXIT_WITH_PARENT = "data:text/javascript,process.on('disconnect',()=>process.exit())";
 
 function parseArguments(argv) {
-  const tls = [];
+  let tls = null;
   const log = { path: resolve(ROOT, `target/azurite-logs/${process.pid}.log`) };
   for (let i = 0; i < argv.length; i += 1) {
     if (argv[i] === "--log" && i + 1 < argv.length) {
       log.path = resolve(argv[(i += 1)]);
     } else if (argv[i] === "--tls" && i + 2 < argv.length) {
-      // Tokens are taken over https only; "basic" looks at their claims.
-      tls.push("--cert", resolve(argv[i + 1]), "--key", resolve(argv[i + 2]), "--oauth", "basic");
+      tls = { certificate: resolve(argv[i + 1]), key: resolve(argv[i + 2]) };
       i += 2;
-    } else if (argv[i] === "--" && i + 1 < argv.length && tls.length === 0) {
+    } else if (argv[i] === "--" && i + 1 < argv.length) {
       return { log: log.path, tls, command: argv.slice(i + 1) };
     } else {
-      throw new Error("usage: azurite.mjs [--log PATH] [--tls CERTIFICATE KEY | -- COMMAND ARG…]");
+      throw new Error("usage: azurite.mjs [--log PATH] [--tls CERTIFICATE KEY] [-- COMMAND ARG…]");
     }
   }
   return { log: log.path, tls, command: null };
@@ -53,7 +57,11 @@ async function startServer(log, tls) {
   mkdirSync(dirname(log), { recursive: true });
   const output = openSync(log, "w");
   const args = ["--import", EXIT_WITH_PARENT, AZURITE];
-  args.push("--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry", ...tls);
+  args.push("--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry");
+  if (tls) {
+    // Tokens are taken over https only; "basic" looks at their claims.
+    args.push("--cert", tls.certificate, "--key", tls.key, "--oauth", "basic");
+  }
   // A group of its own: Ctrl-C in a terminal must not end the server before the tests that use it.
   const server = spawn(process.execPath, args, {
     cwd: dirname(log),
@@ -76,16 +84,16 @@ async function startServer(log, tls) {
 async function listeningUrl(server, log) {
   const deadline = Date.now() + START_LIMIT_MS;
   for (;;) {
-    const text = readFileSync(log, "utf8");
-    const listening = /successfully listens on (https?:\/\/127\.0\.0\.1:\d+)\s/.exec(text);
+    const output = readFileSync(log, "utf8");
+    const listening = /successfully listens on (https?:\/\/127\.0\.0\.1:\d+)\s/.exec(output);
     if (listening) {
       return `${listening[1]}/${ACCOUNT}`;
     }
     if (server.exitCode !== null || server.signalCode !== null || server.pid === undefined) {
-      throw new Error(`Azurite ended before it listened:\n${text}`);
+      throw new Error(`Azurite ended before it listened:\n${output}`);
     }
     if (Date.now() > deadline) {
-      throw new Error(`Azurite does not listen after ${START_LIMIT_MS / 1000} s:\n${text}`);
+      throw new Error(`Azurite does not listen after ${START_LIMIT_MS / 1000} s:\n${output}`);
     }
     await sleep(20);
   }
@@ -105,28 +113,32 @@ function accountSas() {
   return new URLSearchParams({ ...fields, sig }).toString();
 }
 
-async function createContainer(url) {
+async function createContainer(url, tls) {
   const sas = accountSas();
   const container = `${url}/test-${randomUUID()}`;
-  const response = await fetch(`${container}?restype=container&${sas}`, {
-    method: "PUT",
-    headers: { "x-ms-version": SERVICE_VERSION },
-  });
-  if (response.status !== 201) {
-    throw new Error(`Azurite refused the container: ${response.status} ${await response.text()}`);
+  const options = { method: "PUT", headers: { "x-ms-version": SERVICE_VERSION, "content-length": 0 } };
+  const request = tls
+    ? https.request(`${container}?restype=container&${sas}`, { ...options, ca: readFileSync(tls.certificate) })
+    : http.request(`${container}?restype=container&${sas}`, options);
+  request.end();
+  const [response] = await once(request, "response");
+  const body = await text(response);
+  if (response.statusCode !== 201) {
+    throw new Error(`Azurite refused the container: ${response.statusCode} ${body}`);
   }
   return `${container}?${sas}`;
 }
 
-async function runCommand([program, ...args], url, log) {
+async function runCommand([program, ...args], url, log, tls) {
   const child = spawn(program, args, {
     stdio: "inherit",
     env: {
       ...process.env,
+      ...(tls && { SSL_CERT_FILE: tls.certificate }),
       AZTORCH_TEST_ENDPOINT: url,
       AZTORCH_TEST_CONNECTION_STRING:
-        `DefaultEndpointsProtocol=http;AccountName=${ACCOUNT};AccountKey=${KEY};BlobEndpoint=${url};`,
-      AZTORCH_TEST_CONTAINER_URL: await createContainer(url),
+        `DefaultEndpointsProtocol=${tls ? "https" : "http"};AccountName=${ACCOUNT};AccountKey=${KEY};BlobEndpoint=${url};`,
+      AZTORCH_TEST_CONTAINER_URL: await createContainer(url, tls),
       AZTORCH_TEST_LOG: log,
     },
   });
@@ -159,7 +171,7 @@ async function main() {
   });
   try {
     if (command) {
-      const code = await runCommand(command, url, log);
+      const code = await runCommand(command, url, log, tls);
       if (died) {
         throw new Error(`Azurite ended while the command ran; its output is in ${log}`);
       }

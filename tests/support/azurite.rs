@@ -15,6 +15,7 @@ use sha2::Sha256;
 
 use super::http;
 use super::percent::percent_encode;
+use super::secure;
 
 pub const ACCOUNT: &str = "devstoreaccount1";
 /// Published with the emulator; a secret all the same as far as error messages are concerned.
@@ -34,17 +35,24 @@ pub struct Azurite {
 /// The Azurite of this test binary, started by the first test that asks.
 pub fn azurite() -> &'static Azurite {
     static AZURITE: OnceLock<Azurite> = OnceLock::new();
-    AZURITE.get_or_init(|| Azurite::start(&[]))
+    AZURITE.get_or_init(|| match secure::given() {
+        Some((certificate, key)) => Azurite::over_tls(&certificate, &key),
+        None => Azurite::start(&[]),
+    })
 }
 
 impl Azurite {
     /// One that speaks https, with this certificate and key.
     pub fn over_tls(certificate: &Path, key: &Path) -> Azurite {
-        Azurite::start(&[OsStr::new("--tls"), certificate.as_os_str(), key.as_os_str()])
+        let server = Azurite::start(&[OsStr::new("--tls"), certificate.as_os_str(), key.as_os_str()]);
+        assert!(server.url.starts_with("https://"), "{}", server.url);
+        server
     }
 
     pub fn start(arguments: &[&OsStr]) -> Azurite {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // The doctor's tests are a package in a folder of this one.
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = if package.ends_with("doctor") { package.join("..") } else { package.to_owned() };
         assert!(
             root.join("target/azurite").is_dir(),
             "target/azurite is missing: run `make setup`, which installs Azurite there"

@@ -15,13 +15,24 @@ pub fn spawn(name: &str, argument: &str) -> Child {
     spawn_with(name, argument, &[])
 }
 
-/// The same, with these environment variables.
+/// The same, with these environment variables, and none that tells where this process runs on Azure.
 pub fn spawn_with(name: &str, argument: &str, environment: &[(&str, &OsStr)]) -> Child {
-    Command::new(std::env::current_exe().expect("this binary"))
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    hide_azure(&mut command);
+    command
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ARGUMENT, argument)
         .envs(environment.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
         .expect("this binary, again")
+}
+
+/// Takes away what this process's environment says of Azure.
+pub fn hide_azure(command: &mut Command) {
+    for (variable, _) in std::env::vars_os() {
+        if ["AZURE_", "IDENTITY_", "MSI_"].iter().any(|prefix| variable.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(variable);
+        }
+    }
 }

@@ -3,6 +3,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use rustls::{ClientConnection, StreamOwned};
+
+use super::secure;
+
 /// Header names are lower-case.
 pub type Headers = Vec<(String, String)>;
 
@@ -29,20 +33,41 @@ pub fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
     headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
-/// Sends one request over a connection of its own; `url` is `http://HOST:PORT/PATH?QUERY`, already encoded.
+/// Sends one request over a connection of its own; `url` is `http[s]://HOST:PORT/PATH?QUERY`, already encoded.
 pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-    let (authority, path) = split(url);
-    let mut stream = TcpStream::connect(authority).expect("connect");
+    let (scheme, rest) = url.split_once("://").expect("a URL");
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let stream = TcpStream::connect(authority).expect("connect");
+    // A second small packet would otherwise wait for the first one's acknowledgement, 40 ms.
+    stream.set_nodelay(true).expect("no delay");
+    let request = Request { method, authority, path, headers, body };
+    if scheme == "http" {
+        return exchange(stream, &request);
+    }
+    let host = authority.split(':').next().unwrap_or_default().to_owned();
+    let connection = ClientConnection::new(secure::client_config(), host.try_into().expect("a host")).expect("TLS");
+    exchange(StreamOwned::new(connection, stream), &request)
+}
+
+struct Request<'a> {
+    method: &'a str,
+    authority: &'a str,
+    path: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a [u8],
+}
+
+fn exchange(mut stream: impl Read + Write, request: &Request) -> Response {
+    let Request { method, authority, path, headers, body } = *request;
     // HTTP/1.0 keeps the server from chunking, so a body ends where the connection does.
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {authority}\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in [("x-ms-version", "2021-12-02")].iter().chain(headers) {
         head += &format!("{name}: {value}\r\n");
     }
     head += "\r\n";
-    // A second small packet would otherwise wait for the first one's acknowledgement, 40 ms.
-    stream.set_nodelay(true).expect("no delay");
     stream.write_all(head.as_bytes()).expect("send the head");
     stream.write_all(body).expect("send the body");
+    stream.flush().expect("send the rest");
 
     let mut reader = BufReader::new(stream);
     let (status_line, headers) = read_head(&mut reader).expect("read the head").expect("an answer");
@@ -68,10 +93,4 @@ pub fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<(String, H
             None => return Ok(Some((first, headers))),
         }
     }
-}
-
-/// `HOST:PORT` and everything from the path on.
-fn split(url: &str) -> (&str, &str) {
-    let rest = url.strip_prefix("http://").expect("an http URL");
-    rest.split_at(rest.find('/').unwrap_or(rest.len()))
 }

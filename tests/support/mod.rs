@@ -5,6 +5,7 @@ pub mod azurite;
 pub mod child;
 pub mod client;
 pub mod content;
+pub mod deployed;
 pub mod error;
 pub mod fault;
 pub mod http;

@@ -14,15 +14,24 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start() -> Proxy {
+        Proxy::serving(None)
+    }
+
+    /// One whose tunnels all lead to this address, whatever host was asked for.
+    pub fn leading_to(authority: &str) -> Proxy {
+        Proxy::serving(Some(authority.to_owned()))
+    }
+
+    fn serving(peer: Option<String>) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let authority = listener.local_addr().expect("its address").to_string();
         let asked: Arc<Mutex<Vec<(String, Headers)>>> = Arc::default();
         let seen = asked.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let seen = seen.clone();
+                let (seen, peer) = (seen.clone(), peer.clone());
                 // A connection that breaks is the client's business.
-                thread::spawn(move || drop(serve(stream, &seen)));
+                thread::spawn(move || drop(serve(stream, &seen, peer.as_deref())));
             }
         });
         Proxy { authority, asked }
@@ -38,14 +47,14 @@ impl Proxy {
     }
 }
 
-fn serve(client: TcpStream, seen: &Mutex<Vec<(String, Headers)>>) -> std::io::Result<()> {
+fn serve(client: TcpStream, seen: &Mutex<Vec<(String, Headers)>>, peer: Option<&str>) -> std::io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
     let Some((line, headers)) = http::read_head(&mut reader)? else { return Ok(()) };
     seen.lock().unwrap().push((line.clone(), headers.clone()));
     let mut words = line.split(' ');
     let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     if method == "CONNECT" {
-        let server = TcpStream::connect(target)?;
+        let server = TcpStream::connect(peer.unwrap_or(target))?;
         (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         let (mut up, mut down) = (server.try_clone()?, server);
         let mut back = client.try_clone()?;

@@ -1,4 +1,5 @@
-//! What speaks https: a certificate made for this run, and an Azurite behind it that takes tokens.
+//! What speaks https: a certificate made for this run, and an Azurite behind it that takes tokens. With
+//! `AZTORCH_TEST_TLS` in the environment, a directory with `cert.pem` and `key.pem`, the tests' one Azurite does too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,16 +8,42 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::azurite::Azurite;
+
+/// An account in each of Azure's clouds, and who gives out tokens there: a test's server may stand in for them.
+pub const CLOUDS: [(&str, &str); 3] = [
+    ("acc.blob.core.windows.net", "login.microsoftonline.com"),
+    ("acc.blob.core.usgovcloudapi.net", "login.microsoftonline.us"),
+    ("acc.blob.core.chinacloudapi.cn", "login.chinacloudapi.cn"),
+];
 
 pub struct Secure {
     pub azurite: Azurite,
     pub certificate: PathBuf,
     key: PathBuf,
+}
+
+/// The certificate and key with which every test's Azurite is to speak https, if it is.
+pub fn given() -> Option<(PathBuf, PathBuf)> {
+    let directory = PathBuf::from(std::env::var_os("AZTORCH_TEST_TLS")?);
+    Some((directory.join("cert.pem"), directory.join("key.pem")))
+}
+
+/// TLS for a client of the tests' own, which trusts nothing but the certificate given.
+pub fn client_config() -> Arc<ClientConfig> {
+    let (certificate, _) = given().expect("https is spoken here with AZTORCH_TEST_TLS only");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate).expect("the certificate")).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 /// The https Azurite of this test binary.
@@ -26,7 +53,9 @@ pub fn secure() -> &'static Secure {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("secure-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let names = CLOUDS.iter().flat_map(|(service, authority)| [service, authority]).chain([&"127.0.0.1"]);
+        let names: Vec<String> = names.map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
         fs::write(&certificate, made.cert.pem()).expect("write");
         fs::write(&key, made.signing_key.serialize_pem()).expect("write");
         Secure { azurite: Azurite::over_tls(&certificate, &key), certificate, key }

@@ -1,0 +1,209 @@
+/* Cancels and deadlines as C sees them: a call that waits ends at once, and its caller's memory is the caller's alone again,
+ * so much so that it can be unmapped. */
+#define _DEFAULT_SOURCE
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+
+enum { SIZE = 32 << 20 };
+
+/* A server whose blob comes at some 2 MB/s, and which takes a write as slowly. */
+static void *serve_one(void *argument) {
+  const int connection = (int)(intptr_t)argument;
+  char request[65536];
+  static char zeros[20000];
+  const struct timespec pause = {0, 10 * 1000 * 1000};
+  ssize_t got = recv(connection, request, sizeof request - 1, 0);
+  if (got <= 0) goto end;
+  request[got] = '\0';
+  if (strncmp(request, "GET", 3) == 0) {
+    unsigned long first = 0, last = SIZE - 1;
+    const char *range = strstr(request, "bytes=");
+    if (range != NULL) sscanf(range, "bytes=%lu-%lu", &first, &last);
+    char head[400];
+    int length = snprintf(head, sizeof head,
+                          "HTTP/1.1 206 Partial Content\r\nETag: \"1\"\r\nContent-Range: bytes %lu-%lu/%d\r\n"
+                          "Content-Length: %lu\r\n\r\n", first, last, SIZE, last - first + 1);
+    if (send(connection, head, (size_t)length, MSG_NOSIGNAL) < 0) goto end;
+    while (send(connection, zeros, sizeof zeros, MSG_NOSIGNAL) > 0) nanosleep(&pause, NULL);
+  } else {
+    while (recv(connection, request, 20000, 0) > 0) nanosleep(&pause, NULL);
+  }
+end:
+  close(connection);
+  return NULL;
+}
+
+static void *serve(void *argument) {
+  const int listener = (int)(intptr_t)argument;
+  for (;;) {
+    const int connection = accept(listener, NULL, NULL);
+    pthread_t thread;
+    if (connection < 0) return NULL;
+    if (pthread_create(&thread, NULL, serve_one, (void *)(intptr_t)connection) != 0) exit(2);
+    pthread_detach(thread);
+  }
+}
+
+static void start_server(char *url, size_t capacity) {
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof address;
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  pthread_t thread;
+  if (listener < 0 || bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 64) != 0 ||
+      getsockname(listener, (struct sockaddr *)&address, &length) != 0 ||
+      pthread_create(&thread, NULL, serve, (void *)(intptr_t)listener) != 0) {
+    perror("a loopback server");
+    exit(2);
+  }
+  snprintf(url, capacity, "http://127.0.0.1:%d/account/container/blob?sv=2021-12-02&sig=x", ntohs(address.sin_port));
+}
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* What another thread cancels a third of a second after it was started, and how. */
+struct plan {
+  const azt_blob *blob;
+  const azt_client *client;
+  const azt_dataset *dataset;
+  double cancelled;
+};
+
+static void *cancel(void *argument) {
+  struct plan *plan = argument;
+  const struct timespec pause = {0, 330 * 1000 * 1000};
+  nanosleep(&pause, NULL);
+  plan->cancelled = now();
+  if (plan->blob != NULL) azt_blob_cancel(plan->blob);
+  if (plan->client != NULL) azt_client_cancel(plan->client);
+  if (plan->dataset != NULL) azt_dataset_cancel(plan->dataset);
+  return NULL;
+}
+
+static pthread_t start(struct plan *plan) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, cancel, plan) != 0) exit(2);
+  return thread;
+}
+
+/* The promise is 100 ms; the machine may be busy. */
+static void stop(pthread_t thread, const struct plan *plan) {
+  const double ended = now();
+  pthread_join(thread, NULL);
+  CHECK(ended - plan->cancelled < 2);
+}
+
+/* Memory that is gone when the call has returned: a byte too much would be a SIGSEGV. */
+static void *map(void) {
+  void *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) exit(2);
+  memset(memory, 1, SIZE);
+  return memory;
+}
+
+static void unmap(void *memory) {
+  const struct timespec pause = {0, 200 * 1000 * 1000};
+  CHECK(munmap(memory, SIZE) == 0);
+  nanosleep(&pause, NULL);
+}
+
+static void test_cancels(const char *url) {
+  azt_client_options *options = azt_client_options_new();
+  OK(azt_client_options_set_stall_timeout_ms, options, 60000);
+  OK(azt_client_options_set_checksum, options, false);
+  REFUSED(azt_client_options_set_stall_timeout_ms, options, 0);
+  azt_client *client = NULL;
+  OK(azt_client_new, options, &client);
+  azt_client_options_free(options);
+
+  azt_blob *blob = NULL;
+  OK(azt_blob_open, client, url, AZT_BLOB_MODE_READ, &blob);
+  void *memory = map();
+  size_t count = 77;
+  struct plan plan = {.blob = blob};
+  pthread_t thread = start(&plan);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_read, blob, memory, SIZE, &count);
+  stop(thread, &plan);
+  unmap(memory);
+  CHECK(count == 77);
+  char byte;
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_read_at, blob, 0, &byte, 1, &count);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_tell, blob, &(uint64_t){0});
+  CHECK(azt_blob_url(blob)[0] == 'h');
+  azt_blob_free(blob);
+
+  OK(azt_blob_open, client, url, AZT_BLOB_MODE_WRITE, &blob);
+  memory = map();
+  plan = (struct plan){.blob = blob};
+  thread = start(&plan);
+  /* Four blocks and more are lent to the network as they are. */
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_write, blob, memory, SIZE);
+  stop(thread, &plan);
+  unmap(memory);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_close, blob);
+  azt_blob_free(blob);
+
+  azt_dataset *dataset = NULL;
+  OK(azt_dataset_from_urls, client, &url, 1, &dataset);
+  memory = map();
+  plan = (struct plan){.dataset = dataset};
+  thread = start(&plan);
+  EXPECT(AZT_STATUS_CANCELLED, azt_dataset_get_into, dataset, 0, memory, SIZE, &count);
+  stop(thread, &plan);
+  unmap(memory);
+  CHECK(azt_dataset_len(dataset) == 1);
+  azt_dataset_free(dataset);
+
+  azt_client *derived = NULL, *hasty = NULL;
+  OK(azt_client_with_timeout_ms, client, 0, &derived);
+  OK(azt_client_with_timeout_ms, client, 300, &hasty);
+  /* A deadline lets go as well. */
+  OK(azt_blob_open, hasty, url, AZT_BLOB_MODE_READ, &blob);
+  memory = map();
+  EXPECT(AZT_STATUS_TIMEOUT, azt_blob_read, blob, memory, SIZE, &count);
+  unmap(memory);
+  azt_blob_free(blob);
+
+  OK(azt_blob_open, derived, url, AZT_BLOB_MODE_READ, &blob);
+  azt_client_cancel(derived);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_read, blob, &byte, 1, &count);
+  azt_blob_free(blob);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_open, derived, url, AZT_BLOB_MODE_READ, &blob);
+  CHECK(blob == NULL);
+  OK(azt_blob_open, client, url, AZT_BLOB_MODE_READ, &blob);
+  azt_stream *stream = NULL;
+  OK(azt_stream_from_urls, client, &url, 1, 0, 1, &stream);
+  azt_client_cancel(client);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_read, blob, &byte, 1, &count);
+  azt_sample *sample = NULL;
+  EXPECT(AZT_STATUS_CANCELLED, azt_stream_next, stream, &sample);
+  azt_stream_cancel(stream);
+  azt_blob_cancel(blob);
+  azt_blob_free(blob);
+  azt_stream_free(stream);
+  azt_client_free(hasty);
+  azt_client_free(derived);
+  azt_client_free(client);
+
+  azt_blob_cancel(NULL);
+  azt_dataset_cancel(NULL);
+  azt_stream_cancel(NULL);
+}
+
+int main(void) {
+  char url[200];
+  start_server(url, sizeof url);
+  test_cancels(url);
+  return finish();
+}
