@@ -43,5 +43,6 @@ mod tokens;
 mod urls;
 mod versions;
 mod write;
+mod write_doubts;
 mod write_large;
 mod write_races;

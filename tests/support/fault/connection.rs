@@ -221,7 +221,12 @@ fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
             Err(refused) => refusal(refused),
         },
         ("PUT", _) if request.query("restype").is_some() => done(201, None),
-        ("PUT", _) => done(201, Some(store.put(&path, Body::Bytes(Arc::new(body))))),
+        ("PUT", _) => {
+            let etag = store.put(&path, Body::Bytes(Arc::new(body)));
+            let metadata = request.headers.iter().filter(|(name, _)| name.starts_with("x-ms-meta-"));
+            store.set_metadata(&path, metadata.cloned().collect());
+            done(201, Some(etag))
+        }
         _ => refusal((405, "UnsupportedHttpVerb")),
     }
 }
@@ -243,6 +248,7 @@ fn read(request: &Request, blob: &Blob) -> Answer {
     let size = blob.body.size();
     let mut headers =
         vec![("ETag".to_owned(), blob.etag.clone()), ("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
+    headers.extend(blob.metadata.iter().cloned());
     let (status, first, length) = match request.range() {
         Some((first, _)) if first >= size => {
             let mut refused = refusal((416, "InvalidRange"));
