@@ -1,6 +1,6 @@
 # The front door: `make` lists what there is. Everything it builds goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build header demo test check check-account clean
+.PHONY: help setup build header demo test check check-account fuzz clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -26,6 +26,11 @@ check-account: ## try a real account: make check-account AZTORCH_URL='https://AC
 	@scripts/setup.sh build
 	@test -n "$$AZTORCH_URL" || { echo "AZTORCH_URL is not set: make check-account AZTORCH_URL='https://…/CONTAINER'" >&2; exit 2; }
 	@cargo run --quiet --release --package aztorch-doctor -- "$$AZTORCH_URL"
+
+fuzz: ## fuzz one target without end: make fuzz TARGET=url (needs a nightly toolchain and cargo-fuzz)
+	@test -f 'fuzz/targets/$(TARGET).rs' || { echo 'TARGET is one of:' $(basename $(notdir $(wildcard fuzz/targets/*.rs))) >&2; exit 2; }
+	@mkdir -p target/fuzz/corpus/$(TARGET)
+	cargo +nightly fuzz run --target-dir target/fuzz $(TARGET) target/fuzz/corpus/$(TARGET) fuzz/corpus/$(TARGET) -- $(FUZZ_FLAGS)
 
 header: ## write include/aztorch.h anew from the Rust sources
 	@scripts/setup.sh build

@@ -499,8 +499,8 @@ azt_status azt_client_with_timeout_ms(const struct azt_client *client,
 // ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from goes
 // on. For good: to go on, make another client.
 //
-// From any thread, beside any call but azt_client_free(). Does not block. NULL is the process's default client,
-// which then stays cancelled.
+// From any thread, beside any call but azt_client_free(). Does not block. NULL is allowed and does nothing: the process's
+// default client, which other parts of a program use as well, cannot be cancelled for good.
 void azt_client_cancel(const struct azt_client *client);
 
 // Frees a client. Its blobs go on working. NULL is allowed.

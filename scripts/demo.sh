@@ -14,7 +14,7 @@ echo '[1/6] build the library and the examples (usually 3 min the first time, th
 mkdir -p target/demo
 # cargo shows its own progress; CMake's output is of interest only when it fails.
 cargo build --release "${quiet[@]}"
-if ! { cmake -S cpp-examples -B "$examples" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAZTORCH_LIB_DIR="$target/release" &&
+if ! { scripts/cmake_configure.sh cpp-examples "$examples" &&
     cmake --build "$examples" --target checkpoint train_map; } >"$log" 2>&1; then
     tail -n 60 "$log" >&2
     echo "the examples did not build; all of the output: $log" >&2

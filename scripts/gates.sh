@@ -50,6 +50,7 @@ gate_fmt() { cargo fmt --all --check -- --color never; }
 gate_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 gate_library() { cargo build --locked --release; }
 gate_header() { cargo test --test header; }
+gate_fuzz() { cargo test --lib fuzzing -- --nocapture; }
 gate_rust() { cargo test --no-fail-fast; }
 
 # --- the shared library and its header --------------------------------------------------------------------------
@@ -62,12 +63,16 @@ gate_header_cpp() {
     echo '#include "aztorch.h"' | g++ "${cpp_flags[@]}" -fsyntax-only -x c++ -
 }
 
+# The preprocessor takes the comments away, which name functions too; `type (*name)` declares a callback's type.
+declared_functions() {
+    gcc -E -P -x c include/aztorch.h | grep -oP '\bazt_[a-z0-9_]+(?= *\([^*])' | sort -u ||
+        fail 'no function found in include/aztorch.h'
+}
+
 gate_exports() {
     local exported declared
     exported=$(nm -D --defined-only "$release/libaztorch.so" | awk '{ print $3 }' | sort)
-    # The preprocessor takes the comments away, which name functions too; `type (*name)` declares a callback's type.
-    declared=$(gcc -E -P -x c include/aztorch.h | grep -oP '\bazt_[a-z0-9_]+(?= *\([^*])' | sort -u)
-    [[ -n $declared ]] || fail 'no function found in include/aztorch.h'
+    declared=$(declared_functions)
     diff --label 'declared in the header' --label 'exported by the library' -u \
         <(echo "$declared") <(echo "$exported") || fail 'the library exports something else than the header declares'
     ! grep -vE '^azt_' <<<"$exported" || fail 'a name without the azt_ prefix is exported'
@@ -123,17 +128,30 @@ c_tests() { # yes|no: with AddressSanitizer
     [[ $1 == yes ]] && flags+=("${asan_flags[@]}")
     mkdir -p "$work/$gate"
     for source in tests/c/*.c; do
-        if [[ $1 == yes && $source == tests/c/fork_test.c ]]; then
-            echo "== $source is left to the gate 'c': malloc of gcc 12's AddressSanitizer keeps its locks across fork"
+        # malloc of gcc 12's AddressSanitizer keeps its locks across fork, and keeps what was freed.
+        if [[ $1 == yes && $source =~ /(fork.*|life_cycle)_test.c$ ]]; then
+            echo "== $source is left to the gates 'c' and 'valgrind'"
             continue
         fi
         program=$work/$gate/$(basename "$source" .c)
-        gcc "${c_flags[@]}" "${flags[@]}" "$source" -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
+        gcc "${c_flags[@]}" "${flags[@]}" "$source" -o "$program" -L"$release" -Wl,--as-needed -laztorch \
+            -Wl,-rpath,"$release" -pthread
         assert_asan "$1" "$program"
         echo "== $source"
         with_server "$program" || failed+=("$source")
     done
     ((${#failed[@]} == 0)) || fail "failed: ${failed[*]}"
+}
+
+# Of every function of the header there is a row in the table of the misuse test; the gate 'c' runs it.
+gate_misuse() {
+    local program=$work/misuse_test declared listed
+    gcc "${c_flags[@]}" tests/c/misuse_test.c -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
+    declared=$(declared_functions)
+    listed=$("$program" --list | sort)
+    diff --label 'declared in the header' --label 'rows in tests/c/misuse_rows.h' -u \
+        <(echo "$declared") <(echo "$listed") || fail 'a function has no row in tests/c/misuse_rows.h, or two'
+    wc -l <<<"$listed"
 }
 
 gate_c() { c_tests no; }
@@ -145,7 +163,7 @@ gate_c_asan() { c_tests yes; }
 cmake_build() {
     local source=$1 build=$2
     shift 2
-    cmake -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAZTORCH_LIB_DIR="$release" "$@"
+    scripts/cmake_configure.sh "$source" "$build" "$@"
     CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2} cmake --build "$build"
 }
 
@@ -153,6 +171,7 @@ cpp_tests_without_torch() { # BUILD
     "$1/pickle_test" tests/fixtures
     with_server "$1/iostream_test"
     with_server "$1/dataset_test"
+    with_server "$1/static_test"
 }
 
 gate_cpp() {
@@ -239,10 +258,15 @@ gate_distributed() { test_examples test_distributed.py; }
 
 gate_python() {
     local test
-    for test in tests/python/test_*.py; do
+    for test in ctypes fork; do
         echo "== $test"
-        AZTORCH_LIBRARY=$release/libaztorch.so with_server "$python" "$test"
+        AZTORCH_LIBRARY=$release/libaztorch.so with_server "$python" "tests/python/test_$test.py"
     done
+}
+
+gate_coexistence() {
+    AZTORCH_LIBRARY=$release/libaztorch.so AZTORCH_WHEELS=$PWD/target/wheels \
+        with_server "$python" tests/python/test_coexistence.py
 }
 
 gate_python_torch() {

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Makes sure that this machine has what `make PURPOSE` needs: setup.sh build|check|demo|test
 # Everything that is missing or too old is listed at once, each with the line that mends it. As root,
-# what Debian's apt can give is then installed; Azurite goes under target/ and nowhere else.
+# what Debian's apt can give is then installed; Azurite and some wheels for Python go under
+# target/ and nowhere else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly azurite_version=3.35.0
 readonly node_major=20
+# What Debian has no package of, or an old one; the newest that its Python takes would do as well.
+readonly wheels=(pyarrow==21.0.0 grpcio==1.74.0)
 readonly python=/usr/bin/python3
 readonly apt_install='apt-get install -y --no-install-recommends'
 
@@ -99,6 +102,11 @@ need_python_torch() {
         lack_package 'torch for Python' python3-torch
 }
 
+need_pip() {
+    "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pip") is None)' 2>/dev/null ||
+        lack_package 'pip for Python' python3-pip
+}
+
 need_asan() {
     command -v gcc >/dev/null || return 0 # its package brings the sanitizers too
     [[ $(gcc -print-file-name=libasan.so) == /* ]] || lack_package AddressSanitizer libgcc-12-dev
@@ -127,8 +135,11 @@ look() {
     fi
     if [[ $purpose == test ]]; then
         need_asan
+        need_pip
+        need_command valgrind valgrind
         need_command openssl openssl # a certificate for the tests over https
     fi
+    return 0
 }
 
 wants_azurite() {
@@ -178,7 +189,21 @@ need_azurite() {
     mv $partial $home
 }
 
+need_wheels() {
+    local home=target/wheels partial=target/wheels.partial
+    [[ $(cat $home/installed 2>/dev/null) == "${wheels[*]}" ]] && return
+    echo "Installing ${wheels[*]} under $home (usually 20 s)"
+    rm -rf $home $partial
+    "$python" -m pip install --quiet --no-input --disable-pip-version-check --root-user-action=ignore --no-compile \
+        --no-deps --only-binary :all: --target $partial "${wheels[@]}"
+    echo "${wheels[*]}" >$partial/installed
+    mv $partial $home
+}
+
 need_tools
 if wants_azurite; then
     need_azurite
+fi
+if [[ $purpose == test ]]; then
+    need_wheels
 fi

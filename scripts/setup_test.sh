@@ -44,7 +44,7 @@ setup test
 refuses
 says 'cargo >= 1\.[0-9]+ +missing +curl .*sh\.rustup\.rs'
 says 'node >= 20 +missing +curl .*deb\.nodesource\.com/setup_20'
-for package in curl gcc g++ cmake binutils libgloo-dev openssl; do
+for package in curl gcc g++ cmake binutils libgloo-dev valgrind openssl; do
     says "missing +(sudo )?apt-get install .* ${package//+/\\+}$"
 done
 if ((EUID == 0)); then

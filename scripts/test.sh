@@ -10,7 +10,7 @@ readonly logs=target/gates
 readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)'
 readonly shown_lines=300
 
-quick=(fmt clippy library header header_c header_cpp exports linkage)
+quick=(fmt clippy library header fuzz header_c header_cpp exports linkage)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
 passed=0 failed=() known=()
@@ -43,6 +43,7 @@ gate fmt            '1 s'              'Rust format'
 gate clippy         '10 s, cold 2 min' 'Rust lints'
 gate library        '1 s, cold 3 min'  'release libraries'
 gate header         '2 s, cold 2 min'  'include/aztorch.h is what the sources say'
+gate fuzz           '10 s, cold 30 s'  'the fuzzing targets over their corpus and its mutations'
 gate header_c       '1 s'              'the header as C11'
 gate header_cpp     '1 s'              'the header as C++17'
 gate exports        '1 s'              'exported are the functions of the header, and nothing else'
@@ -51,9 +52,11 @@ gate setup          '1 s'              'set-up names everything that is missing 
 gate launcher       '3 s'              'the Azurite launcher leaves no server behind'
 gate rust           '50 s, cold 2 min'          'Rust tests on Azurite and on the fault server'
 gate doctor         '10 s'             'aztorch-doctor on Azurite'
-gate c              '5 s'              'C tests'
+gate misuse         '1 s'              'each function of the header is misused by a test'
+gate c              '60 s'             'C tests'
 gate c_asan         '8 s'              'C tests under AddressSanitizer'
-gate python         '3 s'              'Python tests over ctypes'
+gate python         '8 s'              'Python tests over ctypes'
+gate coexistence    '15 s'             'in one process with torch, pyarrow and grpc'
 gate cpp            '15 s, cold 2 min' 'C++ and LibTorch tests'
 gate cpp_asan       '5 s, cold 40 s'   'C++ tests without torch under AddressSanitizer'
 gate cpp_tsan       '15 s, cold 40 s'  'C++ datasets and streams under ThreadSanitizer'

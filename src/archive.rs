@@ -1,5 +1,7 @@
 //! What lies where in a tar archive: its headers, read by ranges, once.
 
+use std::ops::Range;
+
 use bytes::{BufMut, BytesMut};
 use tar::Header;
 
@@ -34,15 +36,55 @@ pub(crate) struct Member {
 /// Finds the regular files of an archive, and says of which version of it.
 pub(crate) async fn index(call: &Call, target: &Target) -> Result<(Version, Vec<Member>)> {
     let context = |error: Error| error.context("cannot index the archive");
-    let mut archive = Archive::open(call, target).await.map_err(context)?;
+    let (blob, window) = Blob::open(call, target).await.map_err(context)?;
+    let mut archive = Archive { source: blob, start: 0, window };
     let members = archive.members().await.map_err(context)?;
-    Ok((archive.version, members))
+    Ok((archive.source.version, members))
 }
 
-struct Archive<'a> {
+/// Where an archive's bytes come from.
+trait Source: Sync {
+    fn name(&self) -> String;
+    fn size(&self) -> u64;
+    /// Adds a range, which lies inside, to what is collected.
+    fn fetch(&self, range: Range<u64>, to: &mut Collected) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// One version of a blob.
+struct Blob<'a> {
     call: &'a Call,
     target: &'a Target,
     version: Version,
+}
+
+impl<'a> Blob<'a> {
+    async fn open(call: &'a Call, target: &'a Target) -> Result<(Self, Collected)> {
+        let opened = fetch::open(call, target, 0..FIRST_LOOK, &Only::Any).await?;
+        let Some(Opened { version, first, body }) = opened else {
+            return Err(Error::internal("an unconditional open was skipped"));
+        };
+        let mut window = Collected::default();
+        fetch(call, target, &version, first, body, &mut window).await?;
+        Ok((Self { call, target, version }, window))
+    }
+}
+
+impl Source for Blob<'_> {
+    fn name(&self) -> String {
+        self.target.display()
+    }
+
+    fn size(&self) -> u64 {
+        self.version.size
+    }
+
+    async fn fetch(&self, range: Range<u64>, to: &mut Collected) -> Result<()> {
+        fetch(self.call, self.target, &self.version, range, None, to).await
+    }
+}
+
+struct Archive<S> {
+    source: S,
     /// What was fetched last, and where it begins.
     start: u64,
     window: Collected,
@@ -90,22 +132,12 @@ struct Extended {
     sparse: bool,
 }
 
-impl<'a> Archive<'a> {
-    async fn open(call: &'a Call, target: &'a Target) -> Result<Self> {
-        let opened = fetch::open(call, target, 0..FIRST_LOOK, &Only::Any).await?;
-        let Some(Opened { version, first, body }) = opened else {
-            return Err(Error::internal("an unconditional open was skipped"));
-        };
-        let mut window = Collected::default();
-        fetch(call, target, &version, first, body, &mut window).await?;
-        Ok(Self { call, target, version, start: 0, window })
-    }
-
+impl<S: Source> Archive<S> {
     async fn members(&mut self) -> Result<Vec<Member>> {
         let mut members = Vec::new();
         let mut extended = Extended::default();
         let (mut at, mut files) = (0, 0);
-        while at < self.version.size {
+        while at < self.source.size() {
             let header = self.header(at, at / (files + 1)).await?;
             let Some(header) = header else { break };
             let kind = header.entry_type();
@@ -155,7 +187,7 @@ impl<'a> Archive<'a> {
         if at == 0 && is_compressed(&self.window.bytes) {
             return Err(self.damaged(at, "it is compressed, and cannot be read by ranges: store it as plain tar"));
         }
-        if at == 0 && self.version.size < BLOCK {
+        if at == 0 && self.source.size() < BLOCK {
             return Err(self.damaged(at, "it is too short for a tar header"));
         }
         let block = self.read(at, BLOCK, ahead).await?;
@@ -209,31 +241,31 @@ impl<'a> Archive<'a> {
     fn after(&self, data: u64, size: u64) -> Result<u64> {
         match data.checked_add(size) {
             // Some writers leave out what would fill the last block.
-            Some(end) if end <= self.version.size => Ok(end.next_multiple_of(BLOCK)),
+            Some(end) if end <= self.source.size() => Ok(end.next_multiple_of(BLOCK)),
             _ => Err(self.damaged(data, "a file is longer than what is left of the archive: it was cut off")),
         }
     }
 
     /// `length` bytes at `at`, out of a window of at least `ahead` if they have to be fetched.
     async fn read(&mut self, at: u64, length: u64, ahead: u64) -> Result<&[u8]> {
-        let end = at.checked_add(length).filter(|&end| end <= self.version.size);
+        let end = at.checked_add(length).filter(|&end| end <= self.source.size());
         let end = end.ok_or_else(|| self.damaged(at, "it ends in the middle of a header: it was cut off"))?;
         if at < self.start || end > self.start + self.window.bytes.len() as u64 {
-            let range = at..end.max(at + ahead).min(self.version.size);
+            let range = at..end.max(at + ahead).min(self.source.size());
             self.window.clear();
             self.start = at;
-            fetch(self.call, self.target, &self.version, range, None, &mut self.window).await?;
+            self.source.fetch(range, &mut self.window).await?;
         }
         let from = (at - self.start) as usize;
         Ok(&self.window.bytes[from..from + length as usize])
     }
 
     fn damaged(&self, at: u64, why: &str) -> Error {
-        Error::new(Status::Corrupt, format!("{}, byte {at}: {why}", self.target.display()))
+        Error::new(Status::Corrupt, format!("{}, byte {at}: {why}", self.source.name()))
     }
 
     fn sparse(&self, name: &str) -> Error {
-        let message = format!("{}: '{name}' is a sparse file, which does not lie in one piece", self.target.display());
+        let message = format!("{}: '{name}' is a sparse file, which does not lie in one piece", self.source.name());
         Error::unsupported(message).hint("make the archive without --sparse")
     }
 }
@@ -261,4 +293,39 @@ fn pax_record(content: &[u8]) -> Option<Record<'_>> {
     let attribute = content.get(space + 1..length)?.strip_suffix(b"\n")?;
     let equals = attribute.iter().position(|&byte| byte == b'=')?;
     Some(Record { key: &attribute[..equals], value: &attribute[equals + 1..], length })
+}
+
+/// An archive that is there already.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod in_memory {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    struct Bytes<'a>(&'a [u8]);
+
+    impl Source for Bytes<'_> {
+        fn name(&self) -> String {
+            "an archive in memory".to_owned()
+        }
+
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        async fn fetch(&self, range: Range<u64>, to: &mut Collected) -> Result<()> {
+            to.bytes.extend_from_slice(&self.0[range.start as usize..range.end as usize]);
+            Ok(())
+        }
+    }
+
+    pub(crate) fn index(archive: &[u8]) -> Result<Vec<Member>> {
+        let first = &archive[..archive.len().min(FIRST_LOOK as usize)];
+        let mut archive = Archive { source: Bytes(archive), start: 0, window: Collected { bytes: first.into(), accepted: first.len() } };
+        match pin!(archive.members()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(members) => members,
+            Poll::Pending => Err(Error::internal("memory made the index wait")),
+        }
+    }
 }

@@ -104,7 +104,8 @@ async fn bring_once(
         Part::Range { range, .. } => range.clone(),
     };
     let length = whole.end - whole.start;
-    let Some(place) = room(length)? else { return Ok(length) };
+    let place = room(length).map_err(|error| error.context(target.display()))?;
+    let Some(place) = place else { return Ok(length) };
     transfer(call, target, &version, whole, first, body, place).await?;
     Ok(length)
 }

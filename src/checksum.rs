@@ -33,13 +33,13 @@ const MAX_SUMMED: u64 = 4 << 20;
 /// A checksum that is being made.
 pub(crate) enum Sum {
     /// As the service has it: the polynomial of CRC-64/NVME, sent as 8 bytes, the least significant first.
-    Crc64(crc_fast::Digest),
+    Crc64(Box<crc_fast::Digest>),
     Md5(Box<Md5>),
 }
 
 impl Sum {
     pub(crate) fn crc64() -> Self {
-        Self::Crc64(crc_fast::Digest::new(Crc64Nvme))
+        Self::Crc64(Box::new(crc_fast::Digest::new(Crc64Nvme)))
     }
 
     fn md5() -> Self {

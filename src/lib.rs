@@ -49,6 +49,8 @@ mod etag;
 mod fetch;
 pub mod ffi;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod log;
 mod listing;
 mod manifest;

@@ -70,18 +70,9 @@ impl Listing {
         loop {
             let count = response.receive(&mut document, MAX_PAGE - received).await?;
             received += count as u64;
-            // Up to the end of a blob's element, so that no event is cut in two.
-            let whole = match count {
-                0 => document.len(),
-                _ => memmem::rfind(&document, BLOB_END).map_or(0, |at| at + BLOB_END.len()),
-            };
-            parser.feed(&document[..whole], keep)?;
-            let _ = document.split_to(whole);
+            parser.take(&mut document, count == 0, keep)?;
             if count == 0 {
                 return parser.finish();
-            }
-            if document.len() > MAX_ELEMENT {
-                return Err(unreadable("an element has no end"));
             }
             document.reserve(64 << 10);
         }
@@ -141,6 +132,20 @@ impl PageParser {
             is_directory: false,
             ended: false,
         })
+    }
+
+    /// Reads and takes out of `document` what has arrived whole: all up to the end of a blob's element, so that no
+    /// event is cut in two, and at the end all there is.
+    fn take(&mut self, document: &mut BytesMut, at_end: bool, keep: &impl Fn(u64) -> bool) -> Result<()> {
+        let whole = match at_end {
+            true => document.len(),
+            false => memmem::rfind(document, BLOB_END).map_or(0, |at| at + BLOB_END.len()),
+        };
+        self.feed(&document.split_to(whole), keep)?;
+        match document.len() > MAX_ELEMENT {
+            true => Err(unreadable("an element has no end")),
+            false => Ok(()),
+        }
     }
 
     fn feed(&mut self, piece: &[u8], keep: &impl Fn(u64) -> bool) -> Result<()> {
@@ -270,6 +275,19 @@ fn unreadable(why: &str) -> Error {
     Error::new(Status::Corrupt, format!("the service's list of blobs cannot be read: {why}")).retryable(None)
 }
 
+/// Reads a page that arrives in pieces of `length` bytes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_page(container: Container, document: &[u8], length: usize) -> Result<Page> {
+    let mut parser = PageParser::new(container)?;
+    let mut waiting = BytesMut::new();
+    for piece in document.chunks(length) {
+        waiting.extend_from_slice(piece);
+        parser.take(&mut waiting, false, &|_| true)?;
+    }
+    parser.take(&mut waiting, true, &|_| true)?;
+    parser.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,14 +295,9 @@ mod tests {
 
     const DOCUMENT: &str = r#"<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://a/" ContainerName="con"><Prefix>a&amp;b</Prefix><Blobs><Blob><Name>a&amp;b &lt;&#x41;&gt;</Name><Properties><Creation-Time>Tue, 24 Nov 2026 00:00:00 GMT</Creation-Time><Etag>0x8DC1</Etag><Content-Length>12</Content-Length><Content-Type>x</Content-Type><Content-MD5 /><BlobType>BlockBlob</BlobType></Properties><Metadata><Name>not this</Name><Etag>nor this</Etag></Metadata><OrMetadata /></Blob><Blob><Name Encoded="true">b%EF%BF%BE%25</Name><Properties><Content-Length>0</Content-Length></Properties></Blob><Blob><Name>dir</Name><Properties><Content-Length>0</Content-Length><ResourceType>directory</ResourceType></Properties></Blob><Blob><Name>stub</Name><Properties><Content-Length>0</Content-Length></Properties><Metadata><Hdi_IsFolder>true</Hdi_IsFolder></Metadata></Blob><Blob><Name>file</Name><Properties><Content-Length>3</Content-Length><ResourceType>file</ResourceType></Properties><Metadata><hdi_isfolder>false</hdi_isfolder></Metadata></Blob></Blobs><NextMarker>2!8!x--</NextMarker></EnumerationResults>"#;
 
-    /// Feeds the document in pieces, cut behind a blob as `receive` cuts them.
     fn parse(document: &str) -> Result<Page> {
-        let mut parser =
-            PageParser::new(parse_container("https://a.blob.core.windows.net/con", None).unwrap()).unwrap();
-        for piece in document.split_inclusive("</Blob>") {
-            parser.feed(piece.as_bytes(), &|_| true)?;
-        }
-        parser.finish()
+        let container = parse_container("https://a.blob.core.windows.net/con", None).unwrap();
+        read_page(container, document.as_bytes(), 100)
     }
 
     #[test]

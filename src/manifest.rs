@@ -67,7 +67,7 @@ impl Output<'_> {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -97,16 +97,17 @@ fn pick(query: Option<&str>, which_blob: bool) -> Option<String> {
 
 pub(crate) fn load(session: &Session, target: Target) -> Result<Entries> {
     let reader = BlobReader::open(session, target.clone())?;
-    let size = usize::try_from(reader.size()).map_err(|_| Error::out_of_memory(usize::MAX))?;
+    let too_large = |size| Error::out_of_memory(size).context(target.display());
+    let size = usize::try_from(reader.size()).map_err(|_| too_large(usize::MAX))?;
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Error::out_of_memory(size))?;
+    bytes.try_reserve_exact(size).map_err(|_| too_large(size))?;
     bytes.resize(size, 0);
     reader.read(&mut bytes)?;
     let damaged = |why: String| Error::new(Status::Corrupt, format!("{}: {why}", target.display()));
     parse(session, &target, &bytes).map_err(damaged)
 }
 
-fn parse(session: &Session, manifest: &Target, bytes: &[u8]) -> std::result::Result<Entries, String> {
+pub(crate) fn parse(session: &Session, manifest: &Target, bytes: &[u8]) -> std::result::Result<Entries, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no manifest: it is not text".to_owned())?;
     let (body, last) = text.trim_end_matches('\n').rsplit_once('\n').ok_or("it is no manifest")?;
     let body = &text[..body.len() + 1];

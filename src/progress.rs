@@ -58,9 +58,9 @@ impl Progress {
         let Some(callback) = lock(&self.callback).clone() else { return call() };
         let before = self.done.load(Ordering::Relaxed);
         let (this, told_to) = (self.clone(), callback.clone());
-        let outer = CURRENT.replace(Some(Rc::new(move || this.tell(&told_to, total))));
+        let outer = replace_current(Some(Rc::new(move || this.tell(&told_to, total))));
         let result = call();
-        CURRENT.replace(outer);
+        replace_current(outer);
         let (done, total) = settle(&result, before);
         self.done.store(done, Ordering::Relaxed);
         self.tell(&callback, total);
@@ -80,15 +80,23 @@ impl Progress {
 
 /// Tells the caller of the call that this thread is in, if it wants to know.
 pub(crate) fn tick() {
-    let current = CURRENT.with_borrow(Clone::clone);
-    if let Some(tell) = current {
+    if let Some(tell) = current() {
         tell();
     }
 }
 
 /// Whether this thread is in a call whose progress someone wants to hear.
 pub(crate) fn is_wanted() -> bool {
-    CURRENT.with_borrow(Option::is_some)
+    current().is_some()
+}
+
+/// A call from a static destructor finds the thread's own variables gone: its progress is told at its end only.
+fn current() -> Option<Rc<dyn Fn()>> {
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+fn replace_current(tell: Option<Rc<dyn Fn()>>) -> Option<Rc<dyn Fn()>> {
+    CURRENT.try_with(|current| current.replace(tell)).ok().flatten()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

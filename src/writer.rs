@@ -102,6 +102,8 @@ impl BlobWriter {
 
     /// Publishes only over the version with this ETag; otherwise `close` fails with `Status::Modified`.
     pub fn set_if_match(&self, etag: &str) -> Result<()> {
+        // Inside a progress callback the call that it reports on holds the lock that is taken here.
+        check_may_block()?;
         let etag = quoted(etag)?;
         let inner = self.inner.get()?;
         let mut state = inner.lock_open(&self.url)?;

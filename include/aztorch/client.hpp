@@ -113,7 +113,7 @@ class Client {
   }
 
   // Ends what is running with this client, what was opened with it and the clients derived from it, for good: all throw
-  // AZT_STATUS_CANCELLED. From any thread.
+  // AZT_STATUS_CANCELLED. From any thread. The process-wide default client is not cancelled.
   void cancel() const noexcept { azt_client_cancel(get()); }
 
   // NULL for the process-wide default client, as in the C ABI.

@@ -197,11 +197,8 @@ impl Asking {
     }
 
     async fn azure_developer_cli(&self) -> Result<BearerToken> {
-        let options = AzureDeveloperCliCredentialOptions {
-            executor: Some(Arc::new(Patient)),
-            tenant_id: self.tenant(),
-            ..AzureDeveloperCliCredentialOptions::default()
-        };
+        let options =
+            AzureDeveloperCliCredentialOptions { executor: Some(Arc::new(Patient)), tenant_id: self.tenant() };
         get(AzureDeveloperCliCredential::new(Some(options)).map_err(refused)?.as_ref()).await
     }
 

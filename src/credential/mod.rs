@@ -21,7 +21,7 @@ pub(crate) use environment::StorageSecret;
 pub(crate) use identity::Identity;
 pub(crate) use sas::Sas;
 pub(crate) use shared_key::SharedKey;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use signer::Signed;
 pub(crate) use signer::Signer;
 pub use token::BearerToken;

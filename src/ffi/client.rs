@@ -74,14 +74,14 @@ pub unsafe extern "C" fn azt_client_with_timeout_ms(
 /// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from goes
 /// on. For good: to go on, make another client.
 ///
-/// From any thread, beside any call but azt_client_free(). Does not block. NULL is the process's default client,
-/// which then stays cancelled.
+/// From any thread, beside any call but azt_client_free(). Does not block. NULL is allowed and does nothing: the process's
+/// default client, which other parts of a program use as well, cannot be cancelled for good.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_cancel(client: *const azt_client) {
     total((), || {
-        // SAFETY: the caller keeps the header's rules.
-        if let Ok(client) = unsafe { client_or_default(client) } {
-            client.cancel();
+        // SAFETY: the caller passes NULL or a live client.
+        if let Some(client) = unsafe { client.as_ref() } {
+            client.0.cancel();
         }
     });
 }

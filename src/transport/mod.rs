@@ -44,6 +44,8 @@ pub(crate) use network::{Network, Proxies, check_user_agent_suffix, read_ca_file
 pub(crate) use response::Response;
 pub(crate) use sdk::SdkTransport;
 pub(crate) use verdict::X_MS_ERROR_CODE;
+#[cfg(any(test, fuzzing))]
+pub(crate) use verdict::error as error_of_answer;
 
 /// One version for the SDK's requests and ours, old enough that a user's own Azurite accepts it: blocks of
 /// 4,000 MiB came with 2019-12-12, listings that encode names with 2021-02-12, and nothing we use is younger.

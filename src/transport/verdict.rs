@@ -17,7 +17,7 @@ pub(crate) const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-err
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// The error that an unsuccessful answer stands for.
-pub(super) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8], denial: &Denial) -> Error {
+pub(crate) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8], denial: &Denial) -> Error {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (xml_code, message, detail) = read_document(document);
     let code = match text(&X_MS_ERROR_CODE) {

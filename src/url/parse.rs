@@ -131,10 +131,7 @@ fn parse_parts(
         Some((before, query)) => (before, Some(query)),
         None => (translated.as_str(), None),
     };
-    let url = Url::parse(before_query).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => "it does not begin with https://".to_owned(),
-        other => other.to_string(),
-    })?;
+    let url = Url::parse(before_query).map_err(|error| error.to_string())?;
     check_authority(&url)?;
     let raw_path = raw_path(before_query)?;
     let skip = match endpoint {
@@ -198,9 +195,8 @@ fn check_text(text: &str) -> std::result::Result<(), String> {
 
 /// The Hadoop-style schemes and the Data Lake host name the same blobs: `https://` is what we speak.
 fn translate(text: &str) -> std::result::Result<String, String> {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Ok(text.to_owned());
-    };
+    // With one slash or none the URL standard repairs it, and takes the container for the host.
+    let (scheme, rest) = text.split_once("://").ok_or("it does not begin with https://")?;
     let scheme = scheme.to_ascii_lowercase();
     match scheme.as_str() {
         "https" | "http" => {
@@ -230,12 +226,13 @@ fn translate(text: &str) -> std::result::Result<String, String> {
 
 /// `account.dfs.core.windows.net` and `account.blob.core.windows.net` are two doors to one store.
 fn blob_host(authority: &str) -> String {
+    let authority = authority.to_ascii_lowercase();
     match authority.split_once('.') {
         Some((account, domain)) if domain.starts_with("dfs.") => format!("{account}.blob.{}", &domain["dfs.".len()..]),
         Some((account, domain)) if domain.starts_with("privatelink.dfs.") => {
             format!("{account}.privatelink.blob.{}", &domain["privatelink.dfs.".len()..])
         }
-        _ => authority.to_owned(),
+        _ => authority,
     }
 }
 
@@ -258,6 +255,11 @@ fn check_authority(url: &Url) -> std::result::Result<(), String> {
     }
     if url.host().is_none() {
         return Err("it has no host".to_owned());
+    }
+    // The URL standard takes some that HTTP does not.
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    if let Some(odd) = url.host_str().and_then(|host| host.chars().find(|&c| !is_usual(c))) {
+        return Err(format!("no host name has a '{}'", odd.escape_debug()));
     }
     if url.port() == Some(0) {
         return Err("port 0 is no port".to_owned());

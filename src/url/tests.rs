@@ -25,6 +25,7 @@ fn good_urls_keep_their_bytes() {
         ("https://data.example.org/con/a", "https://data.example.org/con/a"),
         ("https://data.example.org:8443/acc/con/a", "https://data.example.org:8443/acc/con/a"),
         ("abfss://con@acc.dfs.core.windows.net/a/b", "https://acc.blob.core.windows.net/con/a/b"),
+        ("ABFSS://con@acc.Dfs.core.windows.net/A", "https://acc.blob.core.windows.net/con/A"),
         ("wasbs://con@acc.blob.core.usgovcloudapi.net/a", "https://acc.blob.core.usgovcloudapi.net/con/a"),
         (
             "https://acc.dfs.core.windows.net/con/a?snapshot=2020",
@@ -66,4 +67,16 @@ fn snapshots_and_versions_are_read_only() {
 fn errors_never_show_the_query() {
     let error = parse_blob("https://a.blob.core.windows.net/con?sig=topsecret", None).unwrap_err();
     assert!(!error.to_string().contains("topsecret"), "{error}");
+}
+
+#[test]
+fn what_the_url_standard_would_repair_is_refused() {
+    for (text, why) in [
+        ("https:/acc.blob.core.windows.net/con/a", "begin with https://"),
+        ("http:127.0.0.1:10000/acc/con/a", "begin with https://"),
+        ("https://ac}c.blob.core.windows.net/con/a", "no host name has a '}'"),
+    ] {
+        let error = parse_blob(text, None).unwrap_err();
+        assert!(error.message().contains(why), "{error}");
+    }
 }

@@ -24,6 +24,7 @@ mod environment;
 mod fault_listing;
 mod fault_server;
 mod identities;
+mod larger_than_memory;
 mod logged;
 mod memory;
 mod names;

@@ -170,8 +170,8 @@ static void log_and_statistics(const char *container) {
   CHECK(larger.known.requests == 1 && larger.known.retries == UINT64_MAX);
   OK(azt_client_stats, NULL, &stats, sizeof stats);
   CHECK(lines > 0);
-  /* A request is told at DEBUG, and at INFO no more. */
-  finest = AZT_LOG_LEVEL_INFO;
+  /* A request is told at DEBUG, and at WARN no more. */
+  finest = AZT_LOG_LEVEL_WARN;
   OK(azt_log_set_callback, finest, on_line, &called, finalizer);
   CHECK(finalized == before + 1);
   lines = 0;

@@ -1,94 +1,36 @@
-"""The C ABI from Python's standard library alone: AZTORCH_LIBRARY is the shared library, AZTORCH_TEST_CONTAINER_URL a
-container's URL with a SAS."""
+"""The C ABI from Python's standard library alone; see abi.py for what it needs."""
 
 import ctypes
 import os
 import threading
 import unittest
-from ctypes import POINTER, byref, c_bool, c_char_p, c_int32, c_int64, c_size_t, c_uint16, c_uint64, c_void_p
+from ctypes import byref, c_bool, c_size_t
 
-OK, INVALID_ARGUMENT, UNSUPPORTED, NOT_FOUND, ALREADY_EXISTS = 0, 1, 2, 10, 11
-READ, WRITE, CREATE = 0, 1, 2
-
-library = ctypes.CDLL(os.environ["AZTORCH_LIBRARY"])
-CONTAINER = os.environ["AZTORCH_TEST_CONTAINER_URL"].encode()
-
-
-class AztorchError(Exception):
-    def __init__(self, error):
-        super().__init__(library.azt_error_message(error).decode())
-        self.status = library.azt_error_status(error)
-        self.http_status = library.azt_error_http_status(error)
-        self.service_code = library.azt_error_service_code(error).decode()
-
-
-def declare(name, result, *arguments):
-    function = getattr(library, name)
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
-def fallible(name, *arguments):
-    """A function that returns a status and takes an error last, as one that raises."""
-    function = declare(name, c_int32, *arguments, POINTER(c_void_p))
-
-    def call(*values):
-        error = c_void_p()
-        if function(*values, byref(error)) != OK:
-            try:
-                raise AztorchError(error)
-            finally:
-                library.azt_error_free(error)
-
-    return call
-
-
-declare("azt_error_status", c_int32, c_void_p)
-declare("azt_error_message", c_char_p, c_void_p)
-declare("azt_error_http_status", c_uint16, c_void_p)
-declare("azt_error_service_code", c_char_p, c_void_p)
-declare("azt_error_free", None, c_void_p)
-status_name = declare("azt_status_name", c_char_p, c_int32)
-version = declare("azt_version", c_char_p)
-etag = declare("azt_blob_etag", c_char_p, c_void_p)
-free = declare("azt_blob_free", None, c_void_p)
-open_in = fallible("azt_blob_open_in", c_void_p, c_char_p, c_char_p, c_int32, POINTER(c_void_p))
-read = fallible("azt_blob_read", c_void_p, c_void_p, c_size_t, POINTER(c_size_t))
-read_at = fallible("azt_blob_read_at", c_void_p, c_uint64, c_void_p, c_size_t, POINTER(c_size_t))
-seek = fallible("azt_blob_seek", c_void_p, c_int64, c_int32, POINTER(c_uint64))
-tell = fallible("azt_blob_tell", c_void_p, POINTER(c_uint64))
-size = fallible("azt_blob_size", c_void_p, POINTER(c_uint64))
-write = fallible("azt_blob_write", c_void_p, c_void_p, c_size_t)
-close = fallible("azt_blob_close", c_void_p)
-exists = fallible("azt_blob_exists", c_void_p, c_char_p, POINTER(c_bool))
-
-
-def opened(name, mode):
-    blob = c_void_p()
-    open_in(None, CONTAINER, name.encode(), mode, byref(blob))
-    return blob
-
-
-def number(function, *values):
-    value = c_uint64()
-    function(*values, byref(value))
-    return value.value
-
-
-def read_bytes(blob, length):
-    buffer, done = ctypes.create_string_buffer(max(length, 1)), c_size_t()
-    read(blob, buffer, length, byref(done))
-    return buffer.raw[: done.value]
-
-
-def put(name, data, mode=WRITE):
-    blob = opened(name, mode)
-    try:
-        write(blob, data, len(data))
-        close(blob)
-        return etag(blob)
-    finally:
-        free(blob)
+from abi import (
+    ALREADY_EXISTS,
+    CONTAINER,
+    CREATE,
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    READ,
+    UNSUPPORTED,
+    WRITE,
+    AztorchError,
+    etag,
+    exists,
+    free,
+    number,
+    opened,
+    put,
+    read_at,
+    read_bytes,
+    seek,
+    size,
+    status_name,
+    tell,
+    version,
+    write,
+)
 
 
 class CtypesTest(unittest.TestCase):

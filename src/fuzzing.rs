@@ -1,0 +1,235 @@
+//! What reads texts and bytes that others made, for fuzzing: each function takes any input and checks what must be true
+//! of whatever comes out. `fuzz/` runs them under libFuzzer; the tests at the end run them over the corpus that is checked
+//! in, and over mutations of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how an input is reported")]
+
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use memchr::memmem;
+use sha2::{Digest, Sha256};
+
+use crate::archive::in_memory;
+use crate::blocks::Plan;
+use crate::credential::{ConnectionString, Denial, Signed};
+use crate::cursor::{Cursor, digest};
+use crate::error::{Error, Result};
+use crate::options::{ClientOptions, MAX_BLOCK_SIZE};
+use crate::pattern::{CHUNK, MAX_AHEAD, Pattern};
+use crate::session::Session;
+use crate::transport::error_of_answer;
+use crate::url::{Container, Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob};
+use crate::{listing, manifest, ranges};
+
+const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQ";
+
+/// What is true of every error's message.
+fn check_error(error: &Error) {
+    let message = error.message();
+    assert!(!message.is_empty() && !message.contains(['\r', '\n']), "{message:?}");
+    assert!(!message.contains(SECRET), "a secret is shown: {message:?}");
+}
+
+fn checked<T>(result: Result<T>) -> Option<T> {
+    result.inspect_err(check_error).ok()
+}
+
+/// A text that does not have the secret itself, which a fuzzer finds in the program.
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok().filter(|text| !text.contains(SECRET))
+}
+
+fn container() -> Container {
+    parse_container("https://account.blob.core.windows.net/container", None).expect("a good URL")
+}
+
+/// Numbers out of the input, 0 when it is used up.
+struct Numbers<'a>(&'a [u8]);
+
+impl Numbers<'_> {
+    fn next(&mut self) -> u64 {
+        let (head, rest) = self.0.split_at(self.0.len().min(8));
+        self.0 = rest;
+        let mut bytes = [0; 8];
+        bytes[..head.len()].copy_from_slice(head);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn up_to(&mut self, most: u64) -> u64 {
+        self.next() % (most + 1)
+    }
+}
+
+/// A URL of a blob or container; a second line is a blob's name.
+pub fn url(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let (url, name) = text.split_once('\n').unwrap_or((text, "blob"));
+    checked(Endpoint::parse(url));
+    // Appended, a signature is in the query, where no error shows it.
+    let with_secret = format!("{url}{}sig={SECRET}", if url.contains('?') { '&' } else { '?' });
+    checked(parse_blob(&with_secret, None));
+    checked(parse_container(&with_secret, None));
+    checked(parse_blob_parts(&with_secret, None));
+    if let Some(target) = checked(parse_blob(url, None)) {
+        let shown = target.display();
+        assert!(!shown.contains('?'), "{shown}");
+        target.uri("comp=metadata").expect("a URI");
+        target.url().expect("a URL");
+        let again = parse_blob(&shown, None).expect("what is shown is a URL too");
+        // A host that is encoded may come out as one that is translated.
+        let authority = url.split('/').nth(2).unwrap_or_default();
+        if authority.is_ascii() && !authority.contains('%') {
+            assert_eq!(again.display(), shown);
+        }
+    }
+    if let Some(container) = checked(parse_container(url, None)) {
+        let listed = container.display_blob("a b/c");
+        assert_eq!(parse_blob(&listed, None).expect("a blob's URL").display(), listed);
+    }
+    if let Some(target) = checked(parse_container_and_blob("https://a.blob.core.windows.net/con", name, None)) {
+        target.uri("").expect("a URI");
+        let (_, blob) = parse_blob_parts(&target.display(), None).expect("a blob's URL");
+        assert_eq!(blob, name, "a name is taken literally");
+    }
+}
+
+/// An account's connection string.
+pub fn connection_string(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    checked(ConnectionString::parse(text));
+    for key in ["AccountKey", "SharedAccessSignature"] {
+        checked(ConnectionString::parse(&format!("{key}={SECRET};{text}")));
+        checked(ConnectionString::parse(&format!("{text};{key}={SECRET}")));
+    }
+}
+
+/// A page of a listing, which arrives in pieces; the first byte says how large they are.
+pub fn listing_xml(data: &[u8]) {
+    let Some((&first, document)) = data.split_first() else { return };
+    let Some(page) = checked(listing::read_page(container(), document, usize::from(first) + 1)) else { return };
+    assert_eq!(page.entries.len() as u64, page.count);
+    assert_eq!(page.last_name.is_some(), page.count > 0);
+    for index in 0..page.entries.len() {
+        let entry = page.entries.entry(index).expect("an entry");
+        assert!(!entry.name().is_empty());
+    }
+}
+
+/// A tar archive.
+pub fn tar_index(data: &[u8]) {
+    let Some(members) = checked(in_memory::index(data)) else { return };
+    for member in members {
+        let end = member.offset.checked_add(member.size).expect("no overflow");
+        assert!(end <= data.len() as u64 && member.offset % 512 == 0, "{member:?}");
+    }
+}
+
+/// A `Content-Range`, and an answer that refuses: the first two bytes are its status, a line each its code and
+/// `Retry-After`, the rest its document.
+pub fn content_range_and_error(data: &[u8]) {
+    if let Some((range, size)) = text(data).and_then(ranges::parse_content_range) {
+        assert!(range.start < range.end && range.end <= size);
+        assert_eq!(
+            ranges::parse_content_range(&format!("bytes {}-{}/{size}", range.start, range.end - 1)).unwrap().0,
+            range
+        );
+    }
+    let Some((&[high, low], rest)) = data.split_first_chunk::<2>() else { return };
+    if memmem::find(rest, SECRET.as_bytes()).is_some() {
+        return;
+    }
+    let Ok(status) = StatusCode::from_u16(400 + u16::from_be_bytes([high, low]) % 600) else { return };
+    let mut lines = rest.splitn(3, |&byte| byte == b'\n');
+    let mut headers = HeaderMap::new();
+    for name in ["x-ms-error-code", "retry-after"] {
+        if let Ok(value) = HeaderValue::from_bytes(lines.next().unwrap_or_default()) {
+            headers.insert(name, value);
+        }
+    }
+    let document = lines.next().unwrap_or_default();
+    let uri = Uri::from_static(
+        "https://account.blob.core.windows.net/con/blob?se=2030-01-01&sig=c2VjcmV0LXNlY3JldC1zZWNyZXQ",
+    );
+    for signed in [Signed::SasInUrl, Signed::SharedKey, Signed::Token, Signed::NothingOverHttp] {
+        let denial = Denial::new(&uri, signed);
+        let error = error_of_answer(status, &headers, document, &denial);
+        check_error(&error);
+        assert_eq!(error.http_status(), status.as_u16());
+        assert!(error.retry_after().is_none_or(|wait| wait.as_secs() <= 120), "{:?}", error.retry_after());
+    }
+}
+
+/// How a range is divided, what a row of reads looks like, how a blob is cut into blocks.
+pub fn range_planning(data: &[u8]) {
+    let mut numbers = Numbers(data);
+    // A blob has 190 TiB at most; all ranges lie in some blob.
+    let (start, length) = (numbers.up_to(1 << 48), numbers.up_to(1 << 40).max(1));
+    let connections = numbers.up_to(4096) as usize;
+    let parts = ranges::split(start..start + length, connections);
+    assert_eq!((parts[0].start, parts[parts.len() - 1].end), (start, start + length));
+    assert!(parts.iter().all(|part| part.start < part.end && part.end - part.start <= 16 << 20));
+    assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
+    assert_eq!(ranges::header(&parts[0]), format!("bytes={}-{}", start, parts[0].end - 1));
+
+    let base = numbers.up_to(MAX_BLOCK_SIZE - 1) + 1;
+    let size = numbers.up_to(1 << 48);
+    if let Some(mut plan) = checked(Plan::for_size(base, size)) {
+        assert!(plan.room() >= size && plan.check_room(0, size).is_ok());
+        let before = plan.room();
+        let block = plan.block_size();
+        assert_eq!(plan.next_id().unwrap().len(), 36);
+        assert_eq!(plan.room(), before - block);
+        let direct = plan.direct_block_size(length);
+        assert!((plan.block_size()..=MAX_BLOCK_SIZE).contains(&direct));
+    }
+
+    let size = numbers.up_to(1 << 48).max(1);
+    let mut pattern = Pattern::default();
+    while !numbers.0.is_empty() {
+        let start = numbers.up_to(size - 1);
+        let end = start + (numbers.next() % (64 << 20)).clamp(1, size - start);
+        pattern.observe(&(start..end), size, || start % 2 == 0);
+        assert!(pattern.ahead() <= MAX_AHEAD && pattern.window() <= CHUNK && pattern.window() > 0);
+        assert!(pattern.next() <= size);
+    }
+}
+
+/// A stream's cursor, as it is and with the checksum that makes it whole.
+pub fn cursor(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    checked(Cursor::parse(text));
+    let body = text.rsplit_once(";check=").map_or(text, |(body, _)| body);
+    let whole = format!("{body};check={:016x}", digest(body.as_bytes()));
+    if let Some(cursor) = checked(Cursor::parse(&whole)) {
+        assert_eq!(Cursor::parse(&cursor.to_text()).expect("its own text"), cursor);
+    }
+}
+
+/// A dataset's manifest, with the checksum that makes it whole.
+pub fn manifest(data: &[u8]) {
+    let session = Session::new(&anonymous());
+    let target = parse_blob("https://account.blob.core.windows.net/container/manifest?sv=1&sp=r", None).unwrap();
+    let mut whole = data.to_vec();
+    whole.extend_from_slice(
+        format!("\n{{\"sha256\":\"{}\"}}\n", manifest::hexadecimal(&digest_of_lines(data))).as_bytes(),
+    );
+    for document in [data, &whole] {
+        let Ok(entries) = manifest::parse(&session, &target, document) else { continue };
+        for index in 0..entries.len() {
+            let entry = entries.entry(index).expect("an entry");
+            assert!(!entry.url().contains('?'));
+        }
+    }
+}
+
+fn digest_of_lines(body: &[u8]) -> Vec<u8> {
+    Sha256::new().chain_update(body).chain_update(b"\n").finalize().to_vec()
+}
+
+fn anonymous() -> ClientOptions {
+    let mut options = ClientOptions::default();
+    options.set_anonymous().expect("anonymous");
+    options
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+/* A program that loads the library itself and closes it while requests are under way: the library stays, what is open
+ * goes on, and the process ends cleanly. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aztorch.h"
+#include "process.h"
+
+/* More than a block of 8 MiB, so that the first part is under way. */
+enum { SIZE = 16 << 20, FIRST = 12 << 20, PATIENCE = 60 };
+
+static void *library;
+
+static void fail(const char *what) {
+  fprintf(stderr, "%s\n", what);
+  exit(EXIT_FAILURE);
+}
+
+/* A function of the library, with the type that the header gives it. */
+#define LOAD(name)                             \
+  __typeof__(name) *name##_;                   \
+  *(void **)&name##_ = dlsym(library, #name);  \
+  if (name##_ == NULL) fail("no " #name)
+
+int main(void) {
+  static unsigned char bytes[SIZE], again[SIZE];
+  const char *container = getenv("AZTORCH_TEST_CONTAINER_URL");
+  azt_blob *writer = NULL, *reader = NULL;
+  size_t read = 0;
+  if (container == NULL) fail("AZTORCH_TEST_CONTAINER_URL is not set");
+  alarm(PATIENCE);
+  for (size_t i = 0; i < SIZE; i++) bytes[i] = (unsigned char)(i * 2654435761u >> 13);
+
+  if (dlopen("libaztorch.so.0", RTLD_NOW | RTLD_NOLOAD) != NULL) fail("the library was there before it was loaded");
+  library = dlopen("libaztorch.so.0", RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) fail(dlerror());
+  if (threads() != 1) fail("loading has started a thread");
+  LOAD(azt_blob_open_in);
+  LOAD(azt_blob_write);
+  LOAD(azt_blob_close);
+  LOAD(azt_blob_read);
+  if (azt_blob_open_in_(NULL, container, "dlclose", AZT_BLOB_MODE_WRITE, &writer, NULL) != AZT_STATUS_OK) fail("open");
+  if (azt_blob_write_(writer, bytes, FIRST, NULL) != AZT_STATUS_OK) fail("write");
+
+  if (dlclose(library) != 0) fail(dlerror());
+  if (threads() == 1) fail("the library's threads have ended");
+  if (azt_blob_write_(writer, bytes + FIRST, SIZE - FIRST, NULL) != AZT_STATUS_OK) fail("write after dlclose");
+  if (azt_blob_close_(writer, NULL) != AZT_STATUS_OK) fail("close after dlclose");
+
+  library = dlopen("libaztorch.so.0", RTLD_NOW);
+  if (library == NULL) fail(dlerror());
+  if (azt_blob_open_in_(NULL, container, "dlclose", AZT_BLOB_MODE_READ, &reader, NULL) != AZT_STATUS_OK) fail("open again");
+  if (azt_blob_read_(reader, again, SIZE, &read, NULL) != AZT_STATUS_OK || read != SIZE) fail("read");
+  if (memcmp(bytes, again, SIZE) != 0) fail("other bytes");
+  if (dlclose(library) != 0) fail(dlerror());
+  /* Both handles are left, and a reader's requests are under way. */
+  puts("1 passed, 0 failed");
+  return EXIT_SUCCESS;
+}
