@@ -322,7 +322,11 @@ pub(crate) mod in_memory {
 
     pub(crate) fn index(archive: &[u8]) -> Result<Vec<Member>> {
         let first = &archive[..archive.len().min(FIRST_LOOK as usize)];
-        let mut archive = Archive { source: Bytes(archive), start: 0, window: Collected { bytes: first.into(), accepted: first.len() } };
+        let mut archive = Archive {
+            source: Bytes(archive),
+            start: 0,
+            window: Collected { bytes: first.into(), accepted: first.len() },
+        };
         match pin!(archive.members()).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(members) => members,
             Poll::Pending => Err(Error::internal("memory made the index wait")),

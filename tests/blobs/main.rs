@@ -11,6 +11,7 @@ mod broken_writes;
 mod by_chance;
 mod cancels;
 mod checksums;
+mod connections;
 mod credentials;
 mod dataset_batches;
 mod dataset_get;
