@@ -379,8 +379,8 @@ azt_status azt_client_options_set_block_size(struct azt_client_options *options,
                                              struct azt_error **error);
 
 // How often a request that failed for now (HTTP 408, 429, 500, 502, 503, 504, connection errors, broken
-// bodies) is tried again, 0 to 1000. Default: 5, some six seconds of patience. Pauses begin at 0.1 to 0.2 s and
-// double, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke.
+// bodies) is tried again, 0 to 1000. Default: 8, some six seconds of patience. A pause lasts up to 0.05 s, then up to
+// twice that and so on, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke.
 azt_status azt_client_options_set_max_retries(struct azt_client_options *options,
                                               uint32_t retries,
                                               struct azt_error **error);

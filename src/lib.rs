@@ -24,7 +24,8 @@
 //! * `fetch`: ranged GETs, pinned and resumed; `ranges`: their arithmetic; `receive`: their bodies, checked; `checksum`: what vouches for bytes;
 //!   `structured`: bodies that bring their own
 //! * `service`: all other operations; control documents are `azure_storage_blob`'s business
-//! * `transport`: connections, one exchange at a time; what an answer means; the SDK's way in
+//! * `transport`: connections, one exchange at a time; the pace of requests under a quota; what an answer means; the
+//!   SDK's way in
 //! * `credential`: who signs, with what, and where tokens come from; `log`, `stats`, `progress`: what can be seen;
 //!   `url`: which blob a text names
 //! * `retry`: the one policy; `cancel`: its end from another thread; `memory`: the one budget; `parallel`: several transfers in one call

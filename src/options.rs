@@ -42,8 +42,9 @@ impl Default for ClientOptions {
             memory_limit: None,
             // Large enough that a request's fixed cost is small, small enough to retry cheaply.
             block_size: 8 * MIB,
-            // About six seconds of patience before a dead service is reported.
-            max_retries: 5,
+            // About six seconds of patience before a dead service is reported, and a request in fifty thousand that
+            // fails for good when every third answer does.
+            max_retries: 8,
             timeout: None,
             // As long as the service itself may take for an operation.
             stall_timeout: Duration::from_secs(30),
@@ -174,7 +175,7 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// How often one request is tried again; 0 turns retries off. Default: 5.
+    /// How often one request is tried again; 0 turns retries off. Default: 8.
     pub fn set_max_retries(&mut self, retries: u32) -> Result<()> {
         if retries > 1000 {
             return Err(Error::invalid(format!("max_retries must be at most 1000, not {retries}")));

@@ -20,6 +20,7 @@ struct Attempt {
     /// From 1.
     number: u32,
     sent: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
 }
 
 /// Which try of a request this is, from 1, for the log.
@@ -32,7 +33,26 @@ pub(crate) fn request_goes_out() {
     let _ = ATTEMPT.try_with(|attempt| attempt.sent.store(true, Ordering::Relaxed));
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// While it lives, a call that loses patience says why its request could not even go out.
+pub(crate) struct Waiting(Option<Arc<Trouble>>);
+
+impl Waiting {
+    pub(crate) fn because(why: Error) -> Self {
+        let trouble = ATTEMPT.try_with(|attempt| attempt.trouble.clone()).ok();
+        // What happened to the request itself says more.
+        Self(trouble.filter(|trouble| trouble.set_if_none(why)))
+    }
+
+    /// Not when it is dropped: that is when the call ends, which wants to know.
+    pub(crate) fn is_over(self) {
+        if let Some(trouble) = self.0 {
+            trouble.set(None);
+        }
+    }
+}
+
+/// A rare refusal is asked again nearly at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// The limits of one call of the caller's: how often it may try, and until when.
@@ -88,6 +108,13 @@ impl Trouble {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
+    fn set_if_none(&self, trouble: Error) -> bool {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = current.is_none();
+        current.get_or_insert(trouble);
+        none
+    }
+
     fn last(&self) -> Option<Error> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -111,7 +138,8 @@ impl Attempts {
         self.limits.cancel.check()?;
         self.tries += 1;
         self.sent.store(false, Ordering::Relaxed);
-        let attempt = ATTEMPT.scope(Attempt { number: self.tries, sent: self.sent.clone() }, attempt);
+        let (sent, trouble) = (self.sent.clone(), self.limits.trouble.clone());
+        let attempt = ATTEMPT.scope(Attempt { number: self.tries, sent, trouble }, attempt);
         let result = tokio::select! {
             biased;
             result = attempt => result,
@@ -138,7 +166,7 @@ impl Attempts {
         let pause = pause(self.failed, error.retry_after());
         tracing::info!(
             target: "aztorch::retry",
-            "again in {:.1} s, retry {} of at most {}: {error}",
+            "again in {:.2} s, retry {} of at most {}: {error}",
             pause.as_secs_f64(),
             self.failed,
             self.limits.max_retries
@@ -187,11 +215,10 @@ where
     }
 }
 
-/// Exponential with equal jitter: at least half, so that a crowd spreads out and none hurries.
+/// Exponential with full jitter, which spreads a crowd out best. The pace of the client sees to it that it does not hurry.
 fn pause(failed: u32, retry_after: Option<Duration>) -> Duration {
-    let exponential = FIRST_PAUSE.saturating_mul(1 << (failed - 1).min(16)).min(LONGEST_PAUSE);
-    let jittered = exponential.mul_f64(0.5 + fastrand::f64() / 2.0);
-    retry_after.unwrap_or_default().max(jittered)
+    let longest = FIRST_PAUSE.saturating_mul(1 << (failed - 1).min(16)).min(LONGEST_PAUSE);
+    retry_after.unwrap_or_default().max(longest.mul_f64(fastrand::f64()))
 }
 
 #[cfg(test)]
@@ -200,12 +227,13 @@ mod tests {
 
     #[test]
     fn pauses_grow_are_jittered_and_obey_retry_after() {
-        for _ in 0..100 {
-            assert!((0.1..=0.2).contains(&pause(1, None).as_secs_f64()));
-            assert!((0.8..=1.6).contains(&pause(4, None).as_secs_f64()));
-            assert!(pause(40, None) <= LONGEST_PAUSE);
-            assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        for (failed, longest) in [(1, 0.05), (2, 0.1), (5, 0.8), (8, 6.4), (40, 20.0)] {
+            let pauses: Vec<_> = (0..500).map(|_| pause(failed, None).as_secs_f64()).collect();
+            assert!(pauses.iter().all(|pause| (0.0..=longest).contains(pause)), "{failed}: {pauses:?}");
+            assert!(pauses.iter().any(|pause| *pause < 0.1 * longest), "{failed}: no jitter");
+            assert!(pauses.iter().any(|pause| *pause > 0.9 * longest), "{failed}: too short");
         }
+        assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
         assert_ne!(pause(5, None), pause(5, None));
     }
 

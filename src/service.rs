@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use azure_core::http::headers::{ETAG as SDK_ETAG, Headers};
+use azure_core::http::headers::{ETAG as SDK_ETAG, HeaderName as SdkName, Headers};
 use azure_core::http::{Etag, RequestContent};
 use azure_storage_blob::models::{
     BlobClientGetPropertiesOptions, BlockBlobClientCommitBlockListOptions, BlockListType, BlockLookupList,
@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::blocks::Plan;
@@ -24,6 +24,10 @@ use crate::retry::retry;
 use crate::session::Call;
 use crate::transport::{Request, Response, SERVICE_VERSION, SdkTransport, X_MS_BLOB_TYPE};
 use crate::url::Target;
+
+/// Metadata of a blob that was written in one request under a condition: a name of its own for each write.
+const MARK: &str = "x-ms-meta-aztorch_write";
+const X_MS_META_MARK: HeaderName = HeaderName::from_static(MARK);
 
 /// What must hold of the blob for a write to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,15 +87,16 @@ const MAX_ANSWER: usize = 64 << 10;
 /// Writes a whole small blob in one request; gives its ETag.
 pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
     let doubt = Doubt::default();
+    let mark = uuid::Uuid::new_v4().simple().to_string();
     let result = retry(call.limits.clone(), || {
-        let doubt = &doubt;
+        let (doubt, mark) = (&doubt, &mark);
         let body = body.clone();
         async move {
             let mut request = Request::new(Method::PUT, target.uri("")?).header(X_MS_BLOB_TYPE, "BlockBlob")?;
             request = match condition {
                 Condition::None => request,
-                Condition::Absent => request.header(IF_NONE_MATCH, "*")?,
-                Condition::Matches(etag) => request.header(IF_MATCH, etag)?,
+                Condition::Absent => request.header(IF_NONE_MATCH, "*")?.header(X_MS_META_MARK, mark)?,
+                Condition::Matches(etag) => request.header(IF_MATCH, etag)?.header(X_MS_META_MARK, mark)?,
             };
             request.body = body;
             let answer = send_checked(call, request).await;
@@ -102,6 +107,14 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
         }
     })
     .await;
+    if result.is_err()
+        && doubt.exists()
+        && *condition != Condition::None
+        && let Some(etag) = marked(call, target, &mark).await
+    {
+        // A try whose answer was lost did it; the error is about what came after.
+        return Ok(etag);
+    }
     match result {
         Err(refused) if refused.status() == Status::AlreadyExists && *condition == Condition::Absent => {
             if exists(call, target).await? {
@@ -111,6 +124,14 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
         }
         result => doubt.settle(result),
     }
+}
+
+/// The ETag of the blob that is there, if it was written with this mark. Its bytes would not do: whoever else creates
+/// it may write the same.
+async fn marked(call: &Call, target: &Target, mark: &str) -> Option<String> {
+    let headers = properties(call, target).await.ok()?;
+    let found = headers.get_optional_str(&SdkName::from_static(MARK))?;
+    (found == mark).then(|| etag(&headers))
 }
 
 /// Azurite takes blocks that were staged and never committed for a blob, where the service itself does not.
@@ -195,18 +216,23 @@ impl Doubt {
     }
 
     fn explain(&self, error: Error) -> Error {
-        error.hint(
-            "an answer was lost or not waited for, so the outcome is unknown: the blob is wholly old or wholly new",
-        )
+        error.hint(format!("{UNKNOWN}: the blob is wholly old or wholly new"))
     }
 
     fn settle<T>(&self, result: Result<T>) -> Result<T> {
         match result {
-            Err(error) if self.exists() || error.outcome_unknown() => Err(self.explain(error)),
+            Err(error) if self.is_left(&error) => Err(self.explain(error)),
             result => result,
         }
     }
+
+    /// Whether `error` says less than what may have happened.
+    fn is_left(&self, error: &Error) -> bool {
+        self.exists() || error.outcome_unknown()
+    }
 }
+
+const UNKNOWN: &str = "an answer was lost or not waited for, so the outcome is unknown";
 
 pub(crate) async fn exists(call: &Call, target: &Target) -> Result<bool> {
     match exists_etag(call, target).await {
@@ -218,17 +244,33 @@ pub(crate) async fn exists(call: &Call, target: &Target) -> Result<bool> {
 }
 
 async fn exists_etag(call: &Call, target: &Target) -> Result<String> {
+    properties(call, target).await.map(|headers| etag(&headers))
+}
+
+async fn properties(call: &Call, target: &Target) -> Result<Headers> {
     let client = blob_client(call, target)?;
     retry(call.limits.clone(), || async {
         let options = BlobClientGetPropertiesOptions::default();
-        Ok(etag(client.get_properties(Some(options)).await?.headers()))
+        Ok(client.get_properties(Some(options)).await?.headers().clone())
     })
     .await
 }
 
 pub(crate) async fn delete(call: &Call, target: &Target) -> Result<()> {
     let client = blob_client(call, target)?;
-    retry(call.limits.clone(), || async { Ok(client.delete(None).await.map(drop)?) }).await
+    let doubt = Doubt::default();
+    let result =
+        retry(call.limits.clone(), || async { doubt.watch(client.delete(None).await.map(drop).map_err(Error::from)) });
+    match result.await {
+        // It is gone, which was the wish; whether by a try whose answer was lost, nobody can say.
+        Err(error)
+            if error.status() == Status::NotFound && error.service_code() == "BlobNotFound" && doubt.exists() =>
+        {
+            Ok(())
+        }
+        Err(error) if doubt.is_left(&error) => Err(error.hint(UNKNOWN)),
+        result => result,
+    }
 }
 
 pub(crate) async fn create_container(call: &Call, target: &Target) -> Result<()> {
@@ -237,7 +279,13 @@ pub(crate) async fn create_container(call: &Call, target: &Target) -> Result<()>
         version: SERVICE_VERSION.to_owned(),
     };
     let client = BlobContainerClient::new(target.url()?, None, Some(options))?;
-    retry(call.limits.clone(), || async { Ok(client.create(None).await.map(drop)?) }).await
+    let doubt = Doubt::default();
+    let result =
+        retry(call.limits.clone(), || async { doubt.watch(client.create(None).await.map(drop).map_err(Error::from)) });
+    match result.await {
+        Err(error) if doubt.is_left(&error) => Err(error.hint(UNKNOWN)),
+        result => result,
+    }
 }
 
 fn blob_client(call: &Call, target: &Target) -> Result<BlobClient> {

@@ -52,6 +52,12 @@ impl Idle {
         self.since
     }
 
+    #[cfg(test)]
+    pub(super) fn aged(mut self, by: std::time::Duration) -> Self {
+        self.since -= by;
+        self
+    }
+
     /// Whether the peer still holds its end open and has sent nothing unasked.
     pub(super) async fn is_usable(&mut self) -> bool {
         let mut byte = [0];

@@ -8,7 +8,11 @@ mod connection;
 mod counted;
 mod identity;
 mod network;
+mod pace;
 mod pool;
+mod rate;
+#[cfg(test)]
+mod rate_tests;
 mod response;
 mod sdk;
 mod stall;
@@ -31,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::retry::{current_attempt, request_goes_out};
 use crate::stats::Counters;
+use pace::Pace;
 use pool::Pool;
 use stall::Stall;
 
@@ -115,6 +120,7 @@ pub(crate) struct Transport {
     stats: Arc<Counters>,
     permits: Arc<Semaphore>,
     max_concurrency: usize,
+    pace: Pace,
     stall_timeout: Duration,
     checksums: Checksums,
     /// Rung when something of the client's is cancelled.
@@ -131,6 +137,7 @@ impl Transport {
             stats,
             permits: Arc::new(Semaphore::new(options.max_concurrency)),
             max_concurrency: options.max_concurrency,
+            pace: Pace::new(),
             stall_timeout: options.stall_timeout,
             checksums: Checksums::new(options.checksum),
             cancel_bell: Arc::default(),
@@ -161,6 +168,7 @@ impl Transport {
             .acquire_owned()
             .await
             .map_err(|_| Error::internal("the client's semaphore is closed"))?;
+        self.pace.turn(current_attempt() > 1).await;
         let Request { method, uri, mut headers, body } = request;
         let client_request_id = uuid::Uuid::new_v4().to_string();
         headers.entry(X_MS_VERSION).or_insert(HeaderValue::from_static(SERVICE_VERSION));
@@ -211,6 +219,8 @@ impl Transport {
             }
         };
         self.stats.bytes_sent.add(length as u64);
+        let code = head.headers.get(X_MS_ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        self.pace.answered(began, head.status, code);
         let another_tenant = self.take_note(head.status, &uri, authorization.as_ref(), &head.headers);
         tracing::debug!(
             target: "aztorch::http",

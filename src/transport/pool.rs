@@ -155,3 +155,34 @@ fn http_connector() -> HttpConnector {
     http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
     http
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_was_idle_for_a_minute_is_not_used_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let origin = origin(&uri);
+        let opened = |idle: Vec<u64>| {
+            let (uri, origin) = (uri.clone(), origin.clone());
+            async move {
+                let stats: Arc<Counters> = Arc::default();
+                let pool = Pool::new(8, Network::default().direct(), stats.clone());
+                for seconds in idle {
+                    let connection = pool.connect(&uri).await.unwrap();
+                    pool.check_in(&origin, connection.aged(Duration::from_secs(seconds)));
+                }
+                let before = stats.connections_opened.get();
+                pool.checkout(&origin, &uri).await.unwrap();
+                (stats.connections_opened.get() - before, pool.idle.lock().unwrap()[&origin].len())
+            }
+        };
+        // New connections, and how many are still kept.
+        assert_eq!(opened(vec![59]).await, (0, 0));
+        assert_eq!(opened(vec![61]).await, (1, 0));
+        assert_eq!(opened(vec![300, 62, 61]).await, (1, 0));
+        assert_eq!(opened(vec![300, 61, 50]).await, (0, 2));
+    }
+}

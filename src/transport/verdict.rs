@@ -7,11 +7,11 @@ use http::{HeaderMap, StatusCode};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use super::X_MS_REQUEST_ID;
 use crate::credential::Denial;
 use crate::error::{Error, Status};
 
 pub(crate) const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
-const X_MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
 /// A service that asks for more patience than this is as good as down.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);

@@ -10,7 +10,6 @@ use crate::support::client::{client, client_with, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer};
-use crate::support::http::send;
 
 const CONTENT: Content = Content { seed: 101, size: 20 << 20 };
 
@@ -135,47 +134,6 @@ fn one_huge_write_takes_larger_blocks_than_many_small_ones() {
     let blocks = server.requests_of("put-block").len();
     assert!(blocks <= 1000, "{blocks} blocks");
     assert!(server.blob("blob").unwrap().iter().all(|byte| *byte == 3));
-}
-
-#[test]
-fn a_commit_whose_answer_is_lost_succeeds_or_says_that_the_outcome_is_unknown() {
-    for (size, verb) in [(10, "PUT"), (20 << 20, "put-block-list")] {
-        for mode in [WriteMode::Replace, WriteMode::Create] {
-            for lasting in [false, true] {
-                let server = server();
-                let name = if mode == WriteMode::Create { "new" } else { "blob" };
-                let bytes = CONTENT.bytes(0, size);
-                let lost = std::sync::atomic::AtomicBool::new(false);
-                server.on_request(move |request| {
-                    let meant =
-                        request.verb() == verb && (lasting || !lost.swap(true, std::sync::atomic::Ordering::SeqCst));
-                    meant.then_some(Fault::LoseAnswer)
-                });
-                let client = client_with(|options| options.set_max_retries(1));
-                match write_blob(&client, &server.url(name), mode, &bytes) {
-                    Ok(etag) => {
-                        assert_eq!(send("HEAD", &server.url(name), &[], b"").header("etag"), Some(etag.as_str()))
-                    }
-                    Err(error) => assert!(error.message().contains("unknown"), "{verb} {mode:?}: {error}"),
-                }
-                assert_same(&server.blob(name).unwrap(), &bytes);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_lost_answer_under_if_match_is_not_taken_for_another_writer() {
-    let server = server();
-    let etag = server.put("blob", b"the old one".to_vec());
-    server.script("PUT", [Fault::LoseAnswer]);
-    let writer = client().writer(&server.url("blob"), WriteMode::Replace).unwrap();
-    writer.set_if_match(&etag).unwrap();
-    writer.write_all(b"new").unwrap();
-    if let Err(error) = writer.close() {
-        assert!(error.message().contains("unknown"), "{error}");
-    }
-    assert_eq!(server.blob("blob").unwrap(), b"new");
 }
 
 #[test]

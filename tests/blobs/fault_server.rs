@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::support::content::Content;
-use crate::support::fault::{Fault, FaultServer};
+use crate::support::fault::{Count, Fault, FaultServer, Quota, by_chance};
 use crate::support::http::{header, read_head, send};
 
 const CONTENT: Content = Content { seed: 1, size: 1000 };
@@ -83,6 +83,18 @@ fn each_fault_happens() {
     expect(Fault::NeverReadBody, 0, "", b"", Some(ErrorKind::ConnectionReset));
     expect(Fault::Close { after: None }, 0, "", b"", None);
     expect(Fault::StallAfterHead, 206, asked, b"", open);
+    expect(Fault::Silence, 0, "", b"", open);
+    // A byte each 200 ms, and who reads has patience for 300.
+    let slow = server(Some(Fault::Trickle(Duration::from_millis(200))));
+    let mut stream = TcpStream::connect(slow.authority()).unwrap();
+    stream.write_all(b"GET /account/container/blob HTTP/1.1\r\nRange: bytes=0-3\r\n\r\n").unwrap();
+    let began = Instant::now();
+    let mut reader = BufReader::new(stream);
+    read_head(&mut reader).unwrap();
+    let mut body = [0; 4];
+    reader.read_exact(&mut body).unwrap();
+    assert_eq!(body, CONTENT.bytes(0, 4)[..]);
+    assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
     expect(Fault::ShortRange(1), 206, "bytes 100-198/1000", &whole[..99], open);
     expect(Fault::ShiftedRange(1), 206, "bytes 101-200/1000", &whole, open);
     expect(Fault::ShortBody(1), 206, asked, &whole[..99], open);
@@ -105,6 +117,70 @@ fn faults_of_the_head_show_in_the_head() {
     server.on_request(|request| (request.index == 2).then(|| Fault::status(500, "")));
     send("GET", &server.url("blob"), &[], b"").expect(500);
     send("GET", &server.url("blob"), &[], b"").expect(200);
+    server.script("GET", [Fault::Redirect("http://other.example/x".to_owned()), Fault::OtherRequest, Fault::NoEcho]);
+    let id = [("x-ms-client-request-id", "the-id")];
+    let echo = || send("GET", &server.url("blob"), &id, b"").header("x-ms-client-request-id").map(str::to_owned);
+    let moved = send("GET", &server.url("blob"), &id, b"").expect(307);
+    assert_eq!(moved.header("location"), Some("http://other.example/x"));
+    assert_eq!(echo().as_deref(), Some("11111111-2222-3333-4444-555555555555"));
+    assert_eq!(echo(), None);
+    assert_eq!(echo().as_deref(), Some("the-id"));
+}
+
+#[test]
+fn who_never_reads_fills_the_senders_buffers() {
+    let server = server(None);
+    server.script("PUT", [Fault::NeverRead]);
+    let mut stream = TcpStream::connect(server.authority()).unwrap();
+    stream.write_all(b"PUT /account/container/new HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let full = (0..100).find_map(|_| stream.write_all(&[0; 1 << 20]).err()).expect("an end");
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_quota_grants_so_much_and_can_be_changed() {
+    let server = server(None);
+    let url = server.url("blob");
+    let granted = |count: usize| (0..count).filter(|_| send("GET", &url, &[], b"").status == 200).count();
+    // Next to nothing comes back while the test runs.
+    server.set_quota(Some(Quota { requests_per_second: 1e-3, bytes_per_second: f64::INFINITY, burst: 5000.0 }));
+    assert_eq!(granted(8), 5);
+    let refused = send("GET", &url, &[], b"").expect(503);
+    assert_eq!(refused.header("x-ms-error-code"), Some("ServerBusy"));
+    // Whole answers of 1,000 bytes, until nothing is left.
+    server.set_quota(Some(Quota { requests_per_second: f64::INFINITY, bytes_per_second: 0.5, burst: 5000.0 }));
+    assert_eq!(granted(8), 3);
+    server.set_quota(None);
+    assert_eq!(granted(8), 8);
+    assert_eq!(server.counts()["/account/container/blob"], Count { granted: 16, refused: 9 });
+    server.set_quota(Some(Quota::requests(20.0)));
+    let began = Instant::now();
+    while granted(1) == 0 || began.elapsed() < Duration::from_millis(500) {}
+    let (seconds, count) = (began.elapsed().as_secs_f64(), server.counts()["/account/container/blob"].granted - 16);
+    assert!(count as f64 <= 4.0 + 20.0 * seconds && count >= 5, "{count} in {seconds} s");
+}
+
+#[test]
+fn chance_is_the_same_each_time_and_for_each_its_own() {
+    let fails = |seed: u64, order: &[u64]| {
+        let server = server(None);
+        server.on_request(by_chance(seed, 0.3, |_, _| Fault::status(500, "")));
+        let get = |first: &u64| {
+            let range = format!("bytes={first}-{first}");
+            (*first, send("GET", &server.url("blob"), &[("Range", &range)], b"").status)
+        };
+        let mut statuses: Vec<_> = order.iter().map(get).collect();
+        statuses.sort_unstable();
+        statuses
+    };
+    let forwards: Vec<_> = (0..100).chain(0..100).collect();
+    let backwards: Vec<_> = forwards.iter().rev().copied().collect();
+    let once = fails(1, &forwards);
+    assert_eq!(once, fails(1, &backwards));
+    assert_ne!(once, fails(2, &forwards));
+    let failed = once.iter().filter(|(_, status)| *status == 500).count();
+    assert!((35..=85).contains(&failed), "{failed} of 200");
 }
 
 #[test]

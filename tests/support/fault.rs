@@ -1,27 +1,32 @@
 //! A loopback blob service that answers truly until a test says otherwise: each request may be given a fault, and
 //! every request is kept for the test to look at.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::content::Content;
 use super::{http, percent};
 use percent::encode_path;
 use store::Store;
 
+pub use chance::by_chance;
 pub use checksums::Knows;
+pub use quota::{Count, Quota};
 pub use request::{Request, longest_chain};
 pub use store::{Kind, MadeUp};
 
+mod chance;
 mod checksums;
 mod connection;
 mod listing;
+mod quota;
 mod request;
 mod socket;
+mod spoil;
 mod store;
 
 /// What goes wrong with one request. Byte counts are of the body.
@@ -37,8 +42,20 @@ pub enum Fault {
     LoseAnswer,
     /// A true head, then nothing until the server ends.
     StallAfterHead,
+    /// A true head, then a byte of the body with each of these pauses.
+    Trickle(Duration),
+    /// The request is read, and nothing happens until the server ends.
+    Silence,
     /// A RST after the request's head, its body unread.
     NeverReadBody,
+    /// Nothing is read after the request's head until the server ends.
+    NeverRead,
+    /// 307, to this URL.
+    Redirect(String),
+    /// The answer repeats another request's id.
+    OtherRequest,
+    /// The answer repeats no id.
+    NoEcho,
     /// So many bytes fewer than asked for, under a head that says so.
     ShortRange(u64),
     /// The `Content-Range` begins so many bytes late; the body is the one asked for.
@@ -73,6 +90,8 @@ type Hook = Box<dyn Fn(&Request) -> Option<Fault> + Send + Sync>;
 struct State {
     store: Store,
     requests: Vec<Request>,
+    seen: usize,
+    forgets: bool,
     script: VecDeque<(&'static str, Fault)>,
     connections: Vec<TcpStream>,
     stopped: bool,
@@ -86,6 +105,7 @@ struct Shared {
     state: Mutex<State>,
     stopped: Condvar,
     hook: Mutex<Option<Arc<Hook>>>,
+    bucket: Mutex<quota::Bucket>,
     in_flight: AtomicUsize,
     peak_in_flight: AtomicUsize,
 }
@@ -95,8 +115,36 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that the script holds next for this verb, or else what the hook says.
+    fn bucket(&self) -> MutexGuard<'_, quota::Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a request to look at, and gives it its number.
+    fn note(&self, mut request: Request) -> Request {
+        let mut state = self.state();
+        request.index = state.seen;
+        state.seen += 1;
+        if !state.forgets {
+            state.requests.push(request.clone());
+        }
+        request
+    }
+
+    fn note_answer(&self, request: &Request) {
+        if let Some(kept) = self.state().requests.get_mut(request.index) {
+            kept.answered = Some(Instant::now());
+        }
+    }
+
+    fn spend(&self, bytes: u64) {
+        self.bucket().spend(bytes);
+    }
+
+    /// What the quota refuses, or the fault that the script holds next for this verb, or else what the hook says.
     fn fault(&self, request: &Request) -> Option<Fault> {
+        if !self.bucket().grants(&request.path) {
+            return Some(Fault::status(503, "ServerBusy"));
+        }
         let mut state = self.state();
         if let Some(at) = state.script.iter().position(|(verb, _)| *verb == request.verb()) {
             return state.script.remove(at).map(|(_, fault)| fault);
@@ -125,6 +173,7 @@ impl FaultServer {
             state: Mutex::default(),
             stopped: Condvar::new(),
             hook: Mutex::new(None),
+            bucket: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             peak_in_flight: AtomicUsize::new(0),
         });
@@ -233,6 +282,21 @@ impl FaultServer {
     /// Every connection sends answers at most this fast.
     pub fn limit_bandwidth(&self, bytes_per_second: u64) {
         self.shared.state().bytes_per_second = Some(bytes_per_second);
+    }
+
+    /// Grants no more than this from now on; `None` grants everything.
+    pub fn set_quota(&self, quota: Option<Quota>) {
+        self.shared.bucket().set(quota);
+    }
+
+    /// What was granted and refused by path, since a quota was set, or none.
+    pub fn counts(&self) -> BTreeMap<String, Count> {
+        self.shared.bucket().counts()
+    }
+
+    /// Keeps no requests to look at, for tests that make very many. To be called before the first.
+    pub fn forget_requests(&self) {
+        self.shared.state().forgets = true;
     }
 
     /// Which checksums the server gives and compares.

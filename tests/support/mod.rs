@@ -13,3 +13,4 @@ pub mod identity;
 pub mod percent;
 pub mod proxy;
 pub mod secure;
+pub mod sockets;

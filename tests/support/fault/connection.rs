@@ -11,17 +11,21 @@ use super::http::{self, Headers};
 use super::listing::Page;
 use super::percent::percent_decode;
 use super::socket::{reset, wait_until_received};
+use super::spoil::{spoil, without_range};
 use super::store::{Blob, Body, Refusal};
 use super::{Fault, Request, Shared, checksums, listing};
 
-struct Answer {
-    status: u16,
-    headers: Headers,
-    body: Vec<u8>,
+/// The name of the header that repeats the request's.
+pub(super) const ECHO: &str = "x-ms-client-request-id";
+
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Headers,
+    pub(super) body: Vec<u8>,
     /// A HEAD's answer tells a length without having a body.
-    content_length: usize,
+    pub(super) content_length: usize,
     /// Sent in chunks, without a length.
-    chunked: bool,
+    pub(super) chunked: bool,
 }
 
 pub fn serve(stream: &TcpStream, shared: &Shared) {
@@ -34,22 +38,17 @@ pub fn serve(stream: &TcpStream, shared: &Shared) {
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let body_length = http::header(&headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-        let request = {
-            let requests = &mut shared.state().requests;
-            let index = requests.len();
-            requests.push(Request {
-                method: method.into(),
-                path: path.into(),
-                query: query.into(),
-                version: words.next().unwrap_or_default().into(),
-                headers,
-                body_length,
-                index,
-                arrived: Instant::now(),
-                answered: None,
-            });
-            requests[index].clone()
-        };
+        let request = shared.note(Request {
+            method: method.into(),
+            path: path.into(),
+            query: query.into(),
+            version: words.next().unwrap_or_default().into(),
+            headers,
+            body_length,
+            index: 0,
+            arrived: Instant::now(),
+            answered: None,
+        });
         let fault = shared.fault(&request);
 
         let flying = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
@@ -70,9 +69,13 @@ fn answer(
     request: &Request,
     fault: Option<Fault>,
 ) -> io::Result<bool> {
-    if matches!(fault, Some(Fault::NeverReadBody)) {
-        reset(stream)?;
-        return Ok(false);
+    match fault {
+        Some(Fault::NeverReadBody) => return reset(stream).map(|()| false),
+        Some(Fault::NeverRead) => {
+            shared.wait_until_stopped();
+            return Ok(false);
+        }
+        _ => {}
     }
     let mut body = vec![0; request.body_length as usize];
     reader.read_exact(&mut body)?;
@@ -88,11 +91,22 @@ fn answer(
             refused.headers.extend(retry_after.map(|seconds| ("Retry-After".into(), seconds.to_string())));
             refused
         }
+        Some(Fault::Redirect(to)) => {
+            let mut moved = refusal((307, ""));
+            moved.headers.push(("Location".into(), to.clone()));
+            moved
+        }
+        Some(Fault::Silence) => {
+            shared.wait_until_stopped();
+            return Ok(false);
+        }
         Some(Fault::Reset { after: None }) => return reset(stream).map(|()| false),
         Some(Fault::Close { after: None }) => return stream.shutdown(Shutdown::Both).map(|()| false),
         Some(Fault::WholeBlob) => carry_out(shared, &without_range(request), body),
         _ => vouched_for(shared, request, body),
     };
+    shared.spend(request.body_length + answer.body.len() as u64);
+    answer.headers.extend(request.header("x-ms-client-request-id").map(|id| (ECHO.to_owned(), id.to_owned())));
     let trailing = fault.as_ref().map_or(0, |fault| spoil(&mut answer, fault));
     if request.method == "HEAD" {
         answer.body.clear();
@@ -109,11 +123,8 @@ fn answer(
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    if let Some(id) = request.header("x-ms-client-request-id") {
-        head += &format!("x-ms-client-request-id: {id}\r\n");
-    }
     head += &format!("x-ms-request-id: request-{}\r\nx-ms-version: 2021-12-02\r\n\r\n", request.index);
-    shared.state().requests[request.index].answered = Some(Instant::now());
+    shared.note_answer(request);
     let sent = |after: u64| &answer.body[..answer.body.len().min(after as usize)];
 
     match fault {
@@ -133,6 +144,14 @@ fn answer(
             stream.write_all(head.as_bytes())?;
             shared.wait_until_stopped();
         }
+        Some(Fault::Trickle(pause)) => {
+            stream.write_all(head.as_bytes())?;
+            for byte in &answer.body {
+                stream.write_all(&[*byte])?;
+                thread::sleep(pause);
+            }
+            return Ok(true);
+        }
         _ => {
             stream.write_all(head.as_bytes())?;
             send(stream, shared, &answer.body)?;
@@ -141,46 +160,6 @@ fn answer(
         }
     }
     Ok(false)
-}
-
-/// Changes a true answer into the wrong one that `fault` describes; returns how many bytes to send after it.
-fn spoil(answer: &mut Answer, fault: &Fault) -> u64 {
-    let range = answer.headers.iter_mut().find(|(name, _)| name == "Content-Range").map(|(_, value)| value);
-    let bounds = range.as_deref().and_then(|value| {
-        let (span, size) = value.strip_prefix("bytes ")?.split_once('/')?;
-        let (first, last) = span.split_once('-')?;
-        Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?, size.to_owned()))
-    });
-    let length = answer.body.len();
-    match (fault, range, bounds) {
-        (Fault::ShortRange(missing), Some(range), Some((first, last, size))) => {
-            *range = format!("bytes {first}-{}/{size}", last - missing);
-            answer.body.truncate(length - *missing as usize);
-        }
-        (Fault::ShiftedRange(by), Some(range), Some((first, last, size))) => {
-            *range = format!("bytes {}-{}/{size}", first + by, last + by)
-        }
-        (Fault::ShortBody(missing), ..) => {
-            answer.body.truncate(length - *missing as usize);
-            answer.chunked = false;
-        }
-        (Fault::LongBody(extra), ..) => answer.body.resize(length + *extra as usize, b'X'),
-        (Fault::TrailingBytes(extra), ..) => return *extra,
-        (Fault::OtherETag, ..) => answer
-            .headers
-            .iter_mut()
-            .filter(|(name, _)| name == "ETag")
-            .for_each(|(_, value)| *value = "\"0xOTHER\"".into()),
-        (Fault::FlipByte(at), ..) => answer.body[*at as usize] ^= 1,
-        _ => {}
-    }
-    0
-}
-
-fn without_range(request: &Request) -> Request {
-    let mut request = request.clone();
-    request.headers.retain(|(name, _)| name != "range" && name != "x-ms-range");
-    request
 }
 
 /// The same with the checksums that the server knows.
@@ -242,7 +221,12 @@ fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
             Err(refused) => refusal(refused),
         },
         ("PUT", _) if request.query("restype").is_some() => done(201, None),
-        ("PUT", _) => done(201, Some(store.put(&path, Body::Bytes(Arc::new(body))))),
+        ("PUT", _) => {
+            let etag = store.put(&path, Body::Bytes(Arc::new(body)));
+            let metadata = request.headers.iter().filter(|(name, _)| name.starts_with("x-ms-meta-"));
+            store.set_metadata(&path, metadata.cloned().collect());
+            done(201, Some(etag))
+        }
         _ => refusal((405, "UnsupportedHttpVerb")),
     }
 }
@@ -264,6 +248,7 @@ fn read(request: &Request, blob: &Blob) -> Answer {
     let size = blob.body.size();
     let mut headers =
         vec![("ETag".to_owned(), blob.etag.clone()), ("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
+    headers.extend(blob.metadata.iter().cloned());
     let (status, first, length) = match request.range() {
         Some((first, _)) if first >= size => {
             let mut refused = refusal((416, "InvalidRange"));

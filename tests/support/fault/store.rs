@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Content;
+use super::http::Headers;
 
 #[derive(Clone)]
 pub enum Body {
@@ -56,6 +57,8 @@ pub struct Blob {
     /// What it was committed from; a blob that came in one piece has none.
     pub blocks: Vec<Block>,
     pub kind: Kind,
+    /// With their names as headers.
+    pub metadata: Headers,
 }
 
 /// Blobs whose names and bytes follow from their index, so that a million of them take no memory.
@@ -78,7 +81,13 @@ impl MadeUp {
 
     fn blob(&self, index: u64) -> Blob {
         let etag = format!("\"0x8DA{index:08X}\"");
-        Blob { body: Body::Content(self.content(index)), etag, blocks: Vec::new(), kind: Kind::File }
+        Blob {
+            body: Body::Content(self.content(index)),
+            etag,
+            blocks: Vec::new(),
+            kind: Kind::File,
+            metadata: Headers::new(),
+        }
     }
 
     /// The first index whose name is not before `name`.
@@ -127,6 +136,10 @@ impl Store {
     pub fn put_directory(&mut self, path: &str, kind: Kind) {
         self.put(path, Body::Bytes(Arc::default()));
         self.blobs.entry(path.to_owned()).and_modify(|blob| blob.kind = kind);
+    }
+
+    pub fn set_metadata(&mut self, path: &str, metadata: Headers) {
+        self.blobs.entry(path.to_owned()).and_modify(|blob| blob.metadata = metadata);
     }
 
     pub fn delete(&mut self, path: &str) -> bool {
@@ -198,7 +211,10 @@ impl Store {
         self.versions += 1;
         let etag = format!("\"0x8D{:08X}\"", self.versions);
         self.staged.remove(path);
-        self.blobs.insert(path.to_owned(), Blob { body, etag: etag.clone(), blocks, kind: Kind::File });
+        self.blobs.insert(
+            path.to_owned(),
+            Blob { body, etag: etag.clone(), blocks, kind: Kind::File, metadata: Headers::new() },
+        );
         etag
     }
 }

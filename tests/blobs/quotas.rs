@@ -1,0 +1,158 @@
+//! A service that throttles: each of many processes finds its share, uses it, and hears of it when there is more.
+
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aztorch::Status;
+
+use crate::support::child;
+use crate::support::client::{client, client_with, read_blob};
+use crate::support::error::expect_error;
+use crate::support::fault::{Count, Fault, FaultServer, Quota};
+
+const PROCESSES: usize = 16;
+const THREADS: usize = 8;
+/// With the threads it makes the demand, so that this does not depend on how busy the machine is.
+const LATENCY: Duration = Duration::from_millis(80);
+const SECONDS_WITHOUT_QUOTA: u64 = 3;
+const SECONDS_UNDER_QUOTA: u64 = 20;
+/// The promise.
+const SECONDS_TO_RECOVER: u64 = 10;
+
+struct Readers(Vec<Child>);
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        for reader in &mut self.0 {
+            // One that has ended says so.
+            let _ = reader.kill();
+            let _ = reader.wait();
+        }
+    }
+}
+
+/// A process that reads its blob again and again, and is ended by its parent.
+fn read_for_ever(url: &str) {
+    let client = client();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    read_blob(&client, url).unwrap();
+                }
+            });
+        }
+    });
+}
+
+fn counts(server: &FaultServer) -> Vec<Count> {
+    server.counts().into_values().collect()
+}
+
+/// What was granted to each, and the share that was refused, while `seconds` passed.
+fn measure(server: &FaultServer, seconds: u64) -> (Vec<f64>, f64) {
+    let (before, began) = (counts(server), Instant::now());
+    thread::sleep(Duration::from_secs(seconds));
+    let (after, elapsed) = (counts(server), began.elapsed().as_secs_f64());
+    let refused: u64 = after.iter().zip(&before).map(|(after, before)| after.refused - before.refused).sum();
+    let granted: Vec<_> = after.iter().zip(&before).map(|(after, before)| after.granted - before.granted).collect();
+    let all: u64 = granted.iter().sum();
+    (granted.iter().map(|count| *count as f64 / elapsed).collect(), refused as f64 / (refused + all) as f64)
+}
+
+#[test]
+fn sixteen_processes_share_a_quota() {
+    const NAME: &str = "quotas::sixteen_processes_share_a_quota";
+    if let Some(url) = child::argument() {
+        return read_for_ever(&url);
+    }
+    let server = FaultServer::start();
+    server.forget_requests();
+    server.on_request(|_| Some(Fault::Delay(LATENCY)));
+    server.set_quota(None);
+    let start = |index: usize| {
+        let name = format!("blob-{index:02}");
+        server.put(&name, vec![1; 4000]);
+        child::spawn(NAME, &server.url(&name))
+    };
+    let readers = Readers((0..PROCESSES).map(start).collect());
+    while counts(&server).len() < PROCESSES || counts(&server).iter().any(|count| count.granted < 50) {
+        thread::sleep(Duration::from_millis(50));
+    }
+
+    let (demand, _) = measure(&server, SECONDS_WITHOUT_QUOTA);
+    let demand: f64 = demand.iter().sum();
+    let quota = demand / 4.0;
+    server.set_quota(Some(Quota::requests(quota)));
+    let (mut granted, refused) = measure(&server, SECONDS_UNDER_QUOTA);
+    let used = granted.iter().sum::<f64>() / quota;
+    granted.sort_by(f64::total_cmp);
+    let slowest = granted[PROCESSES / 2] / granted[0];
+    server.set_quota(Some(Quota::requests(2.0 * quota)));
+    thread::sleep(Duration::from_secs(SECONDS_TO_RECOVER));
+    let (recovered, _) = measure(&server, 2);
+    let recovered = recovered.iter().sum::<f64>() / (2.0 * quota);
+    drop(readers);
+
+    println!(
+        "demand {demand:.0}/s; used {used:.3}, refused {refused:.3}, slowest {slowest:.2}, recovered {recovered:.3}"
+    );
+    assert!(used >= 0.9, "{used:.3} of the quota of {quota:.0}/s");
+    assert!(refused <= 0.1, "{refused:.3} of all requests were refused");
+    assert!(slowest <= 1.3, "the slowest gets its share {slowest:.2} times slower than the median");
+    assert!(recovered >= 0.9, "{recovered:.3} of twice the quota after {SECONDS_TO_RECOVER} s");
+}
+
+/// How many requests 64 threads make of a service that only fails, in so many seconds.
+fn requests_to_a_dying_service(status: u16, seconds: u64) -> usize {
+    let server = FaultServer::start();
+    server.put("blob", b"some bytes".to_vec());
+    server.on_request(move |_| Some(Fault::status(status, "")));
+    let client = client_with(|options| {
+        options.set_max_retries(1000)?;
+        options.set_timeout(Some(Duration::from_secs(seconds)))
+    });
+    let expected = if status == 503 { Status::Throttled } else { Status::Unavailable };
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| expect_error(client.exists(&server.url("blob")), expected));
+        }
+    });
+    let requests = server.requests().len();
+    server.on_request(|_| None);
+    // It is slow at first, but it goes on.
+    assert!(client.exists(&server.url("blob")).unwrap());
+    requests
+}
+
+#[test]
+fn a_dying_service_sees_few_requests() {
+    // One try each, a reserve of as many retries, and ten a second.
+    let requests = requests_to_a_dying_service(500, 4);
+    assert!((70..=64 + 64 + 60).contains(&requests), "{requests} requests");
+    // A quota might be behind it, so that the pace is found in some steps.
+    let requests = requests_to_a_dying_service(503, 4);
+    assert!((70..=320).contains(&requests), "{requests} requests");
+}
+
+#[test]
+fn a_call_that_was_not_let_out_was_throttled() {
+    let server = FaultServer::start();
+    server.on_request(|_| Some(Fault::status(503, "ServerBusy")));
+    let patient = client_with(|options| {
+        options.set_max_retries(1000)?;
+        options.set_timeout(Some(Duration::from_secs(3)))
+    });
+    let hasty = patient.with_timeout(Some(Duration::from_millis(100)));
+    thread::scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|| expect_error(patient.exists(&server.url("blob")), Status::Throttled));
+        }
+        thread::sleep(Duration::from_millis(1500));
+        let error = expect_error(hasty.exists(&server.url("hasty")), Status::Throttled);
+        assert_eq!((error.http_status(), error.service_code()), (503, "ServerBusy"));
+        assert!(error.is_retryable() && error.message().contains("throttles this client"), "{error}");
+    });
+    assert!(server.requests().iter().all(|request| !request.path.ends_with("hasty")), "it was asked after all");
+}

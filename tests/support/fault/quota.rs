@@ -1,0 +1,77 @@
+//! What a service grants: a token bucket of requests and one of bytes. Refused are 503 ServerBusy, before anything is done.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    pub requests_per_second: f64,
+    /// Of requests and answers together.
+    pub bytes_per_second: f64,
+    /// So many seconds of it can be saved up.
+    pub burst: f64,
+}
+
+impl Quota {
+    pub fn requests(per_second: f64) -> Quota {
+        Quota { requests_per_second: per_second, bytes_per_second: f64::INFINITY, burst: 0.2 }
+    }
+}
+
+/// How many requests were granted and refused so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub granted: u64,
+    pub refused: u64,
+}
+
+#[derive(Default)]
+pub struct Bucket {
+    quota: Option<Quota>,
+    requests: f64,
+    bytes: f64,
+    filled: Option<Instant>,
+    /// Once somebody has set a quota, or none.
+    counts: Option<BTreeMap<String, Count>>,
+}
+
+impl Bucket {
+    /// With what the new quota lets be saved up.
+    pub fn set(&mut self, quota: Option<Quota>) {
+        self.quota = quota;
+        self.filled = None;
+        self.counts.get_or_insert_default();
+    }
+
+    pub fn counts(&self) -> BTreeMap<String, Count> {
+        self.counts.clone().unwrap_or_default()
+    }
+
+    /// Whether a request for `path` is granted. Its bytes are taken afterwards, when they are known.
+    pub fn grants(&mut self, path: &str) -> bool {
+        self.fill();
+        let granted = self.requests >= 1.0 && self.bytes > 0.0;
+        self.requests -= if granted { 1.0 } else { 0.0 };
+        if let Some(counts) = &mut self.counts {
+            let count = counts.entry(path.to_owned()).or_default();
+            *(if granted { &mut count.granted } else { &mut count.refused }) += 1;
+        }
+        granted
+    }
+
+    pub fn spend(&mut self, bytes: u64) {
+        self.bytes -= bytes as f64;
+    }
+
+    fn fill(&mut self) {
+        let Some(quota) = self.quota else {
+            (self.requests, self.bytes) = (f64::INFINITY, f64::INFINITY);
+            return;
+        };
+        let now = Instant::now();
+        let most = |per_second: f64| (per_second * quota.burst).max(1.0);
+        let seconds = self.filled.replace(now).map_or(f64::INFINITY, |before| (now - before).as_secs_f64());
+        self.requests = (self.requests + seconds * quota.requests_per_second).min(most(quota.requests_per_second));
+        self.bytes = (self.bytes + seconds * quota.bytes_per_second).min(most(quota.bytes_per_second));
+    }
+}
