@@ -44,7 +44,7 @@ impl Waiting {
     }
 
     /// Not when it is dropped: that is when the call ends, which wants to know.
-    pub(crate) fn is_over(self) {
+    pub(crate) fn end(self) {
         if let Some(trouble) = self.0 {
             trouble.set(None);
         }

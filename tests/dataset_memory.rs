@@ -9,7 +9,7 @@ use std::time::Duration;
 use aztorch::{Client, ClientOptions, Dataset, Stream};
 
 #[path = "support/mod.rs"]
-#[allow(dead_code, reason = "the other binary needs the rest of it")]
+#[allow(dead_code, unused_imports, reason = "the other binary needs the rest of it")]
 mod support;
 
 use support::content::Content;

@@ -96,7 +96,7 @@ impl Pace {
         })
         .await;
         if let Some(waiting) = waiting {
-            waiting.is_over();
+            waiting.end();
         }
     }
 

@@ -9,7 +9,7 @@ use super::rate::Rate;
 const WITHOUT_QUOTA: f64 = 2.0;
 const UNDER_QUOTA: f64 = 30.0;
 
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, PartialEq)]
 struct At(f64, u64, Event);
 
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -21,6 +21,12 @@ enum Event {
 }
 
 impl Eq for At {}
+
+impl PartialOrd for At {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for At {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
