@@ -62,8 +62,10 @@ const SLOWEST: f64 = 0.1;
 const FASTEST: f64 = 1e6;
 /// So long neither a refusal nor a wait: the limit limits nothing.
 const OF_NO_USE: f64 = 5.0;
-/// Lateness that is made up for, since timers are no more exact than this.
+/// Lateness that is made up for, since timers are no more exact than this; and up to a turn, since a process that gets
+/// the processor late would have less of the quota than its rate says.
 const CATCH_UP: f64 = 0.01;
+const MOST_CATCH_UP: f64 = 0.1;
 /// Refusals are chance when the rate fell by this factor and their share, of so many answers each, never did.
 const POINTLESS: f64 = 5.0;
 const POINTLESS_ANSWERS: u32 = 32;
@@ -295,7 +297,7 @@ impl Limit {
     }
 
     fn take_turn(&mut self, now: f64) -> f64 {
-        self.next_turn = self.next_turn.max(now - CATCH_UP);
+        self.next_turn = self.next_turn.max(now - (1.0 / self.rate).clamp(CATCH_UP, MOST_CATCH_UP));
         let wait = self.next_turn - now;
         if wait > 0.0 {
             self.waited_at = self.active;

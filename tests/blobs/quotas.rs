@@ -14,7 +14,7 @@ use crate::support::fault::{Count, Fault, FaultServer, Quota};
 const PROCESSES: usize = 16;
 const THREADS: usize = 8;
 /// With the threads it makes the demand, so that this does not depend on how busy the machine is.
-const LATENCY: Duration = Duration::from_millis(80);
+const LATENCY: Duration = Duration::from_millis(60);
 const SECONDS_WITHOUT_QUOTA: u64 = 3;
 const SECONDS_UNDER_QUOTA: u64 = 20;
 /// The promise.
@@ -95,6 +95,7 @@ fn sixteen_processes_share_a_quota() {
     let recovered = recovered.iter().sum::<f64>() / (2.0 * quota);
     drop(readers);
 
+    println!("granted {granted:.1?}");
     println!(
         "demand {demand:.0}/s; used {used:.3}, refused {refused:.3}, slowest {slowest:.2}, recovered {recovered:.3}"
     );
