@@ -66,7 +66,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
     let shown = server.url("blob").split('?').next().unwrap().to_owned();
     has(4, "aztorch::http", &["GET", &shown, ": 503 in ", " ms, attempt 1, request id request-0, client request id "]);
     has(4, "aztorch::http", &["GET", &shown, ": 206 in ", "attempt 2, request id request-1"]);
-    has(3, "aztorch::retry", &["ServerBusy", "retry 1 of at most 5"]);
+    has(3, "aztorch::retry", &["ServerBusy", "retry 1 of at most 8"]);
 
     // A SAS near its end is a warning, once.
     let soon = time_of_a_sas(1800);

@@ -16,7 +16,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("model.pt", &["https://"]),
     ("/con/blob", &["https://"]),
     ("acc.blob.core.windows.net/con/blob", &["https://"]),
-    ("https:/acc.blob.core.windows.net", &["container", "scheme"]),
+    ("https:/acc.blob.core.windows.net", &["does not begin with https://"]),
     ("https://", &["host"]),
     ("https:///con/blob", &["host"]),
     ("https:///acc/con/blob", &["host"]),
