@@ -1,6 +1,6 @@
 # The front door: `make` lists what there is. Everything it builds goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build header demo test check check-account fuzz clean
+.PHONY: help setup build header demo test check check-account fuzz miri deny clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -31,6 +31,13 @@ fuzz: ## fuzz one target without end: make fuzz TARGET=url (needs a nightly tool
 	@test -f 'fuzz/targets/$(TARGET).rs' || { echo 'TARGET is one of:' $(basename $(notdir $(wildcard fuzz/targets/*.rs))) >&2; exit 2; }
 	@mkdir -p target/fuzz/corpus/$(TARGET)
 	cargo +nightly fuzz run --target-dir target/fuzz $(TARGET) target/fuzz/corpus/$(TARGET) fuzz/corpus/$(TARGET) -- $(FUZZ_FLAGS)
+
+miri: ## the boundary's unit tests under Miri (needs a nightly toolchain with miri and rust-src; 5 min the first time)
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --target-dir target/miri --lib -- \
+		ffi:: sys::memory sys::block error:: ranges:: pattern:: blocks:: cursor:: redact::
+
+deny: ## licences, sources and duplicates of dependencies (needs cargo-deny; CHECKS=advisories needs the network, too)
+	cargo deny check $(or $(CHECKS),licenses bans sources)
 
 header: ## write include/aztorch.h anew from the Rust sources
 	@scripts/setup.sh build

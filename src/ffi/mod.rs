@@ -27,6 +27,10 @@ mod dataset_make;
 mod dataset;
 mod stream;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "how a test fails")]
+mod tests;
+
 pub use blob::*;
 pub use blob_open::*;
 pub use client::*;

@@ -151,4 +151,37 @@ TEST(secrets_show_in_no_exception_no_log_line_and_no_url) {
   }
 }
 
+TEST(what_is_cancelled_throws_and_the_rest_goes_on) {
+  const std::string url = blob_url("cancelled");
+  ClientOptions options;
+  options.set_checksum(true).set_stall_timeout(std::chrono::seconds(20));
+  const Client client(options), derived = client.with_timeout(std::chrono::seconds(60));
+  aztorch::BlobWriter writer(url, client);
+  writer.write("bytes", 5);
+  writer.close();
+  const auto cancelled = [](const auto& call) {
+    EXPECT_THROWS(Error, call(), EXPECT_EQUAL(thrown.status(), AZT_STATUS_CANCELLED));
+  };
+  char byte = 0;
+  aztorch::BlobReader reader(url, client);
+  reader.cancel();
+  cancelled([&] { reader.read(&byte, 1); });
+  const aztorch::Dataset dataset = aztorch::Dataset::from_urls({url}, client);
+  const aztorch::Stream stream = aztorch::Stream::from_dataset(dataset);
+  EXPECT_EQUAL(dataset.get(0).size(), std::size_t{5});
+  dataset.cancel();
+  cancelled([&] { dataset.get(0); });
+  cancelled([&] { stream.next(); });
+  aztorch::BlobWriter other(url, derived);
+  other.write("other", 5);
+  derived.cancel();
+  cancelled([&] { other.close(); });
+  aztorch::BlobReader again(url, client);
+  EXPECT_EQUAL(again.size(), std::uint64_t{5});
+  client.cancel();
+  cancelled([&] { again.read(&byte, 1); });
+  aztorch::Client().cancel();
+  EXPECT_EQUAL(aztorch::exists(url), true);
+}
+
 }  // namespace

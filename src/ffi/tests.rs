@@ -1,0 +1,122 @@
+//! Calls through the boundary that send nothing, with the pointers that a caller in C would pass: `make miri` runs them
+//! under Miri, which sees an invalid read, a write out of bounds, a double free or a leak on either side.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::handle::{self, UserData};
+use super::*;
+
+const BAD_UTF8: &CStr = c"\xff\xfe";
+
+/// Checks a refusal's error as C would read it, and frees it.
+fn refused(status: azt_status, error: *mut azt_error) {
+    assert_eq!(status, AZT_STATUS_INVALID_ARGUMENT);
+    assert!(!error.is_null());
+    // SAFETY: the call has just made this error, and it is freed once.
+    unsafe {
+        assert_eq!(azt_error_status(error), status);
+        assert!(!CStr::from_ptr(azt_error_message(error)).to_bytes().is_empty());
+        assert_eq!(CStr::from_ptr(azt_error_service_code(error)), c"");
+        assert_eq!((azt_error_http_status(error), azt_error_is_retryable(error)), (0, false));
+        azt_error_free(error);
+    }
+}
+
+#[test]
+fn options_are_made_changed_and_freed() {
+    let options = azt_client_options_new();
+    let mut error = null_mut();
+    // SAFETY: the handle is live until it is freed, the texts end with NUL.
+    unsafe {
+        for text in [null(), c"".as_ptr(), BAD_UTF8.as_ptr()] {
+            refused(azt_client_options_set_sas_token(options, text, &raw mut error), error);
+            assert_eq!(azt_client_options_set_sas_token(options, text, null_mut()), AZT_STATUS_INVALID_ARGUMENT);
+        }
+        // A stale pointer in the variable for the error is not looked at.
+        error = std::ptr::dangling_mut();
+        assert_eq!(azt_client_options_set_max_retries(options, 3, &raw mut error), AZT_STATUS_OK);
+        assert!(error.is_null());
+        assert_eq!(azt_client_options_set_sas_token(options, c"sv=1&sig=x".as_ptr(), null_mut()), AZT_STATUS_OK);
+        azt_client_options_free(options);
+        azt_client_options_free(null_mut());
+    }
+}
+
+#[test]
+fn nothing_is_accepted_everywhere() {
+    // SAFETY: NULL is allowed for each of them.
+    unsafe {
+        azt_error_free(null_mut());
+        azt_client_free(null_mut());
+        azt_blob_free(null_mut());
+        azt_dataset_free(null_mut());
+        azt_sample_free(null_mut());
+        azt_stream_free(null_mut());
+        assert_eq!(CStr::from_ptr(azt_blob_url(null())), c"");
+        assert_eq!(CStr::from_ptr(azt_sample_blob_name(null())), c"");
+        assert!(azt_sample_data(null()).is_null() && azt_dataset_blob_name(null(), 0).is_null());
+        let mut error = null_mut();
+        let (mut size, mut text) = (77, [1 as c_char; 4]);
+        refused(azt_dataset_url(null(), 0, text.as_mut_ptr(), 4, &raw mut size, &raw mut error), error);
+        refused(azt_blob_read(null_mut(), text.as_mut_ptr().cast(), 4, &raw mut size, &raw mut error), error);
+        assert_eq!((size, text), (77, [1; 4]));
+    }
+}
+
+#[test]
+fn texts_and_arrays_are_read_as_far_as_they_go() {
+    let texts = [c"one".as_ptr(), c"two".as_ptr()];
+    let numbers = [1_u64, 2, 3];
+    // SAFETY: the arrays have as many elements as is said, or are not looked at.
+    unsafe {
+        assert_eq!(handle::texts(texts.as_ptr(), 2, "texts").unwrap(), ["one", "two"]);
+        assert!(handle::texts([c"one".as_ptr(), null()].as_ptr(), 2, "texts").is_err());
+        assert_eq!(handle::array(numbers.as_ptr(), 3, "numbers").unwrap(), numbers);
+        assert!(handle::array::<u64>(null(), 0, "numbers").unwrap().is_empty());
+        for count in [usize::MAX, usize::MAX / 2, usize::MAX / 8 + 1] {
+            assert!(handle::array(numbers.as_ptr(), count, "numbers").is_err());
+        }
+        assert_eq!(handle::bytes(c"data".as_ptr().cast(), 4, "data").unwrap(), b"data");
+        assert!(handle::bytes(null::<c_void>(), 1, "data").is_err());
+    }
+}
+
+#[test]
+fn outputs_are_written_within_their_bounds() {
+    let mut text = [9_u8; 8];
+    let mut size = 0;
+    let mut slots = [std::ptr::dangling_mut::<u32>(); 2];
+    // SAFETY: each pointer is valid for what is said of it.
+    unsafe {
+        let start = (&raw mut text).cast::<c_void>();
+        let place = || handle::destination(start, 4, "text").unwrap();
+        handle::copy_text("abc", place(), handle::out(&raw mut size, "size").unwrap()).unwrap();
+        assert_eq!((text, size), (*b"abc\0\t\t\t\t", 4));
+        handle::copy_text("abcd", place(), handle::out(&raw mut size, "size").unwrap()).unwrap_err();
+        assert_eq!(size, 5);
+        let outs = handle::out_handles(slots.as_mut_ptr(), 2, "slots").unwrap();
+        assert!(slots.iter().all(|slot| slot.is_null()));
+        outs.set([handle::into_raw(1), handle::into_raw(2), null_mut()]);
+        slots.into_iter().for_each(|slot| handle::free(slot));
+        let mut words = [7_u64; 3];
+        handle::write_prefix(words.as_mut_ptr(), &1_u64, 16);
+        assert_eq!(words, [1, 0, 7]);
+    }
+}
+
+#[test]
+fn a_finalizer_runs_once_when_the_last_user_is_gone() {
+    unsafe extern "C" fn count(data: *mut c_void) {
+        // SAFETY: the pointer below, to a counter that lives longer.
+        unsafe { &*data.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
+    }
+    let counter = AtomicUsize::new(0);
+    let data = std::sync::Arc::new(UserData::new((&raw const counter).cast_mut().cast(), Some(count)));
+    let other = data.clone();
+    drop(data);
+    assert_eq!(counter.load(Ordering::Relaxed), 0);
+    std::thread::spawn(move || drop(other)).join().unwrap();
+    assert_eq!(counter.load(Ordering::Relaxed), 1);
+}
