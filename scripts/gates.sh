@@ -209,7 +209,7 @@ gate_cpp() {
 gate_cpp_asan() {
     local build=$target/cmake/tests-asan program
     cmake_build tests/cpp "$build" -DAZTORCH_TEST_TORCH=OFF -DCMAKE_CXX_FLAGS="${asan_flags[*]}"
-    for program in pickle_test iostream_test dataset_test; do
+    for program in pickle_test iostream_test dataset_test static_test; do
         assert_asan yes "$build/$program"
     done
     cpp_tests_without_torch "$build"
