@@ -34,7 +34,7 @@ fuzz: ## fuzz one target without end: make fuzz TARGET=url (needs a nightly tool
 
 miri: ## the boundary's unit tests under Miri (needs a nightly toolchain with miri and rust-src; 5 min the first time)
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --target-dir target/miri --lib -- \
-		ffi:: sys::memory sys::block error:: ranges:: pattern:: blocks:: cursor:: redact::
+		ffi:: sys::memory sys::block error:: ranges:: pattern:: redact::
 
 deny: ## licences, sources and duplicates of dependencies (needs cargo-deny; CHECKS=advisories needs the network, too)
 	cargo deny check $(or $(CHECKS),licenses bans sources)
