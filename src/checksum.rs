@@ -124,10 +124,15 @@ impl Checksums {
         Self { wanted, reads: AtomicU8::new(0), uploads: AtomicU8::new(UNTRIED) }
     }
 
+    /// Whether ranges are asked for with one.
+    pub(crate) fn of_reads(&self) -> bool {
+        self.wanted == Some(true)
+    }
+
     /// How to ask for the next range.
     pub(crate) fn ask(&self) -> Asked {
         let way = WAYS[usize::from(self.reads.load(Ordering::Relaxed)).min(WAYS.len() - 1)];
-        Asked((self.wanted == Some(true)).then_some(way))
+        Asked(self.of_reads().then_some(way))
     }
 
     /// What the answer to a ranged GET brings; `None` when it has to be asked for in another way, which

@@ -188,6 +188,10 @@ async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>)
 /// the answer, and the range that was asked for.
 async fn send(call: &Call, request: Request, range: &Range<u64>) -> Result<(Response, Range<u64>)> {
     let checksums = call.transport.checksums();
+    if !checksums.of_reads() {
+        let response = call.transport.send(request.header(RANGE, &ranges::header(range))?).await?;
+        return Ok((response, range.clone()));
+    }
     loop {
         let asked = checksums.ask();
         let range = range.start..range.end.min(range.start.saturating_add(asked.most()));

@@ -1,8 +1,10 @@
 //! The one retry policy: what is tried again, how long it waits, and which error is the last word.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -75,6 +77,24 @@ impl Limits {
         Self::new(self.max_retries, None, self.stats.clone(), self.cancel.clone())
     }
 
+    /// The result of `attempt`, or why the call was over before. A body wakes its task many times, and all tasks of a client
+    /// listen to one bell, so that its lock is taken once for each attempt and not for each piece of a body.
+    async fn unless_interrupted<T>(&self, mut attempt: Pin<Box<impl Future<Output = T>>>) -> Result<T> {
+        let mut interrupted = pin!(self.interrupted());
+        let mut listening: Option<Waker> = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
+                return Poll::Ready(Ok(result));
+            }
+            if listening.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && self.check().is_ok() {
+                return Poll::Pending;
+            }
+            listening = Some(cx.waker().clone());
+            interrupted.as_mut().poll(cx).map(Err)
+        })
+        .await
+    }
+
     /// Waits until the call is over, whatever it is doing; why.
     async fn interrupted(&self) -> Error {
         let Some(deadline) = self.deadline else { return self.cancel.cancelled().await };
@@ -139,11 +159,11 @@ impl Attempts {
         self.tries += 1;
         self.sent.store(false, Ordering::Relaxed);
         let (sent, trouble) = (self.sent.clone(), self.limits.trouble.clone());
-        let attempt = ATTEMPT.scope(Attempt { number: self.tries, sent, trouble }, attempt);
-        let result = tokio::select! {
-            biased;
-            result = attempt => result,
-            why = self.limits.interrupted() => {
+        // On the heap, since a future that is passed on is copied at each step, and this one has some kilobytes.
+        let attempt = Box::pin(ATTEMPT.scope(Attempt { number: self.tries, sent, trouble }, attempt));
+        let result = match self.limits.unless_interrupted(attempt).await {
+            Ok(result) => result,
+            Err(why) => {
                 let sent = self.sent.load(Ordering::Relaxed);
                 return Err(if sent { why.with_unknown_outcome() } else { why }.last_word());
             }

@@ -132,7 +132,10 @@ impl Staging {
             if let Some(buffer) = self.spare(size) {
                 return Ok(buffer);
             }
-            let returned = budget.returned();
+            if let Some(memory) = budget.reserve(size, Duration::ZERO) {
+                return allocate(size, memory);
+            }
+            let listener = budget.listen();
             if let Some(memory) = budget.reserve(size, Duration::ZERO) {
                 return allocate(size, memory);
             }
@@ -143,7 +146,7 @@ impl Staging {
                 continue;
             }
             // What comes back is heard of; a cancel and the deadline are looked for.
-            budget.wait(returned, LOOK);
+            listener.wait(LOOK);
         }
     }
 

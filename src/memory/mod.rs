@@ -4,7 +4,7 @@
 //! none left, someone gives some up: what was only read ahead goes at once, a block that a writer has begun is sent as it
 //! is. So nothing waits for memory that only a caller could free.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,9 @@ impl Account {
 struct Pool {
     account: Account,
     holders: Holders,
-    /// Counts what came back or can be had again.
+    /// How many wait for memory: rarely anybody, so that nobody else has to be woken.
+    waiting: AtomicUsize,
+    /// Counts what came back or can be had again while somebody waits.
     returned: Mutex<u64>,
     changed: Condvar,
 }
@@ -66,8 +68,11 @@ impl Pool {
     }
 
     fn tell(&self) {
-        *self.lock() += 1;
-        self.changed.notify_all();
+        // After what was given back, as the waiting look there after they were counted.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            *self.lock() += 1;
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -162,15 +167,10 @@ impl Budget {
             || landing.load(Ordering::Acquire) > 0
     }
 
-    /// How much has come back so far, to wait for more than that.
-    pub(crate) fn returned(&self) -> u64 {
-        *self.pool.lock()
-    }
-
-    /// Waits until more than that has come back, or `patience` is over.
-    pub(crate) fn wait(&self, returned: u64, patience: Duration) {
-        let lock = self.pool.lock();
-        drop(self.pool.changed.wait_timeout_while(lock, patience, |now| *now == returned));
+    /// Listens for memory that comes back from here on. Whoever needs some looks again after this, and then waits.
+    pub(crate) fn listen(&self) -> Listener<'_> {
+        self.pool.waiting.fetch_add(1, Ordering::SeqCst);
+        Listener { pool: &self.pool, returned: *self.pool.lock() }
     }
 
     /// Wakes those who wait for memory.
@@ -184,6 +184,26 @@ impl Budget {
             account.give_back(bytes);
         }
         self.pool.tell();
+    }
+}
+
+/// Hears of memory that comes back.
+pub(crate) struct Listener<'a> {
+    pool: &'a Pool,
+    returned: u64,
+}
+
+impl Listener<'_> {
+    /// Waits until some has, or `patience` is over.
+    pub(crate) fn wait(self, patience: Duration) {
+        let lock = self.pool.lock();
+        drop(self.pool.changed.wait_timeout_while(lock, patience, |now| *now == self.returned));
+    }
+}
+
+impl Drop for Listener<'_> {
+    fn drop(&mut self) {
+        self.pool.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -324,10 +344,10 @@ mod tests {
         assert!(!budget.ask_for(30), "nobody will give it back");
         block.is_landing();
         assert!(budget.ask_for(30));
-        let before = budget.returned();
+        let listener = budget.listen();
         std::thread::scope(|scope| {
             scope.spawn(|| drop(block));
-            budget.wait(before, Duration::from_secs(60));
+            listener.wait(Duration::from_secs(60));
         });
         assert!(budget.try_reserve(100).is_some());
     }

@@ -57,7 +57,8 @@ impl Pool {
                 return Ok(connection);
             }
         }
-        match timeout(CONNECT_TIMEOUT, self.connect(uri)).await {
+        // Rarely needed, and large: on the heap, so that every other request is not as large.
+        match timeout(CONNECT_TIMEOUT, Box::pin(self.connect(uri))).await {
             Ok(connected) => connected,
             Err(_) => Err(Error::network(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
