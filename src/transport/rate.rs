@@ -5,7 +5,8 @@
 //! with 1 to 64 requests under way each, latencies of 2 to 170 ms, quotas of 100 to 3,000 requests/s and bursts of 0.1
 //! to 1 s. What they are for:
 //!
-//! * **Equal shares come from the start.** Refusals carry too little to tell one's share by: a client that sees thirty
+//! * **Equal shares come from the start**, or not at all: a share that differs then hardly draws nearer, and the slowest of
+//!   sixteen was seen with half of the median's. Refusals carry too little to tell one's share by: a client that sees thirty
 //!   of them knows the rate of refusals to a fifth. So whoever finds himself throttled goes well below his share at
 //!   once (`FIRST_CUT`), ignores the refusals that the others' haste still causes (`SETTLE`), and climbs at a rate that
 //!   is the same for all until refusals begin again. All arrive there together.
