@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -38,15 +38,29 @@ impl Cancellation {
     }
 }
 
-/// A cancellation and the bell that is rung when one of its client's is: rare enough to wake everybody.
+/// Rung when something of a client's is cancelled: rare enough to wake everybody.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    notify: Notify,
+    rings: AtomicU64,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.rings.fetch_add(1, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+}
+
+/// A cancellation and its client's bell.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     cancellation: Arc<Cancellation>,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
 }
 
 impl Watch {
-    pub(crate) fn new(cancellation: Arc<Cancellation>, bell: Arc<Notify>) -> Self {
+    pub(crate) fn new(cancellation: Arc<Cancellation>, bell: Arc<Bell>) -> Self {
         Self { cancellation, bell }
     }
 
@@ -54,10 +68,15 @@ impl Watch {
         self.cancellation.check()
     }
 
+    /// How often the bell was rung. Who listens is heard of once only, and has to listen again when this has grown.
+    pub(crate) fn rings(&self) -> u64 {
+        self.bell.rings.load(Ordering::Acquire)
+    }
+
     /// Waits for the cancellation; its error.
     pub(crate) async fn cancelled(&self) -> Error {
         loop {
-            let mut rung = pin!(self.bell.notified());
+            let mut rung = pin!(self.bell.notify.notified());
             // Listens from here on, so that a cancel between the look and the wait is not missed.
             rung.as_mut().enable();
             if self.cancellation.is_cancelled() {

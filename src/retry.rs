@@ -81,15 +81,17 @@ impl Limits {
     /// listen to one bell, so that its lock is taken once for each attempt and not for each piece of a body.
     async fn unless_interrupted<T>(&self, mut attempt: Pin<Box<impl Future<Output = T>>>) -> Result<T> {
         let mut interrupted = pin!(self.interrupted());
-        let mut listening: Option<Waker> = None;
+        let mut listening: Option<(Waker, u64)> = None;
         poll_fn(|cx| {
             if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
                 return Poll::Ready(Ok(result));
             }
-            if listening.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && self.check().is_ok() {
+            let rings = self.cancel.rings();
+            let still = |(waker, heard): &(Waker, u64)| waker.will_wake(cx.waker()) && *heard == rings;
+            if listening.as_ref().is_some_and(still) && self.check().is_ok() {
                 return Poll::Pending;
             }
-            listening = Some(cx.waker().clone());
+            listening = Some((cx.waker().clone(), rings));
             interrupted.as_mut().poll(cx).map(Err)
         })
         .await

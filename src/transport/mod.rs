@@ -27,8 +27,9 @@ use http::header::{
 };
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Full;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
+use crate::cancel::Bell;
 use crate::checksum::Checksums;
 use crate::credential::{Denial, Signer};
 use crate::error::{Error, Result};
@@ -124,7 +125,7 @@ pub(crate) struct Transport {
     stall_timeout: Duration,
     checksums: Checksums,
     /// Rung when something of the client's is cancelled.
-    cancel_bell: Arc<Notify>,
+    cancel_bell: Arc<Bell>,
 }
 
 impl Transport {
@@ -152,7 +153,7 @@ impl Transport {
         &self.checksums
     }
 
-    pub(crate) fn cancel_bell(&self) -> &Arc<Notify> {
+    pub(crate) fn cancel_bell(&self) -> &Arc<Bell> {
         &self.cancel_bell
     }
 

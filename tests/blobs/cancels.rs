@@ -260,3 +260,16 @@ fn one_that_is_cancelled_before_it_begins_sends_nothing() {
     expect_error(reader.read(&mut [0; 10]), Status::Cancelled);
     sibling.open(&server.url("blob")).unwrap();
 }
+
+#[test]
+fn another_handles_cancel_before_does_not_deafen() {
+    let server = server(|_| Some(Fault::StallAfterHead));
+    let client = client();
+    let (one, other) = (client.open(&server.url("blob")).unwrap(), client.open(&server.url("blob")).unwrap());
+    let both = || {
+        one.cancel();
+        thread::sleep(Duration::from_millis(300));
+        other.cancel();
+    };
+    cancelled(both, || other.read_at(0, &mut vec![0; 20 << 20]));
+}
