@@ -5,14 +5,17 @@
 //! with 1 to 64 requests under way each, latencies of 2 to 170 ms, quotas of 100 to 3,000 requests/s and bursts of 0.1
 //! to 1 s. What they are for:
 //!
-//! * **Equal shares come from the start**, or not at all: a share that differs then hardly draws nearer, and the slowest of
-//!   sixteen was seen with half of the median's. Refusals carry too little to tell one's share by: a client that sees thirty
-//!   of them knows the rate of refusals to a fifth. So whoever finds himself throttled goes well below his share at
-//!   once (`FIRST_CUT`), ignores the refusals that the others' haste still causes (`SETTLE`), and climbs at a rate that
-//!   is the same for all until refusals begin again. All arrive there together.
-//! * **Then small steps.** Each refusal takes a little off the rate, and time adds as much as the refusals of a client
-//!   that has its share would take (`expected_refusals`). Who has more meets more refusals, and who has less fewer. A
-//!   loop on less than some 25 requests/s meets too few of them to become quite equal within half a minute.
+//! * **The start is equal.** Refusals carry little to tell one's share by: a client that sees thirty of them knows the
+//!   rate of refusals to a fifth. So whoever finds himself throttled goes well below his share at once (`FIRST_CUT`, of
+//!   what he asked in the seconds before), ignores the refusals that the others' haste still causes (`SETTLE`), and
+//!   climbs at a rate that is the same for all until refusals begin again. All arrive there together.
+//! * **Then shares draw nearer.** Each refusal takes a little off the rate, in proportion, and time adds as much as the
+//!   refusals of a client that has its share would take (`expected_refusals`). How many those are a second hardly
+//!   depends on the rate: who has more meets more than that, and who has less fewer, until all have the same. With
+//!   refusals in proportion to the rate all ratios would do, and chance would drive them apart. The steps are small, since
+//!   in the long run shares scatter by the root of half a step; so it takes a minute or two. Below `FEW` requests/s that
+//!   many refusals would be too large a part of all, and shares come together slowly, or stay as they started.
+//! * **Who comes late** climbs until it meets the refusals of one that has its share; a single one is no end (`CREDIT`).
 //! * **A quota that rose** shows by refusals that stay away for longer than chance would have it (`LULL`): the rate
 //!   climbs again, the faster the longer nobody objects. Fourfold takes 5 to 9 s.
 //! * **A quota that fell** shows by refusals of most requests: the rate is cut to a part, and the climb begins anew.
@@ -23,6 +26,9 @@
 
 /// More than this share of the latest answers is more than rare.
 const RARE: f64 = 0.05;
+/// What clients ask is measured over some windows: one of half a second is off by a third when processors are busy, and
+/// the shares would be, too.
+const LATEST: f64 = 0.3;
 /// What a client that finds itself throttled divides its rate by.
 const FIRST_CUT: f64 = 6.0;
 /// The others need about this long to find out, too.
@@ -45,12 +51,20 @@ const STEEPER_AFTER_CUT: f64 = 6.0;
 const STEEPER_AFTER_LULL: f64 = 2.0;
 /// No climb outruns its evidence: at most so much growth for each request.
 const GROWTH_PER_REQUEST: f64 = 0.25;
-/// The first refusal of a climb comes late, when the rate is too high already.
+/// So many refusals that were to be expected a climb has in store, at its beginning and at most.
+const CREDIT: f64 = 1.0;
+const MOST_CREDIT: f64 = 2.0;
+/// The refusal that ends a climb comes late, when the rate is too high already.
 const END_OF_CLIMB: f64 = 0.2;
-/// A refusal's share of the rate. Small steps keep equal what is equal; where refusals are few they have to be larger.
-const STEP: f64 = 0.016;
-const LARGEST_STEP: f64 = 0.15;
-const STEP_TIMES_RATE: f64 = 0.4;
+/// A refusal's share of the rate. Small steps keep equal what is equal; where requests are few they have to be larger.
+const STEP: f64 = 0.01;
+const LARGEST_STEP: f64 = 0.03;
+const STEP_TIMES_RATE: f64 = 0.25;
+/// What a client with its share is refused in a second. At more than `FEW` requests/s it does not depend on the rate.
+const EXPECTED_REFUSALS: f64 = 1.2;
+const FEW: f64 = 12.0;
+/// Between 0, where shares come together best, and 1, where the refused part is the same for all rates.
+const FEWER_WHERE_FEW: f64 = 0.7;
 /// So many refusals that were to be expected did not come.
 const LULL: f64 = 6.0;
 /// At low rates that would take minutes: so many seconds and requests without a refusal are enough.
@@ -67,9 +81,14 @@ const OF_NO_USE: f64 = 5.0;
 /// the processor late would have less of the quota than its rate says.
 const CATCH_UP: f64 = 0.01;
 const MOST_CATCH_UP: f64 = 0.1;
-/// Refusals are chance when the rate fell by this factor and their share, of so many answers each, never did.
+/// Answers that tell a share. When more than `TOO_MANY` of them are refused twice in a row, steps are larger.
+const JUDGED_LONG: u32 = 32;
+const TOO_MANY: f64 = 0.2;
+const FASTER: f64 = 3.0;
+/// Refusals are chance when the rate fell by this factor and their share never did, in a time in which the others would
+/// have gone slower, too.
 const POINTLESS: f64 = 5.0;
-const POINTLESS_ANSWERS: u32 = 32;
+const POINTLESS_SECONDS: f64 = 12.0;
 /// How long single refusals are then ignored.
 const PATIENCE: f64 = 30.0;
 
@@ -127,7 +146,7 @@ struct Recent {
     since: f64,
     last: f64,
     answers: u64,
-    /// Answers per second of the window before this one.
+    /// Answers per second of the windows before this one, the latest with the weight `LATEST`.
     previous: Option<f64>,
     /// Halved with each window.
     weight: f64,
@@ -136,11 +155,17 @@ struct Recent {
 
 impl Recent {
     fn answered(&mut self, now: f64, count: u64, refused: u64) {
+        if self.weight == 0.0 {
+            // The time before the first request is no time in which little was asked.
+            (self.since, self.last) = (now, now);
+        }
         let length = self.last - self.since;
         // A pause of the caller's is no part of how fast it asks.
         let paused = now - self.last > 1.0 && length >= 0.5;
         if paused || (length >= 0.5 && (self.answers >= 8 || length >= 4.0)) {
-            self.previous = Some(self.answers as f64 / length);
+            let latest = self.answers as f64 / length;
+            let weight = if self.previous.is_some_and(|before| is_a_jump(before, latest)) { 1.0 } else { LATEST };
+            self.previous = Some(self.previous.map_or(latest, |before| before + weight * (latest - before)));
             (self.since, self.answers) = (if paused { now } else { self.last }, 0);
             self.weight /= 2.0;
             self.refused /= 2.0;
@@ -166,11 +191,19 @@ impl Recent {
         self.previous.is_some() || self.answers >= 64 || now - self.since >= 0.25
     }
 
-    /// What was asked per second before the trouble began, or since.
+    /// What was asked per second before the trouble began, or since if that is far more.
     fn rate(&self, now: f64) -> f64 {
         let current = self.answers as f64 / (now - self.since).max(0.1);
-        self.previous.unwrap_or(0.0).max(current)
+        match self.previous {
+            Some(before) if current < before || !is_a_jump(before, current) => before,
+            _ => current,
+        }
     }
+}
+
+/// Whether so many requests per second are another load, and not chance.
+fn is_a_jump(before: f64, after: f64) -> bool {
+    !(before / 2.0..=before * 2.0).contains(&after)
 }
 
 /// A limit that is in force.
@@ -190,12 +223,23 @@ struct Limit {
     cut_at: f64,
     next_turn: f64,
     judged: Judged,
-    /// Of the `JUDGED` answers before.
+    /// Some of those were accepted.
     accepts: bool,
     long: Judged,
-    /// A rate, and the share that was refused at it.
-    reference: Option<(f64, f64)>,
+    /// What was refused of the `JUDGED_LONG` answers before.
+    share: Option<f64>,
+    /// That was more than a client with its share meets.
+    hurries: bool,
+    reference: Option<Reference>,
     patient_until: f64,
+}
+
+/// A rate, and the share that was refused at it.
+#[derive(Debug)]
+struct Reference {
+    rate: f64,
+    share: f64,
+    at: f64,
 }
 
 /// In active seconds.
@@ -203,6 +247,10 @@ struct Limit {
 struct Climb {
     since: f64,
     after_cut: bool,
+    /// The rate at its beginning. After a cut to a guess that is nothing to keep to.
+    from: f64,
+    /// Refusals that it takes without an end.
+    credit: f64,
 }
 
 #[derive(Debug, Default)]
@@ -230,6 +278,8 @@ impl Limit {
             active: 0.0,
             climb: None,
             holds: false,
+            share: None,
+            hurries: false,
             refused_at: 0.0,
             waited_at: 0.0,
             cut_at: now,
@@ -246,9 +296,10 @@ impl Limit {
 
     fn cut(&mut self, now: f64, by: f64) {
         self.set(self.rate / by);
-        self.climb = Some(Climb { since: self.active, after_cut: true });
+        self.climb = Some(Climb { since: self.active, after_cut: true, from: 0.0, credit: CREDIT });
         (self.refused_at, self.cut_at, self.judged) = (self.active, now, Judged::default());
-        (self.patient_until, self.long, self.reference) = (now, Judged::default(), None);
+        (self.long, self.share, self.hurries) = (Judged::default(), None, false);
+        (self.patient_until, self.reference) = (now, None);
     }
 
     fn set(&mut self, rate: f64) {
@@ -258,7 +309,7 @@ impl Limit {
 
     /// How many refusals a second a client with this rate would meet if it had its share.
     fn expected_refusals(&self) -> f64 {
-        (0.06 * self.rate).min(2.0 * (self.rate / 25.0).powf(0.3))
+        EXPECTED_REFUSALS * (self.rate / FEW).min(1.0).powf(FEWER_WHERE_FEW)
     }
 
     fn step(&self) -> f64 {
@@ -282,10 +333,14 @@ impl Limit {
 
     fn grow(&mut self, seconds: f64) {
         if self.climb.is_none() && self.active - self.refused_at > self.lull() {
-            self.climb = Some(Climb { since: self.active, after_cut: false });
+            self.climb = Some(Climb { since: self.active, after_cut: false, from: self.rate, credit: CREDIT });
+        }
+        let expected = self.expected_refusals();
+        if let Some(climb) = &mut self.climb {
+            climb.credit = (climb.credit + expected * seconds).min(MOST_CREDIT);
         }
         let growth = match &self.climb {
-            None => self.step() * self.expected_refusals(),
+            None => self.step() * expected,
             Some(_) if self.holds => 0.0,
             Some(climb) => {
                 let gentle = if climb.after_cut { STEEPER_AFTER_CUT } else { STEEPER_AFTER_LULL };
@@ -328,34 +383,56 @@ impl Limit {
         if settling {
             return;
         }
-        self.look_for_chance(now, refused);
+        self.long.add(refused);
+        if self.long.answers >= JUDGED_LONG {
+            let share = std::mem::take(&mut self.long).share();
+            if let Some(before) = self.share.replace(share) {
+                self.hurries = share.min(before) > TOO_MANY;
+                self.look_for_chance(now, [before, share]);
+            }
+        }
         if refused {
-            let step = match self.climb.take() {
-                _ if now < self.patient_until => 0.0,
-                Some(_) => END_OF_CLIMB,
-                None => self.step(),
-            };
-            self.set(self.rate * (1.0 - step));
-            self.refused_at = self.active;
+            self.refused(now);
         }
     }
 
-    /// Whether going slower has helped.
-    fn look_for_chance(&mut self, now: f64, refused: bool) {
-        self.long.add(refused);
-        if self.long.answers < POINTLESS_ANSWERS {
-            return;
-        }
-        let share = std::mem::take(&mut self.long).share();
-        self.reference = match self.reference {
-            None if (0.15..=0.5).contains(&share) => Some((self.rate, share)),
-            Some((rate, before)) if self.rate <= rate / POINTLESS && share >= 0.7 * before => {
-                self.patient_until = now + PATIENCE;
-                self.set(rate);
+    fn refused(&mut self, now: f64) {
+        self.refused_at = self.active;
+        let ended = match &mut self.climb {
+            Some(climb) if climb.credit >= 1.0 => {
+                climb.credit -= 1.0;
                 None
             }
-            same => same.filter(|_| (0.1..=0.6).contains(&share)),
+            _ => self.climb.take(),
         };
+        if now < self.patient_until {
+            return;
+        }
+        self.set(match ended {
+            // Where a climb began, refusals had stayed away for long.
+            Some(climb) => (self.rate * (1.0 - END_OF_CLIMB)).max(climb.from.min(self.rate)),
+            None if self.hurries => self.rate * (1.0 - FASTER * self.step()),
+            None => self.rate * (1.0 - self.step()),
+        });
+    }
+
+    /// Whether going slower has helped.
+    fn look_for_chance(&mut self, now: f64, shares: [f64; 2]) {
+        let share = (shares[0] + shares[1]) / 2.0;
+        match self.reference {
+            None if shares.iter().all(|share| (0.15..=0.5).contains(share)) => {
+                self.reference = Some(Reference { rate: self.rate, share, at: now })
+            }
+            Some(_) if !(0.1..=0.6).contains(&share) => self.reference = None,
+            Some(Reference { rate, share: before, at })
+                if self.rate <= rate / POINTLESS && share >= 0.7 * before && now - at >= POINTLESS_SECONDS =>
+            {
+                self.patient_until = now + PATIENCE;
+                self.set(rate);
+                self.reference = None;
+            }
+            _ => {}
+        }
     }
 
     fn is_of_no_use(&self) -> bool {
