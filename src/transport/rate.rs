@@ -15,7 +15,6 @@
 //!   refusals in proportion to the rate all ratios would do, and chance would drive them apart. The steps are small, since
 //!   in the long run shares scatter by the root of half a step; so it takes a minute or two. Below `FEW` requests/s that
 //!   many refusals would be too large a part of all, and shares come together slowly, or stay as they started.
-//! * **Who comes late** climbs until it meets the refusals of one that has its share; a single one is no end (`CREDIT`).
 //! * **A quota that rose** shows by refusals that stay away for longer than chance would have it (`LULL`): the rate
 //!   climbs again, the faster the longer nobody objects. Fourfold takes 5 to 9 s.
 //! * **A quota that fell** shows by refusals of most requests: the rate is cut to a part, and the climb begins anew.
@@ -51,10 +50,7 @@ const STEEPER_AFTER_CUT: f64 = 6.0;
 const STEEPER_AFTER_LULL: f64 = 2.0;
 /// No climb outruns its evidence: at most so much growth for each request.
 const GROWTH_PER_REQUEST: f64 = 0.25;
-/// So many refusals that were to be expected a climb has in store, at its beginning and at most.
-const CREDIT: f64 = 1.0;
-const MOST_CREDIT: f64 = 2.0;
-/// The refusal that ends a climb comes late, when the rate is too high already.
+/// The first refusal of a climb comes late, when the rate is too high already.
 const END_OF_CLIMB: f64 = 0.2;
 /// A refusal's share of the rate. Small steps keep equal what is equal; where requests are few they have to be larger.
 const STEP: f64 = 0.01;
@@ -81,13 +77,10 @@ const OF_NO_USE: f64 = 5.0;
 /// the processor late would have less of the quota than its rate says.
 const CATCH_UP: f64 = 0.01;
 const MOST_CATCH_UP: f64 = 0.1;
-/// Answers that tell a share. When more than `TOO_MANY` of them are refused twice in a row, steps are larger.
-const JUDGED_LONG: u32 = 32;
-const TOO_MANY: f64 = 0.2;
-const FASTER: f64 = 3.0;
-/// Refusals are chance when the rate fell by this factor and their share never did, in a time in which the others would
-/// have gone slower, too.
+/// Refusals are chance when the rate fell by this factor and their share, of so many answers each, never did, in a time in
+/// which the others would have gone slower, too.
 const POINTLESS: f64 = 5.0;
+const POINTLESS_ANSWERS: u32 = 32;
 const POINTLESS_SECONDS: f64 = 12.0;
 /// How long single refusals are then ignored.
 const PATIENCE: f64 = 30.0;
@@ -226,10 +219,6 @@ struct Limit {
     /// Some of those were accepted.
     accepts: bool,
     long: Judged,
-    /// What was refused of the `JUDGED_LONG` answers before.
-    share: Option<f64>,
-    /// That was more than a client with its share meets.
-    hurries: bool,
     reference: Option<Reference>,
     patient_until: f64,
 }
@@ -249,8 +238,6 @@ struct Climb {
     after_cut: bool,
     /// The rate at its beginning. After a cut to a guess that is nothing to keep to.
     from: f64,
-    /// Refusals that it takes without an end.
-    credit: f64,
 }
 
 #[derive(Debug, Default)]
@@ -278,8 +265,6 @@ impl Limit {
             active: 0.0,
             climb: None,
             holds: false,
-            share: None,
-            hurries: false,
             refused_at: 0.0,
             waited_at: 0.0,
             cut_at: now,
@@ -296,10 +281,9 @@ impl Limit {
 
     fn cut(&mut self, now: f64, by: f64) {
         self.set(self.rate / by);
-        self.climb = Some(Climb { since: self.active, after_cut: true, from: 0.0, credit: CREDIT });
+        self.climb = Some(Climb { since: self.active, after_cut: true, from: 0.0 });
         (self.refused_at, self.cut_at, self.judged) = (self.active, now, Judged::default());
-        (self.long, self.share, self.hurries) = (Judged::default(), None, false);
-        (self.patient_until, self.reference) = (now, None);
+        (self.patient_until, self.long, self.reference) = (now, Judged::default(), None);
     }
 
     fn set(&mut self, rate: f64) {
@@ -333,14 +317,10 @@ impl Limit {
 
     fn grow(&mut self, seconds: f64) {
         if self.climb.is_none() && self.active - self.refused_at > self.lull() {
-            self.climb = Some(Climb { since: self.active, after_cut: false, from: self.rate, credit: CREDIT });
-        }
-        let expected = self.expected_refusals();
-        if let Some(climb) = &mut self.climb {
-            climb.credit = (climb.credit + expected * seconds).min(MOST_CREDIT);
+            self.climb = Some(Climb { since: self.active, after_cut: false, from: self.rate });
         }
         let growth = match &self.climb {
-            None => self.step() * expected,
+            None => self.step() * self.expected_refusals(),
             Some(_) if self.holds => 0.0,
             Some(climb) => {
                 let gentle = if climb.after_cut { STEEPER_AFTER_CUT } else { STEEPER_AFTER_LULL };
@@ -383,14 +363,7 @@ impl Limit {
         if settling {
             return;
         }
-        self.long.add(refused);
-        if self.long.answers >= JUDGED_LONG {
-            let share = std::mem::take(&mut self.long).share();
-            if let Some(before) = self.share.replace(share) {
-                self.hurries = share.min(before) > TOO_MANY;
-                self.look_for_chance(now, [before, share]);
-            }
-        }
+        self.look_for_chance(now, refused);
         if refused {
             self.refused(now);
         }
@@ -398,29 +371,26 @@ impl Limit {
 
     fn refused(&mut self, now: f64) {
         self.refused_at = self.active;
-        let ended = match &mut self.climb {
-            Some(climb) if climb.credit >= 1.0 => {
-                climb.credit -= 1.0;
-                None
-            }
-            _ => self.climb.take(),
-        };
+        let climb = self.climb.take();
         if now < self.patient_until {
             return;
         }
-        self.set(match ended {
+        self.set(match climb {
             // Where a climb began, refusals had stayed away for long.
             Some(climb) => (self.rate * (1.0 - END_OF_CLIMB)).max(climb.from.min(self.rate)),
-            None if self.hurries => self.rate * (1.0 - FASTER * self.step()),
             None => self.rate * (1.0 - self.step()),
         });
     }
 
     /// Whether going slower has helped.
-    fn look_for_chance(&mut self, now: f64, shares: [f64; 2]) {
-        let share = (shares[0] + shares[1]) / 2.0;
+    fn look_for_chance(&mut self, now: f64, refused: bool) {
+        self.long.add(refused);
+        if self.long.answers < POINTLESS_ANSWERS {
+            return;
+        }
+        let share = std::mem::take(&mut self.long).share();
         match self.reference {
-            None if shares.iter().all(|share| (0.15..=0.5).contains(share)) => {
+            None if (0.15..=0.5).contains(&share) => {
                 self.reference = Some(Reference { rate: self.rate, share, at: now })
             }
             Some(_) if !(0.1..=0.6).contains(&share) => self.reference = None,
