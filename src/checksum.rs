@@ -186,11 +186,10 @@ impl Checksums {
     /// Whether the service has seen the bytes that were sent; `false` when it has to be asked in another way.
     pub(crate) fn confirm(&self, vouched: &Vouched, response: &Response) -> Result<bool> {
         let Vouched(Some((name, sum))) = vouched else { return Ok(true) };
-        if *name == CONTENT_MD5 {
-            // The service compares it, and may well not repeat it.
-            return Ok(true);
-        }
+        let is_md5 = *name == CONTENT_MD5;
         match response.header(name) {
+            // The service compares it, and may well not repeat it.
+            "" if is_md5 => Ok(true),
             "" if is_unknown_here(response) => {
                 tracing::info!(target: "aztorch::checksum", "{}: the service knows no CRC64", response.shown());
                 self.uploads.store(UNHEARD, Ordering::Relaxed);
@@ -203,7 +202,9 @@ impl Checksums {
                 Ok(false)
             }
             echo if echo == sum => {
-                self.uploads.store(TAKEN, Ordering::Relaxed);
+                if !is_md5 {
+                    self.uploads.store(TAKEN, Ordering::Relaxed);
+                }
                 Ok(true)
             }
             _ => Err(mismatch(response.shown(), "the service received other bytes than were sent")),

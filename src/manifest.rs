@@ -104,7 +104,28 @@ pub(crate) fn load(session: &Session, target: Target) -> Result<Entries> {
     bytes.resize(size, 0);
     reader.read(&mut bytes)?;
     let damaged = |why: String| Error::new(Status::Corrupt, format!("{}: {why}", target.display()));
-    parse(session, &target, &bytes).map_err(damaged)
+    let entries = parse(session, &target, &bytes).map_err(damaged)?;
+    check_hosts(session, &target, &entries)?;
+    Ok(entries)
+}
+
+/// Who wrote a manifest need not be who may use the client's credential, so that it names no other host that would be sent
+/// it. Its own host was named by the caller, and Azure Storage shows nobody what requests were signed with.
+fn check_hosts(session: &Session, manifest: &Target, entries: &Entries) -> Result<()> {
+    for source in entries.sources() {
+        let named = &source.container.target;
+        if named.origin() != manifest.origin() && session.would_betray(&named.uri("")?) {
+            let message = format!(
+                "{}: it names blobs on {}, which is neither its own host nor Azure Storage, and would be sent this client's credential",
+                manifest.display(),
+                named.origin()
+            );
+            return Err(Error::invalid(message).hint(
+                "load it with an anonymous client, or pass the blobs' URLs to from_urls if they can be trusted",
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn parse(session: &Session, manifest: &Target, bytes: &[u8]) -> std::result::Result<Entries, String> {

@@ -99,7 +99,7 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
                 Condition::Matches(etag) => request.header(IF_MATCH, etag)?.header(X_MS_META_MARK, mark)?,
             };
             request.body = body;
-            let answer = send_checked(call, request).await;
+            let answer = send_checked(call, request).await.map_err(|error| disputed(error, condition));
             let mut response = doubt.watch(answer)?.success().await?;
             let etag = response.header(&ETAG).to_owned();
             response.bytes(MAX_ANSWER).await?;
@@ -107,7 +107,7 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
         }
     })
     .await;
-    if result.is_err()
+    if result.as_ref().is_err_and(|error| error.status() != Status::Corrupt)
         && doubt.exists()
         && *condition != Condition::None
         && let Some(etag) = marked(call, target, &mark).await
@@ -123,6 +123,16 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
             put_over_leftovers(call, target, condition, body).await
         }
         result => doubt.settle(result),
+    }
+}
+
+/// The service has published the blob and disagrees on its bytes. Another try replaces it; under a condition it would meet
+/// this one's result, and take that for what was to be written.
+fn disputed(error: Error, condition: &Condition) -> Error {
+    match error.status() {
+        Status::Corrupt if *condition == Condition::None => error.hint("the blob was published with them"),
+        Status::Corrupt => error.hint("the blob was published with them").last_word(),
+        _ => error,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Uri;
 use tokio::time::Instant;
 
 use crate::cancel::{Cancellation, Watch};
@@ -134,6 +135,12 @@ impl Session {
 
     pub(crate) fn block_size(&self) -> u64 {
         self.core.options.block_size
+    }
+
+    /// Whether a request to `uri` would show the client's credential to a host for which it was not meant.
+    pub(crate) fn would_betray(&self, uri: &Uri) -> bool {
+        let is_meant = self.endpoint().is_some_and(|endpoint| endpoint.serves_uri(uri));
+        !is_meant && self.core.signer.confides_in(uri)
     }
 
     /// The endpoint of a connection string, which decides how URLs on its host are read.

@@ -5,6 +5,14 @@ use std::sync::Arc;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use http::Uri;
 
+/// Only the service gives out names below these; the last one is of accounts with DNS zones
+/// (<https://learn.microsoft.com/azure/storage/common/storage-account-overview#storage-account-endpoints>).
+const STORAGE_DOMAINS: [&str; 4] = [
+    ".blob.core.windows.net",
+    ".blob.core.usgovcloudapi.net",
+    ".blob.core.chinacloudapi.cn",
+    ".blob.storage.azure.net",
+];
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 
 /// Whose tokens an account takes.
@@ -33,6 +41,13 @@ impl Cloud {
         } else {
             Self::Public
         }
+    }
+
+    /// Whether Azure Storage itself answers there, in whatever cloud and for whatever account, over https: who owns the
+    /// account sees nothing of what a request was signed with.
+    pub(super) fn is_storage(uri: &Uri) -> bool {
+        let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        uri.scheme_str() == Some("https") && STORAGE_DOMAINS.iter().any(|domain| host.ends_with(domain))
     }
 
     /// The authority that gives out its tokens: `AZURE_AUTHORITY_HOST` where that is set.
@@ -69,6 +84,25 @@ mod tests {
             ("core.usgovcloudapi.net.evil.example", Cloud::Public),
         ] {
             assert_eq!(Cloud::of(&format!("https://{host}/c/b").parse().unwrap()), cloud, "{host}");
+        }
+    }
+
+    #[test]
+    fn azure_storage_is_told_by_the_end_of_its_name() {
+        for (url, expected) in [
+            ("https://acc.blob.core.windows.net/c/b", true),
+            ("https://ACC.privatelink.blob.core.windows.net./c/b", true),
+            ("https://acc.blob.core.chinacloudapi.cn/c/b", true),
+            ("https://acc.z12.blob.storage.azure.net/c/b", true),
+            ("http://acc.blob.core.windows.net/c/b", false),
+            ("https://acc.blob.core.windows.net.evil.example/c/b", false),
+            ("https://evil-blob.core.windows.net/c/b", false),
+            ("https://evil.example/.blob.core.windows.net/b", false),
+            ("https://acc.z1.web.core.windows.net/c/b", false),
+            ("https://data.example.org/c/b", false),
+            ("https://127.0.0.1:10000/acc/c/b", false),
+        ] {
+            assert_eq!(Cloud::is_storage(&url.parse().unwrap()), expected, "{url}");
         }
     }
 }

@@ -61,6 +61,24 @@ impl Signer {
         self.environment.as_ref()?.endpoint()
     }
 
+    /// Whether a request to `uri` would show who answers it something of the client's that is of use elsewhere: a SAS, a token,
+    /// or the signature of a request that can be sent again.
+    pub(crate) fn confides_in(&self, uri: &Uri) -> bool {
+        if uri.query().is_some_and(has_signature) || Cloud::is_storage(uri) {
+            return false;
+        }
+        let is_https = uri.scheme_str() == Some("https");
+        match &self.credential {
+            Credential::Anonymous => false,
+            Credential::Sas(_) | Credential::SharedKey(_) => true,
+            Credential::Identity(_) => is_https,
+            Credential::Unset => {
+                let found = self.environment.as_ref().map_or(Ok(None), |known| known.credential_for(uri));
+                is_https || !matches!(found, Ok(None))
+            }
+        }
+    }
+
     /// Signs one try of a request. A SAS that the URL brought along wins over everything.
     pub(crate) async fn authorize(
         &self,
@@ -157,5 +175,30 @@ impl Signer {
             let minutes = left.as_secs() / 60;
             tracing::warn!(target: "aztorch::credential", "the SAS expires in {minutes} minutes, at {at}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_shown_over_https_to_whoever_is_not_azure_storage() {
+        let of_identity = Signer::new(&Credential::Identity(Identity::Default), &Network::default());
+        let unset = Signer::new(&Credential::Unset, &Network::default());
+        for (uri, expected) in [
+            ("https://data.example/container/blob", true),
+            ("https://data.example/container/blob?snapshot=1", true),
+            ("https://data.example/container/blob?sv=1&sig=x", false),
+            ("https://acc.blob.core.windows.net/container/blob", false),
+        ] {
+            for signer in [&of_identity, &unset] {
+                assert_eq!(signer.confides_in(&uri.parse().unwrap()), expected, "{uri}");
+            }
+        }
+        // No token goes that way at all.
+        assert!(!of_identity.confides_in(&Uri::from_static("http://data.example/container/blob")));
+        let anonymous = Signer::new(&Credential::Anonymous, &Network::default());
+        assert!(!anonymous.confides_in(&Uri::from_static("https://data.example/container/blob")));
     }
 }

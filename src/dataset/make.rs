@@ -78,7 +78,8 @@ impl Dataset {
     }
 
     /// The dataset that another process saved with [`save_manifest`](Self::save_manifest). Nothing is listed. A SAS in
-    /// `url` is used for the entries of the same container, or account if that is what it was made for.
+    /// `url` is used for the entries of the same container, or account if that is what it was made for. The client's
+    /// credential goes to `url`'s own host and to Azure Storage; a manifest that names another one is refused.
     pub fn from_manifest(client: &Client, url: &str) -> Result<Self> {
         Ok(Self::new(client, manifest::load(client.session(), parse_blob(url, client.session().endpoint())?)?))
     }

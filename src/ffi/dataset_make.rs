@@ -141,7 +141,9 @@ pub unsafe extern "C" fn azt_dataset_from_tars(
 
 /// Loads what azt_dataset_save_manifest() saved: the same entries under the same indices, whatever came and went
 /// meanwhile. A SAS in `url` is used for the entries too, as far as it reaches: the same container, or all of the
-/// account with a SAS of the account.
+/// account with a SAS of the account. The client's credential goes to `url`'s own host, to Azure Storage and to the
+/// endpoint of its connection string: a manifest that names blobs elsewhere is AZT_STATUS_INVALID_ARGUMENT, unless the
+/// client has nothing to send there, as an anonymous one.
 ///
 /// A damaged manifest is AZT_STATUS_CORRUPT. The caller frees the dataset with azt_dataset_free(). Thread-safe. Blocks.
 #[unsafe(no_mangle)]

@@ -26,6 +26,11 @@ impl Target {
         format!("{}{}", self.origin, self.path)
     }
 
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     pub(crate) fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }

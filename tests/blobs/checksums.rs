@@ -170,6 +170,50 @@ fn uploads_are_compared_by_the_service() {
 }
 
 #[test]
+fn what_the_service_has_received_is_compared_here_too() {
+    for knows in KNOWN {
+        for (verb, size) in [("put-block", 3 * MIB), ("PUT", 1000)] {
+            let server = server(knows);
+            let (client, bytes) = (strict(), CONTENT.bytes(0, size as usize));
+            // The ways that it does not speak are behind it then.
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            server.script(verb, [Fault::OtherChecksum]);
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            assert_same(&server.blob("new").unwrap(), &bytes);
+            assert_eq!(client.stats().unwrap().retries, 1, "{knows:?} {verb}");
+            server.on_request(move |request| (request.verb() == verb).then_some(Fault::OtherChecksum));
+            let hasty = client_with(|options| {
+                options.set_block_size(MIB)?;
+                options.set_checksum(true)?;
+                options.set_max_retries(1)
+            });
+            let written = write_blob(&hasty, &server.url("other"), WriteMode::Replace, &bytes);
+            let error = expect_error(written, Status::Corrupt);
+            assert!(error.message().contains("the service received other bytes than were sent"), "{error}");
+            // A blob of blocks is not published on such a word; of one request's bytes it is said that they were.
+            assert_eq!(server.blob("other").is_some(), verb == "PUT");
+            assert_eq!(error.message().contains("was published"), verb == "PUT", "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_disputed_creation_is_not_taken_for_a_good_one() {
+    for knows in KNOWN {
+        let server = server(knows);
+        let client = strict();
+        write_blob(&client, &server.url("first"), WriteMode::Create, b"bytes").unwrap();
+        // A lost answer makes the client look for its own mark, which a disputed one has set as well.
+        server.script("PUT", [Fault::Reset { after: None }, Fault::OtherChecksum]);
+        let before = server.requests_of("PUT").len();
+        let written = write_blob(&client, &server.url("second"), WriteMode::Create, b"bytes");
+        let error = expect_error(written, Status::Corrupt);
+        assert!(error.message().contains("was published"), "{error}");
+        assert_eq!(server.requests_of("PUT").len() - before, 2, "{knows:?}");
+    }
+}
+
+#[test]
 fn by_default_uploads_over_https_are_compared() {
     let secure = secure();
     let sas = account_sas("rwdlacup");

@@ -237,6 +237,47 @@ fn the_sas_of_the_manifests_url_goes_to_its_own_account_only() {
 }
 
 #[test]
+fn no_credential_goes_where_only_a_manifest_leads() {
+    let (server, foreign) = (FaultServer::start(), FaultServer::start());
+    server.put("blob", b"ours".to_vec());
+    foreign.put("blob", b"foreign".to_vec());
+    let bare = |url: String| url.split('?').next().unwrap().to_owned();
+    let urls = [&server, &foreign].map(|server| bare(server.url("blob")));
+    Dataset::from_urls(&client(), &urls).unwrap().save_manifest(&server.url("manifest")).unwrap();
+    let sas = format!("sv=2021-12-02&sp=r&sig={MADE_UP_SIGNATURE}");
+    let endpoint_of = |server: &FaultServer| {
+        let authority = server.authority();
+        format!("AccountName=account;AccountKey={ACCOUNT_KEY};BlobEndpoint=http://{authority}/account")
+    };
+    for client in [
+        client_with(|options| options.set_account_key("account", ACCOUNT_KEY)),
+        client_with(|options| options.set_sas_token(&sas)),
+        client_with(|options| options.set_connection_string(&endpoint_of(&server))),
+    ] {
+        let error = expect_error(Dataset::from_manifest(&client, &server.url("manifest")), Status::InvalidArgument);
+        assert!(error.message().contains("/manifest: it names blobs on"), "{error}");
+        assert!(error.message().contains(&format!("http://{}", foreign.authority())), "{error}");
+        assert!(error.message().contains("anonymous"), "{error}");
+        // What the program itself names is another matter.
+        assert_eq!(Dataset::from_urls(&client, &urls).unwrap().len(), 2);
+        // And so is the manifest's own host, which the program names too.
+        Dataset::from_urls(&client, &urls[..1]).unwrap().save_manifest(&server.url("own")).unwrap();
+        let own = Dataset::from_manifest(&client, &bare(server.url("own"))).unwrap();
+        assert_eq!(own.get(0).unwrap().bytes(), b"ours");
+    }
+    assert!(foreign.requests().is_empty());
+
+    let meant = client_with(|options| options.set_connection_string(&endpoint_of(&foreign)));
+    for (client, is_signed) in
+        [(client(), false), (client_with(|options| options.set_anonymous()), false), (meant, true)]
+    {
+        let loaded = Dataset::from_manifest(&client, &server.url("manifest")).unwrap();
+        assert_eq!(loaded.get(1).unwrap().bytes(), b"foreign");
+        assert_eq!(foreign.requests().pop().unwrap().header("authorization").is_some(), is_signed);
+    }
+}
+
+#[test]
 fn damage_anywhere_is_corrupt() {
     let server = FaultServer::start();
     for name in ["first", "second", "third"] {

@@ -9,6 +9,7 @@ mod around;
 mod broken_reads;
 mod broken_writes;
 mod by_chance;
+mod byte_quotas;
 mod cancels;
 mod checksums;
 mod connections;

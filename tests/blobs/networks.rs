@@ -10,6 +10,7 @@ use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 use crate::support::proxy::Proxy;
 use crate::support::secure::secure;
+use crate::support::sockets::{assert_watched, connected_to};
 
 #[test]
 fn https_goes_through_a_tunnel() {
@@ -24,6 +25,9 @@ fn https_goes_through_a_tunnel() {
     let content = Content::new(3, 20 << 20).all();
     write_blob(&client, &format!("{container}/blob"), WriteMode::Create, &content).unwrap();
     assert_same(&read_blob(&client, &format!("{container}/blob")).unwrap(), &content);
+    let sockets = connected_to(proxy.authority().parse().unwrap());
+    assert!(!sockets.is_empty());
+    sockets.into_iter().for_each(assert_watched);
     let asked = proxy.asked();
     assert!(!asked.is_empty() && asked.len() as u64 == client.stats().unwrap().connections_opened);
     for (line, headers) in asked {

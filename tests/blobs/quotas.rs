@@ -22,7 +22,7 @@ const LEAST_EQUAL: f64 = 3.0;
 /// The promise.
 const SECONDS_TO_RECOVER: u64 = 10;
 
-struct Readers(Vec<Child>);
+pub(crate) struct Readers(pub(crate) Vec<Child>);
 
 impl Drop for Readers {
     fn drop(&mut self) {
@@ -48,12 +48,12 @@ fn read_for_ever(url: &str) {
     });
 }
 
-fn counts(server: &FaultServer) -> Vec<Count> {
+pub(crate) fn counts(server: &FaultServer) -> Vec<Count> {
     server.counts().into_values().collect()
 }
 
 /// What was granted to each, and the share that was refused, while `seconds` passed.
-fn measure(server: &FaultServer, seconds: u64) -> (Vec<f64>, f64) {
+pub(crate) fn measure(server: &FaultServer, seconds: u64) -> (Vec<f64>, f64) {
     let (before, began) = (counts(server), Instant::now());
     thread::sleep(Duration::from_secs(seconds));
     let (after, elapsed) = (counts(server), began.elapsed().as_secs_f64());

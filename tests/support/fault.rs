@@ -74,6 +74,8 @@ pub enum Fault {
     FlipByte(u64),
     /// One byte of the request's body is flipped on its way.
     FlipSentByte(u64),
+    /// The answer to an upload repeats the checksum of other bytes.
+    OtherChecksum,
     /// A true answer, late.
     Delay(Duration),
 }

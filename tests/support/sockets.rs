@@ -26,3 +26,13 @@ pub fn option(fd: RawFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     value
 }
+
+/// That the kernel notices when the peer of this connection is gone without a word. It probes at 30 and 60 seconds without
+/// traffic, and `TCP_USER_TIMEOUT` then ends the connection, whatever number of probes the system would make.
+pub fn assert_watched(fd: RawFd) {
+    let tcp = |name| option(fd, libc::IPPROTO_TCP, name);
+    assert_eq!(option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1, "SO_KEEPALIVE");
+    assert_eq!(tcp(libc::TCP_KEEPIDLE), 30, "TCP_KEEPIDLE");
+    assert_eq!(tcp(libc::TCP_KEEPINTVL), 30, "TCP_KEEPINTVL");
+    assert_eq!(tcp(libc::TCP_USER_TIMEOUT), 30_000, "TCP_USER_TIMEOUT");
+}

@@ -28,6 +28,10 @@ pub(super) fn spoil(answer: &mut Answer, fault: &Fault) -> u64 {
         (Fault::TrailingBytes(extra), ..) => return *extra,
         (Fault::OtherETag, ..) => set(answer, "ETag", "\"0xOTHER\""),
         (Fault::OtherRequest, ..) => set(answer, ECHO, "11111111-2222-3333-4444-555555555555"),
+        (Fault::OtherChecksum, ..) => {
+            set(answer, "x-ms-content-crc64", "AAAAAAAAAAA=");
+            set(answer, "Content-MD5", "AAAAAAAAAAAAAAAAAAAAAA==");
+        }
         (Fault::NoEcho, ..) => answer.headers.retain(|(name, _)| name != ECHO),
         (Fault::FlipByte(at), ..) => answer.body[*at as usize] ^= 1,
         _ => {}

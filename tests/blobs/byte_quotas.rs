@@ -1,0 +1,93 @@
+//! A service that throttles by bytes: a few large answers use up what thousands of small requests would.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::quotas::{Readers, counts, measure};
+use crate::support::child;
+use crate::support::client::client;
+use crate::support::content::Content;
+use crate::support::fault::{Fault, FaultServer, Quota};
+
+const PROCESSES: usize = 8;
+const THREADS: usize = 4;
+const PIECE: usize = 1 << 20;
+const SIZE: u64 = 8 << 20;
+/// With the threads it makes the demand, of 320 pieces a second, as far as the machine can make and take them.
+const LATENCY: Duration = Duration::from_millis(100);
+const SECONDS_WITHOUT_QUOTA: u64 = 2;
+const SECONDS_UNDER_QUOTA: u64 = 15;
+/// It was 0.09 to 0.21.
+const MOST_REFUSED: f64 = 0.4;
+/// It was 1.1 to 1.4.
+const LEAST_EQUAL: f64 = 3.0;
+
+/// A process that reads pieces of its blob here and there and compares them, and is ended by its parent.
+fn read_pieces_for_ever(argument: &str) {
+    let (seed, url) = argument.split_once(' ').unwrap();
+    let expected = Content::new(seed.parse().unwrap(), SIZE).all();
+    let reader = client().open(url).unwrap();
+    let next = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut piece = vec![0; PIECE];
+                loop {
+                    // Not one after the other, which would be read ahead of.
+                    let at = next.fetch_add(1, Ordering::Relaxed) * 5 % 8 * PIECE as u64;
+                    let read = reader.read_at(at, &mut piece);
+                    if !matches!(read, Ok(PIECE)) || piece != expected[at as usize..][..PIECE] {
+                        // The other threads would go on after a panic.
+                        eprintln!("process {seed}: {read:?}, or other bytes than were written");
+                        std::process::exit(1);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn eight_processes_share_a_quota_of_bytes() {
+    const NAME: &str = "byte_quotas::eight_processes_share_a_quota_of_bytes";
+    if let Some(argument) = child::argument() {
+        return read_pieces_for_ever(&argument);
+    }
+    let server = FaultServer::start();
+    server.forget_requests();
+    server.on_request(|_| Some(Fault::Delay(LATENCY)));
+    server.set_quota(None);
+    let start = |index: usize| {
+        let name = format!("blob-{index}");
+        server.put(&name, Content::new(index as u64, SIZE).all());
+        child::spawn(NAME, &format!("{index} {}", server.url(&name)))
+    };
+    let mut readers = Readers((0..PROCESSES).map(start).collect());
+    while counts(&server).len() < PROCESSES || counts(&server).iter().any(|count| count.granted < 20) {
+        thread::sleep(Duration::from_millis(50));
+    }
+
+    let (demand, _) = measure(&server, SECONDS_WITHOUT_QUOTA);
+    let demand: f64 = demand.iter().sum();
+    let quota = demand / 4.0;
+    server.set_quota(Some(Quota {
+        requests_per_second: f64::INFINITY,
+        bytes_per_second: quota * PIECE as f64,
+        burst: 0.2,
+    }));
+    let (mut granted, refused) = measure(&server, SECONDS_UNDER_QUOTA);
+    for reader in &mut readers.0 {
+        assert!(reader.try_wait().unwrap().is_none(), "a reader has given up, or found other bytes");
+    }
+    drop(readers);
+    let used = granted.iter().sum::<f64>() / quota;
+    granted.sort_by(f64::total_cmp);
+    let slowest = granted[PROCESSES / 2] / granted[0];
+    println!("pieces/s granted {granted:.1?}");
+    println!("demand {demand:.0} MiB/s; used {used:.3}, refused {refused:.3}, slowest {slowest:.2}");
+    assert!(used >= 0.8, "{used:.3} of the quota of {quota:.0} MiB/s");
+    // One piece too many is a debt of a MiB, so that refusals come in bursts, of all who ask meanwhile.
+    assert!(refused <= MOST_REFUSED, "{refused:.3} of all requests were refused");
+    assert!(slowest <= LEAST_EQUAL, "the slowest gets its share {slowest:.2} times slower than the median");
+}
