@@ -28,6 +28,8 @@ unsafe extern "C" fn line(_: *mut c_void, level: i32, target: *const c_char, mes
     let text = |text: &CStr| text.to_str().unwrap().to_owned();
     // SAFETY: NULL is allowed everywhere here.
     assert_eq!(unsafe { azt_log_set_callback(5, None, null_mut(), None, null_mut()) }, 2, "UNSUPPORTED inside");
+    // The data of a callback that was refused stays the caller's: it is not finalized.
+    assert_eq!(listen(5), 2);
     LINES.lock().unwrap().push((level, text(target), text(message)));
 }
 
