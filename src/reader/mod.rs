@@ -346,7 +346,7 @@ async fn open_first(
             let version = fetch::look(call, target, only).await?;
             Ok(Some(Opened { version, first: part, body: None }))
         }
-        Some(part) => fetch::open(call, target, part.start..part.end.min(part.start + most), only).await,
+        Some(part) => fetch::open(call, target, part.start..part.end.min(part.start.saturating_add(most)), only).await,
     }
 }
 
