@@ -55,6 +55,16 @@ pub(crate) enum At {
     Before(String),
 }
 
+impl At {
+    /// The name that stands there.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Count => None,
+            Self::After(name) | Self::Before(name) => Some(name),
+        }
+    }
+}
+
 /// A name's number in a cursor.
 pub(crate) fn key(name: &str) -> u64 {
     digest(name.as_bytes())

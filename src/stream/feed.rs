@@ -155,7 +155,7 @@ impl Feed {
                 *resuming = None;
             } else if ended {
                 // All that the cursor knew lies before the end, also what it stood at.
-                *count = again.cursor.listed.count;
+                (*count, *last) = (again.cursor.listed.count, again.cursor.listed.at.name().map(str::to_owned));
                 retry = again.finish(sequence);
                 *resuming = None;
             }

@@ -391,6 +391,23 @@ fn what_was_deleted_meanwhile_does_not_disturb_the_others() {
 }
 
 #[test]
+fn a_stream_that_had_ended_stays_at_its_end_though_the_last_names_are_gone() {
+    for shuffle in SHUFFLES {
+        let streams = Streams::new(numbered(0..20), 7, shuffle);
+        let stream = streams.one();
+        assert_eq!(take(&stream, 20).len(), 20);
+        let mut cursor = stream.cursor(None).unwrap();
+        for name in numbered(15..20).iter().rev() {
+            streams.server.delete(name);
+            let resumed = streams.one();
+            resumed.resume(&cursor).unwrap();
+            assert!(resumed.next().unwrap().is_none(), "{shuffle:?}: given out again");
+            cursor = resumed.cursor(None).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_resumed_stream_lists_no_further_than_it_needs() {
     let server = FaultServer::start();
     let url = server.make_up("many", MadeUp { count: 50_000, size: 1 });
