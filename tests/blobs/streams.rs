@@ -120,6 +120,25 @@ fn shards_take_every_nth_and_together_all() {
 }
 
 #[test]
+fn far_more_shards_than_samples() {
+    let (_server, _, url) = server(3, 10);
+    let dataset = Dataset::list(&client(), &url, None).unwrap();
+    for count in [1 << 52, usize::MAX] {
+        for (index, expected) in [(0, 0..1), (2, 2..3), (3, 0..0), (count - 1, 0..0)] {
+            for stream in
+                [Stream::list(&client(), &url, None, index, count), Stream::from_dataset(&dataset, index, count)]
+            {
+                let stream = stream.unwrap();
+                assert_eq!(all(&stream), made_up(expected.clone()), "shard {index} of {count}");
+                let again = stream.cursor(None).unwrap();
+                stream.resume(&again).unwrap();
+                assert!(stream.next().unwrap().is_none(), "shard {index} of {count}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_shard_that_is_none_is_refused() {
     let (_server, _, url) = server(1, 1);
     let dataset = Dataset::list(&client(), &url, None).unwrap();
