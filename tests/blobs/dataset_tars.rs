@@ -234,6 +234,17 @@ fn pax_sizes_and_paths_win_over_the_headers() {
 }
 
 #[test]
+fn links_have_no_data_whatever_their_size_says() {
+    // POSIX lets a writer give a hard link its file's size, also behind all the data there is.
+    for kind in *b"123456" {
+        let archive =
+            [header("file", "00000000003", b'0'), padded(b"abc".to_vec()), header("link", "00000100000", kind)];
+        let (_server, dataset) = serve(archive.concat());
+        assert_eq!(names(&dataset), ["file"], "kind {}", char::from(kind));
+    }
+}
+
+#[test]
 fn sizes_beyond_8_gib_are_understood() {
     // Eleven octal digits end at 8 GiB: pax says it in decimal, GNU in binary.
     let size = 9_u64 << 30;
