@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -111,6 +111,24 @@ impl Limits {
             Some(deadline) if deadline <= Instant::now() => Err(self.deadline_passed()),
             _ => Ok(()),
         }
+    }
+
+    /// Waits for a change of what `state` guards, until `deadline`: the error of a call that it ended. A cancel is not
+    /// heard here; what ends by it has to make the change.
+    pub(crate) fn wait_for<'a, T>(
+        &self,
+        changed: &Condvar,
+        state: MutexGuard<'a, T>,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'a, T>> {
+        let Some(deadline) = deadline else {
+            return Ok(changed.wait(state).unwrap_or_else(PoisonError::into_inner));
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(self.deadline_passed());
+        }
+        Ok(changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// The error of a call that its deadline ended.
