@@ -36,6 +36,7 @@ pub type azt_log_callback = Option<
 /// When this returns, the earlier callback is not running and will not be called again; its `finalizer`, which may be
 /// NULL, has been called with its `user_data`. When it fails, the finalizer passed is not called:
 /// AZT_STATUS_UNSUPPORTED from inside a log callback, AZT_STATUS_INVALID_ARGUMENT for an unknown level. Thread-safe.
+/// Waits for calls of the earlier callback that are running, and for nothing else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_log_set_callback(
     level: azt_log_level,
