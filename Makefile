@@ -32,7 +32,7 @@ fuzz: ## fuzz one target without end: make fuzz TARGET=url (needs a nightly tool
 	@mkdir -p target/fuzz/corpus/$(TARGET)
 	cargo +nightly fuzz run --target-dir target/fuzz $(TARGET) target/fuzz/corpus/$(TARGET) fuzz/corpus/$(TARGET) -- $(FUZZ_FLAGS)
 
-miri: ## the boundary's unit tests under Miri (needs a nightly toolchain with miri and rust-src; 5 min the first time)
+miri: ## the boundary's unit tests under Miri (needs a nightly toolchain with miri and rust-src; 5 min the first time, then 1)
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --target-dir target/miri --lib -- \
 		ffi:: sys::memory sys::block error:: ranges:: pattern:: redact::
 

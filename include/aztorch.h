@@ -43,8 +43,10 @@
 // One blob, opened for reading or for writing.
 //
 // Functions for both: azt_blob_open(), azt_blob_open_in(), azt_blob_tell(), azt_blob_etag(), azt_blob_url(),
-// azt_blob_flush(), azt_blob_close(), azt_blob_cancel(), azt_blob_free(). Readers: azt_blob_open_if_changed(), azt_blob_read(),
-// azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers: azt_blob_write(), azt_blob_set_if_match().
+// azt_blob_flush(), azt_blob_set_progress(), azt_blob_close(), azt_blob_cancel(), azt_blob_free(). Readers:
+// azt_blob_open_if_changed(), azt_blob_read(), azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers:
+// azt_blob_write(), azt_blob_set_if_match(). Without an open blob: azt_blob_exists(), azt_blob_delete(),
+// azt_blob_download(), azt_blob_upload().
 //
 // A reader is pinned to the version that it opened: a blob replaced meanwhile gives AZT_STATUS_MODIFIED, never
 // a mix of two versions. A writer publishes nothing before azt_blob_close(). In a forked child both say
@@ -67,15 +69,16 @@ typedef struct azt_client azt_client;
 // (AZT_STATUS_INVALID_ARGUMENT). None blocks. Of the credentials the one set last counts; a SAS in a URL wins
 // over all of them for that URL. One thread at a time.
 //
-// Functions: azt_client_options_new(), azt_client_options_free(); credentials:
-// azt_client_options_set_anonymous(), azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
+// Functions: azt_client_options_new(), azt_client_options_free(); credentials: azt_client_options_set_anonymous(),
+// azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
 // azt_client_options_set_connection_string(), azt_client_options_set_default_credential(),
 // azt_client_options_set_client_secret(), azt_client_options_set_managed_identity(),
 // azt_client_options_set_workload_identity(), azt_client_options_set_azure_cli(),
 // azt_client_options_set_token_callback(); the network: azt_client_options_set_proxy(),
-// azt_client_options_set_ca_file(), azt_client_options_set_user_agent(); limits: azt_client_options_set_max_concurrency(),
-// azt_client_options_set_memory_limit(), azt_client_options_set_block_size(),
-// azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms().
+// azt_client_options_set_ca_file(), azt_client_options_set_user_agent(); limits:
+// azt_client_options_set_max_concurrency(), azt_client_options_set_memory_limit(),
+// azt_client_options_set_block_size(), azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms(),
+// azt_client_options_set_stall_timeout_ms(); what is checked: azt_client_options_set_checksum().
 typedef struct azt_client_options azt_client_options;
 
 // A map-style dataset: blobs, or parts of blobs, by index. Listed when it is made and immutable.
@@ -322,8 +325,9 @@ bool azt_error_is_retryable(const struct azt_error *error);
 void azt_error_free(struct azt_error *error);
 
 // New options with the defaults: the credential is what the environment has for storage
-// (AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, in this
-// order, and for that account only), or else azt_client_options_set_default_credential(). NULL when there is no memory.
+// (AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, in
+// this order, and for that account only), or else azt_client_options_set_default_credential(). NULL when there is no
+// memory.
 //
 // The caller frees them with azt_client_options_free(). Thread-safe, does not block.
 struct azt_client_options *azt_client_options_new(void);
@@ -360,13 +364,13 @@ azt_status azt_client_options_set_max_concurrency(struct azt_client_options *opt
                                                   struct azt_error **error);
 
 // How many bytes the client holds at most for read-ahead, prefetched samples and blocks being written, at least 1 MiB.
-// Default: an eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun
-// sets it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. All clients of a
-// process together hold no more than the largest of their limits.
+// Default: an eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE
+// (torchrun sets it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. All
+// clients of a process together hold no more than the largest of their limits.
 //
-// The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes way
-// for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers fetch
-// just what they are asked for. A block has no more than half of it.
+// The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes
+// way for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers
+// fetch just what they are asked for. A block has no more than half of it.
 azt_status azt_client_options_set_memory_limit(struct azt_client_options *options,
                                                uint64_t bytes,
                                                struct azt_error **error);
@@ -403,8 +407,8 @@ azt_status azt_client_options_set_stall_timeout_ms(struct azt_client_options *op
 // download is asked for with checksums (a structured body; where the service has none, a CRC64 or MD5 for ranges of at
 // most 4 MiB), compared before anyone sees its bytes. Bytes that are wrong are fetched or sent again, and
 // AZT_STATUS_CORRUPT if they stay so; a service that gives no checksum is AZT_STATUS_UNSUPPORTED. False: neither.
-// Default: uploads over https, by a service that knows CRC64: beside TLS that costs next to nothing. Lengths, ranges and
-// versions are always checked.
+// Default: uploads over https, by a service that knows CRC64: beside TLS that costs next to nothing. Lengths, ranges
+// and versions are always checked.
 azt_status azt_client_options_set_checksum(struct azt_client_options *options,
                                            bool verify,
                                            struct azt_error **error);
@@ -431,10 +435,15 @@ azt_status azt_client_options_set_user_agent(struct azt_client_options *options,
 
 // Sets the token and when it expires, in seconds since 1970. The token is copied.
 //
-// AZT_STATUS_INVALID_ARGUMENT for NULL, an empty token, or one with characters that no token has.
-azt_status azt_token_set(struct azt_token *token, const char *bearer, int64_t expires_unix_seconds);
+// AZT_STATUS_INVALID_ARGUMENT for NULL, an empty token, or one with characters that no token has. Within the callback
+// that was given `token`; does not block.
+azt_status azt_token_set(struct azt_token *token,
+                         const char *bearer,
+                         int64_t expires_unix_seconds);
 
 // Says why there is no token; the text becomes part of the error of the calls that wait. It is copied.
+//
+// AZT_STATUS_INVALID_ARGUMENT for NULL. Within the callback that was given `token`; does not block.
 azt_status azt_token_set_error(struct azt_token *token, const char *message);
 
 // Takes tokens from `callback`, for programs that have a credential object of their own.
@@ -496,11 +505,11 @@ azt_status azt_client_with_timeout_ms(const struct azt_client *client,
                                       struct azt_error **error);
 
 // Cancels a client: what is running with it, with the clients derived from it and with all that was opened with them
-// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from goes
-// on. For good: to go on, make another client.
+// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from
+// goes on. For good: to go on, make another client.
 //
-// From any thread, beside any call but azt_client_free(). Does not block. NULL is allowed and does nothing: the process's
-// default client, which other parts of a program use as well, cannot be cancelled for good.
+// From any thread, beside any call but azt_client_free(). Does not block. NULL is allowed and does nothing: the
+// process's default client, which other parts of a program use as well, cannot be cancelled for good.
 void azt_client_cancel(const struct azt_client *client);
 
 // Frees a client. Its blobs go on working. NULL is allowed.
@@ -539,9 +548,9 @@ azt_status azt_blob_open_if_changed(const struct azt_client *client,
                                     struct azt_blob **out_blob,
                                     struct azt_error **error);
 
-// Cancels a blob: what is running on it ends, within 100 ms, and this and all later calls that read, write, move
-// or wait give AZT_STATUS_CANCELLED. A cancelled writer never publishes; if azt_blob_close() was waiting for the service's answer,
-// its error says that the outcome is unknown. For good.
+// Cancels a blob: what is running on it ends, within 100 ms, and this and all later calls that read, write, move or
+// wait give AZT_STATUS_CANCELLED. A cancelled writer never publishes; if azt_blob_close() was waiting for the
+// service's answer, its error says that the outcome is unknown. For good.
 //
 // From any thread, beside any call but azt_blob_free(). Does not block. NULL is allowed.
 void azt_blob_cancel(const struct azt_blob *blob);
@@ -585,12 +594,12 @@ azt_status azt_blob_seek(struct azt_blob *blob,
 
 // A reader's position, or how many bytes were written to a writer.
 //
-// Thread-safe. Sends nothing.
+// Thread-safe. Sends nothing. AZT_STATUS_UNSUPPORTED for a reader that was closed.
 azt_status azt_blob_tell(const struct azt_blob *blob, uint64_t *out_position, struct azt_error **error);
 
-// The size in bytes of the version that a reader opened.
+// The size in bytes of the version that a reader opened, or of the part of one.
 //
-// Thread-safe. Sends nothing.
+// Thread-safe. Sends nothing. AZT_STATUS_UNSUPPORTED for a writer.
 azt_status azt_blob_size(const struct azt_blob *blob, uint64_t *out_size, struct azt_error **error);
 
 // The ETag of the version that a reader opened, or that a writer published; "" for a writer not closed yet,
@@ -615,24 +624,30 @@ azt_status azt_blob_set_if_match(struct azt_blob *blob,
 // Writes all of `length` bytes, or fails for good: then each later call gives the same error, and nothing
 // is published.
 //
-// Small writes are copied and sent in the background; large ones (from four blocks on) are sent from `data`
-// itself. One thread at a time. Blocks while as much is under way as the limits allow. A failure in the
-// background shows in a later write, in azt_blob_flush() or in azt_blob_close().
-azt_status azt_blob_write(struct azt_blob *blob, const void *data, size_t length, struct azt_error **error);
+// Small writes are copied and sent in the background; large ones (from four blocks on) are sent from `data` itself.
+// One thread at a time. Blocks while as much is under way as the limits allow. A failure in the background shows in a
+// later write, in azt_blob_flush() or in azt_blob_close(). AZT_STATUS_UNSUPPORTED after the close,
+// AZT_STATUS_INVALID_ARGUMENT for more than the blocks that are left can hold.
+azt_status azt_blob_write(struct azt_blob *blob,
+                          const void *data,
+                          size_t length,
+                          struct azt_error **error);
 
 // Returns when everything written so far is staged at the service. Nothing is published. Each flush ends a
 // block, of which a blob can have 50,000. For a reader it does nothing.
 //
-// One thread at a time. Blocks.
+// One thread at a time. Blocks. Fails as azt_blob_write() does.
 azt_status azt_blob_flush(struct azt_blob *blob, struct azt_error **error);
 
 // Publishes what was written, at once and as a whole, or, for a reader, ends reading. Called again it gives
 // the same answer. The handle stays until azt_blob_free().
 //
-// A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless
-// the message says that the outcome is unknown because the service's answer was lost: then the blob is wholly
-// old or wholly new. One thread at a time. Blocks.
-azt_status azt_blob_close(struct azt_blob *blob, struct azt_error **error);
+// A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless the
+// message says that the outcome is unknown because the service's answer was lost: then the blob is wholly old or
+// wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
+// than azt_blob_set_if_match() has named, or another writer was faster. One thread at a time. Blocks.
+azt_status azt_blob_close(struct azt_blob *blob,
+                          struct azt_error **error);
 
 // Tells `callback` how the calls on this blob get on, in place of an earlier one; NULL ends that.
 //
@@ -689,6 +704,7 @@ azt_status azt_container_create(const struct azt_client *client,
 // When this returns, the earlier callback is not running and will not be called again; its `finalizer`, which may be
 // NULL, has been called with its `user_data`. When it fails, the finalizer passed is not called:
 // AZT_STATUS_UNSUPPORTED from inside a log callback, AZT_STATUS_INVALID_ARGUMENT for an unknown level. Thread-safe.
+// Waits for calls of the earlier callback that are running, and for nothing else.
 azt_status azt_log_set_callback(azt_log_level level,
                                 azt_log_callback callback,
                                 void *user_data,
@@ -698,7 +714,8 @@ azt_status azt_log_set_callback(azt_log_level level,
 // Writes the client's numbers. `stats_size` is sizeof(azt_stats) as the caller was compiled with it: a newer library
 // fills in what an older caller knows, and an older one sets the rest to 0.
 //
-// Thread-safe, does not block. In a forked child the numbers begin at 0, but for memory.
+// AZT_STATUS_INVALID_ARGUMENT for a size that is 0 or no multiple of 8. Thread-safe, does not block. In a forked child
+// the numbers begin at 0.
 azt_status azt_client_stats(const struct azt_client *client,
                             struct azt_stats *out_stats,
                             size_t stats_size,
@@ -763,7 +780,7 @@ azt_status azt_dataset_list(const struct azt_client *client,
                             struct azt_error **error);
 
 // Takes the blobs of `count` URLs, in this order, of one container or several, each with its own SAS, snapshot or
-// version. A bad URL fails the whole call and is named.
+// version. A bad URL fails the whole call, AZT_STATUS_INVALID_ARGUMENT, and is named.
 //
 // Sends nothing. The caller frees the dataset with azt_dataset_free(). Thread-safe, does not block.
 azt_status azt_dataset_from_urls(const struct azt_client *client,
@@ -775,8 +792,9 @@ azt_status azt_dataset_from_urls(const struct azt_client *client,
 // Takes `count` parts of blobs: `lengths[i]` bytes from `offsets[i]` on, of the blob `urls[i]`. For samples that are
 // packed into large blobs of a format of your own.
 //
-// Sends nothing; a part that is not in its blob is AZT_STATUS_OUT_OF_RANGE when it is read. The caller frees the
-// dataset with azt_dataset_free(). Thread-safe, does not block.
+// Sends nothing; a part that is not in its blob is AZT_STATUS_OUT_OF_RANGE when it is read, and one that reaches to
+// UINT64_MAX is AZT_STATUS_INVALID_ARGUMENT here. The caller frees the dataset with azt_dataset_free(). Thread-safe,
+// does not block.
 azt_status azt_dataset_from_ranges(const struct azt_client *client,
                                    const char *const *urls,
                                    const uint64_t *offsets,
@@ -814,7 +832,7 @@ azt_status azt_dataset_from_manifest(const struct azt_client *client,
 // Saves the dataset's names, sizes, ETags and places as one blob, so that many processes share one listing and agree
 // on what each index means. No SAS goes into it. The blob is replaced as a whole, or not at all.
 //
-// Thread-safe. Blocks.
+// Thread-safe. Blocks. Fails as azt_blob_close() does.
 azt_status azt_dataset_save_manifest(const struct azt_dataset *dataset,
                                      const char *url,
                                      struct azt_error **error);
@@ -916,7 +934,7 @@ azt_status azt_dataset_get_batch_into(const struct azt_dataset *dataset,
 // taken. All of an epoch may be announced at once. It is a hint: what was fetched and not taken makes way for a later
 // hint when memory is short. A `count` of 0 withdraws the hints so far. Failures show when the entry is asked for.
 //
-// Thread-safe. Returns at once.
+// Thread-safe. Returns at once. An index past the end: AZT_STATUS_OUT_OF_RANGE, and no hint is taken.
 azt_status azt_dataset_prefetch(const struct azt_dataset *dataset,
                                 const size_t *indices,
                                 size_t count,
@@ -936,7 +954,8 @@ azt_status azt_dataset_open(const struct azt_dataset *dataset,
 // left out.
 //
 // Sends nothing: a container that is missing shows in azt_stream_next(). The caller frees the stream with
-// azt_stream_free(). Thread-safe, does not block.
+// azt_stream_free(). A `shard_index` of `shard_count` or more is AZT_STATUS_INVALID_ARGUMENT. Thread-safe, does not
+// block.
 azt_status azt_stream_list(const struct azt_client *client,
                            const char *container_url,
                            const char *prefix,
@@ -986,9 +1005,9 @@ azt_status azt_stream_set_lazy(struct azt_stream *stream,
 
 // The next sample, or NULL at the end of the epoch, again and again.
 //
-// A sample that failed for good (missing, denied) is reported once and passed: its position is left out. One that
-// failed for now (timeout, throttled) is tried again by the next call, and so is the listing. The caller frees the
-// sample with azt_sample_free(). Thread-safe. Blocks.
+// A container that is missing is AZT_STATUS_NOT_FOUND. A sample that failed for good (missing, denied) is reported
+// once and passed: its position is left out. One that failed for now (timeout, throttled) is tried again by the next
+// call, and so is the listing. The caller frees the sample with azt_sample_free(). Thread-safe. Blocks.
 azt_status azt_stream_next(const struct azt_stream *stream,
                            struct azt_sample **out_sample,
                            struct azt_error **error);
@@ -1004,8 +1023,8 @@ azt_status azt_stream_reset(const struct azt_stream *stream,
 // what threads may have fetched; UINT64_MAX means the last one that was given out. Positions go back 65,536.
 //
 // `out_size` is the size with the NUL. A buffer that is too small is AZT_STATUS_BUFFER_TOO_SMALL, and `out_size` the
-// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, with a shuffle 11 more for each name in
-// its buffer, with several shards of a container up to 11 more for each name of the page. A position that was not
+// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, with a shuffle 11 more for each name
+// in its buffer, with several shards of a container up to 11 more for each name of the page. A position that was not
 // given out, or too long ago: AZT_STATUS_OUT_OF_RANGE.
 //
 // Thread-safe. Sends nothing.

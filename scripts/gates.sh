@@ -265,6 +265,53 @@ gate_run_examples() {
     ((gets > 0 && gets <= 20)) || fail "torch::load of a ResNet18 sent $gets GETs"
 }
 
+# --- README -----------------------------------------------------------------------------------------------------
+
+snippets() { # LANGUAGE: how many pieces of code README has in it
+    grep -cx "\`\`\`$1" README.md
+}
+
+snippet() { # LANGUAGE NUMBER: one of them, from 1
+    awk -v fence="\`\`\`$1" -v wanted="$2" '/^```$/ { inside = 0 } inside; $0 == fence { inside = ++count == wanted }' README.md
+}
+
+# What README shows compiles as it stands there, and does what it says.
+gate_readme() {
+    local folder=$work/readme number
+    rm -rf "$folder"
+    mkdir -p "$folder/torch"
+    [[ "$(snippets c) $(snippets cpp) $(snippets cmake) $(snippets python)" == '1 6 1 3' ]] ||
+        fail 'README has other pieces of code than this gate knows'
+    snippet c 1 >"$folder/hello.c"
+    gcc "${c_flags[@]}" "$folder/hello.c" -o "$folder/hello" -L"$release" -laztorch -Wl,-rpath,"$release"
+    snippet cpp 3 >"$folder/streams.cpp"
+    g++ "${cpp_flags[@]}" "$folder/streams.cpp" -o "$folder/streams" -L"$release" -laztorch -Wl,-rpath,"$release"
+    # Those with LibTorch as one file, which is what takes the time; by README's own CMakeLists.txt.
+    for number in 1 2 4 5 6; do snippet cpp "$number"; done >"$folder/torch/main.cpp"
+    sed -i 's|"https://ACCOUNT[^"]*"|std::getenv("README_URL")|' "$folder/torch/main.cpp"
+    snippet cmake 1 | sed "s|\${AZTORCH}/target|$target|; s|/path/to/aztorch|$PWD|" >"$folder/torch/CMakeLists.txt"
+    cmake -S "$folder/torch" -B "$folder/torch/build"
+    cmake --build "$folder/torch/build"
+    # The first two are lines out of somebody's program.
+    snippet python 3 | sed "s|target/release|$release|" >"$folder/hello.py"
+    with_server scripts/gates.sh run_readme
+}
+
+says() { # TEXT COMMAND…
+    local said
+    said=$("${@:2}") || fail "$2: exit status $?"
+    [[ $said == "$1" ]] || fail "$2: '$said' in place of '$1'"
+}
+
+gate_run_readme() {
+    export AZURE_STORAGE_CONNECTION_STRING=$AZTORCH_TEST_CONNECTION_STRING
+    cd "$work/readme"
+    says '12 bytes: hello, blob' ./hello "$(blob_url readme-c)"
+    says "b'hello, blob'" "$python" hello.py "$(blob_url readme-python)"
+    says $'image,label\n1.png,cat' ./streams "$(blob_url readme-labels)" "$(blob_url readme-model)"
+    says '' env "README_URL=$(blob_url readme.pt)" torch/build/trainer
+}
+
 # --- training ---------------------------------------------------------------------------------------------------
 
 test_examples() { # TEST

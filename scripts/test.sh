@@ -63,6 +63,7 @@ gate cpp_asan       '5 s, cold 40 s'   'C++ tests without torch under AddressSan
 gate cpp_tsan       '15 s, cold 40 s'  'C++ datasets and streams under ThreadSanitizer'
 gate tls            '30 s'             'reads, writes and LibTorch over https'
 gate examples       '5 s, cold 2 min'  'the example programs'
+gate readme         '25 s'             'what README shows, compiled and run'
 gate training       '45 s'             'training from blobs, resumed; losses equal those over files'
 gate distributed    '100 s'            'training on several ranks, killed and resumed on others'
 gate python_torch   '6 s'              'torch for Python reads what C++ wrote'

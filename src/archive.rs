@@ -165,15 +165,14 @@ impl<S: Source> Archive<S> {
             }
             files += 1;
             let size = size.unwrap_or(declared);
-            let next = self.after(data, size)?;
+            // Links, directories and devices have no data, whatever their size field says.
+            let has_no_data = kind.is_hard_link() || kind.is_symlink() || kind.is_dir() || kind.is_fifo();
+            let has_no_data = has_no_data || kind.is_character_special() || kind.is_block_special();
+            at = if has_no_data { data } else { self.after(data, size)? };
             let is_file = kind.is_file() || kind.is_contiguous();
             if is_file && !name.ends_with('/') {
                 members.push(Member { name, offset: data, size });
             }
-            // Links, directories and devices have no data, whatever their size field says.
-            let has_no_data = kind.is_hard_link() || kind.is_symlink() || kind.is_dir() || kind.is_fifo();
-            let has_no_data = has_no_data || kind.is_character_special() || kind.is_block_special();
-            at = if has_no_data { data } else { next };
         }
         Ok(members)
     }

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
@@ -42,12 +42,10 @@ impl Cancellation {
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     notify: Notify,
-    rings: AtomicU64,
 }
 
 impl Bell {
     pub(crate) fn ring(&self) {
-        self.rings.fetch_add(1, Ordering::Release);
         self.notify.notify_waiters();
     }
 }
@@ -66,11 +64,6 @@ impl Watch {
 
     pub(crate) fn check(&self) -> Result<()> {
         self.cancellation.check()
-    }
-
-    /// How often the bell was rung. Who listens is heard of once only, and has to listen again when this has grown.
-    pub(crate) fn rings(&self) -> u64 {
-        self.bell.rings.load(Ordering::Acquire)
     }
 
     /// Waits for the cancellation; its error.

@@ -55,6 +55,16 @@ pub(crate) enum At {
     Before(String),
 }
 
+impl At {
+    /// The name that stands there.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Count => None,
+            Self::After(name) | Self::Before(name) => Some(name),
+        }
+    }
+}
+
 /// A name's number in a cursor.
 pub(crate) fn key(name: &str) -> u64 {
     digest(name.as_bytes())
@@ -132,7 +142,8 @@ impl Cursor {
     }
 
     fn from_fields(fields: &HashMap<&str, &str>) -> Option<Self> {
-        let number = |name: &str| fields.get(name)?.parse::<u64>().ok();
+        // Far more than any epoch has, and something can still be added to it.
+        let number = |name: &str| fields.get(name)?.parse::<u64>().ok().filter(|&number| number <= i64::MAX as u64);
         let name = |name: &str| fields.get(name).map(|text| percent_decode_str(text).decode_utf8().ok());
         let numbers = |name: &str| match fields.get(name) {
             None => Some(Vec::new()),
@@ -206,6 +217,25 @@ mod tests {
                 let changed = format!("{}!{}", &text[..at], &text[at + 1..]);
                 assert!(Cursor::parse(&changed).is_err(), "changed at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_that_nothing_can_be_added_to_are_refused() {
+        let which = Which { listing: 7, shard_index: 0, shard_count: 1, shuffle: None };
+        let cursor = |epoch, position, count| Cursor {
+            which,
+            epoch,
+            position,
+            listed: Listed { count, at: At::Count },
+            slots: Vec::new(),
+            queue: Vec::new(),
+            retry: Vec::new(),
+        };
+        let most = i64::MAX as u64;
+        assert!(Cursor::parse(&cursor(most, most, most).to_text()).is_ok());
+        for (epoch, position, count) in [(most + 1, 0, 0), (0, most + 1, 0), (0, 0, u64::MAX)] {
+            assert!(Cursor::parse(&cursor(epoch, position, count).to_text()).is_err());
         }
     }
 

@@ -257,6 +257,11 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    /// Whether a part of a blob can lie here: the largest number stands for sizes that are not known, and for whole blobs.
+    pub(crate) fn has_place(offset: u64, length: u64) -> bool {
+        offset.checked_add(length).is_some_and(|end| end < u64::MAX)
+    }
+
     /// How many bytes it will have, as far as is known.
     pub(crate) fn expected(&self) -> Option<u64> {
         match self {

@@ -221,11 +221,9 @@ fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
 }
 
 fn check_length(response: &Response, range: &Range<u64>) -> Result<()> {
-    match response
-        .voucher
-        .as_ref()
-        .map_or(response.content_length(), |voucher| voucher.content(response.content_length()))
-    {
+    let body = response.content_length();
+    let content = response.voucher.as_ref().map_or(body, |voucher| voucher.content(body));
+    match content {
         Some(length) if length != range.end - range.start => {
             Err(corrupt_answer(response, "its length and Content-Range contradict each other"))
         }

@@ -35,19 +35,15 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-pub(crate) fn check(level: LogLevel) -> Result<()> {
-    match level {
-        0..=TRACE => Ok(()),
-        _ => Err(Error::invalid(format!("the log level {level} is none of the AZT_LOG_LEVEL_* constants"))),
-    }
-}
-
-/// Sends events of `level` and above to `sink`; `None` ends that, once no call of the old one is running.
-pub(crate) fn set_callback(level: LogLevel, sink: Option<Arc<Sink>>) -> Result<()> {
+/// Sends events of `level` and above to what `sink` makes; `None` ends that, once no call of the old one is running. What
+/// belongs to a sink stays its caller's unless this succeeds, so that it is made last of all.
+pub(crate) fn set_callback(level: LogLevel, sink: Option<impl FnOnce() -> Arc<Sink>>) -> Result<()> {
     if INSIDE.get() {
         return Err(Error::unsupported("the log callback cannot be changed from inside itself"));
     }
-    check(level)?;
+    if !(0..=TRACE).contains(&level) {
+        return Err(Error::invalid(format!("the log level {level} is none of the AZT_LOG_LEVEL_* constants")));
+    }
     if sink.is_some() {
         static INSTALLED: once_cell::sync::OnceCell<()> = once_cell::sync::OnceCell::new();
         INSTALLED.get_or_try_init(|| {
@@ -55,9 +51,10 @@ pub(crate) fn set_callback(level: LogLevel, sink: Option<Arc<Sink>>) -> Result<(
                 .map_err(|_| Error::unsupported("this program has a tracing subscriber of its own; the log goes there"))
         })?;
     }
-    let level = if sink.is_some() { level } else { 0 };
+    let (slot, level) = (slot()?, if sink.is_some() { level } else { 0 });
+    let sink = sink.map(|make| make());
     // Waits for the calls that are running.
-    let old = std::mem::replace(&mut *slot()?.write().unwrap_or_else(PoisonError::into_inner), sink);
+    let old = std::mem::replace(&mut *slot.write().unwrap_or_else(PoisonError::into_inner), sink);
     LEVEL.store(level, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
     drop(old);

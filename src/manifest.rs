@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::entries::{Entries, Holds, New, Source};
+use crate::entries::{Entries, Holds, New, Part, Source};
 use crate::error::{Error, Result, Status};
 use crate::fetch::Version;
 use crate::reader::BlobReader;
@@ -156,7 +156,7 @@ pub(crate) fn parse(session: &Session, manifest: &Target, bytes: &[u8]) -> std::
             return Err(format!("'{name}' is of source {source}, which there is not"));
         }
         let new = New { name: &name, size, etag: etag.as_deref().unwrap_or_default(), offset };
-        if offset.is_some_and(|offset| size.is_none_or(|size| offset.checked_add(size).is_none())) {
+        if offset.is_some_and(|offset| size.is_none_or(|size| !Part::has_place(offset, size))) {
             return Err(format!("'{name}' is a part of a blob without an end"));
         }
         entries.push(source, new).map_err(|error| error.to_string())?;

@@ -30,7 +30,8 @@ pub(crate) fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
     let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last, size): (u64, u64, u64) = (number(first)?, number(last)?, number(size)?);
-    (first <= last && last < size).then(|| (first..last + 1, size))
+    // Positions travel as signed numbers, and something can still be added to one.
+    (first <= last && last < size && size <= i64::MAX as u64).then(|| (first..last + 1, size))
 }
 
 /// Digits only: `str::parse` takes a leading '+'.
@@ -70,6 +71,7 @@ mod tests {
             "bytes +0-1/2",
             "bytes 0-1",
             "bytes 0-18446744073709551615/18446744073709551615",
+            "bytes 0-99/9223372036854775808",
         ] {
             assert_eq!(parse_content_range(bad), None, "{bad}");
         }

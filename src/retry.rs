@@ -3,8 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -78,21 +78,19 @@ impl Limits {
     }
 
     /// The result of `attempt`, or why the call was over before. A body wakes its task many times, and all tasks of a client
-    /// listen to one bell, so that its lock is taken once for each attempt and not for each piece of a body.
+    /// listen to one bell, so that its lock is taken when the bell has woken the task and not for each piece of a body.
     async fn unless_interrupted<T>(&self, mut attempt: Pin<Box<impl Future<Output = T>>>) -> Result<T> {
         let mut interrupted = pin!(self.interrupted());
-        let mut listening: Option<(Waker, u64)> = None;
+        let mut listening: Option<Arc<Ear>> = None;
         poll_fn(|cx| {
             if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
                 return Poll::Ready(Ok(result));
             }
-            let rings = self.cancel.rings();
-            let still = |(waker, heard): &(Waker, u64)| waker.will_wake(cx.waker()) && *heard == rings;
-            if listening.as_ref().is_some_and(still) && self.check().is_ok() {
+            if listening.as_ref().is_some_and(|ear| ear.listens_for(cx.waker())) {
                 return Poll::Pending;
             }
-            listening = Some((cx.waker().clone(), rings));
-            interrupted.as_mut().poll(cx).map(Err)
+            let ear = listening.insert(Arc::new(Ear { heard: AtomicBool::new(false), task: cx.waker().clone() }));
+            interrupted.as_mut().poll(&mut Context::from_waker(&ear.clone().into())).map(Err)
         })
         .await
     }
@@ -115,9 +113,52 @@ impl Limits {
         }
     }
 
+    /// Waits for a change of what `state` guards, until `deadline`: the error of a call that it ended. A cancel is not
+    /// heard here; what ends by it has to make the change.
+    pub(crate) fn wait_for<'a, T>(
+        &self,
+        changed: &Condvar,
+        state: MutexGuard<'a, T>,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'a, T>> {
+        let Some(deadline) = deadline else {
+            return Ok(changed.wait(state).unwrap_or_else(PoisonError::into_inner));
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(self.deadline_passed());
+        }
+        Ok(changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+    }
+
     /// The error of a call that its deadline ended.
     pub(crate) fn deadline_passed(&self) -> Error {
         deadline_error(self.trouble.last().as_ref())
+    }
+}
+
+/// Wakes a task for something other than what it is busy with, and knows that it did: whoever was woken has to listen
+/// anew.
+struct Ear {
+    heard: AtomicBool,
+    task: Waker,
+}
+
+impl Ear {
+    fn listens_for(&self, task: &Waker) -> bool {
+        !self.heard.load(Ordering::Acquire) && self.task.will_wake(task)
+    }
+}
+
+impl Wake for Ear {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // First, so that the task finds it.
+        self.heard.store(true, Ordering::Release);
+        self.task.wake_by_ref();
     }
 }
 
@@ -246,6 +287,7 @@ fn pause(failed: u32, retry_after: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::{Bell, Cancellation};
 
     #[test]
     fn pauses_grow_are_jittered_and_obey_retry_after() {
@@ -257,6 +299,42 @@ mod tests {
         }
         assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
         assert_ne!(pause(5, None), pause(5, None));
+    }
+
+    /// A task that says whether it was woken since it was asked last.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_cancel_is_heard_however_often_others_were_and_the_task_was_polled() {
+        for others in 0..3 {
+            for polls in [1, 2, 5] {
+                let (cancellation, bell) = (Arc::new(Cancellation::default()), Arc::new(Bell::default()));
+                let limits = Limits::new(0, None, Arc::default(), Watch::new(cancellation.clone(), bell.clone()));
+                let mut call = pin!(limits.unless_interrupted(Box::pin(std::future::pending::<()>())));
+                let mut poll = |task: &Arc<Woken>| call.as_mut().poll(&mut Context::from_waker(&task.clone().into()));
+                let (first, then) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+                assert!((0..polls).all(|_| poll(&first).is_pending()));
+                for task in [&first, &then] {
+                    assert!(poll(task).is_pending());
+                    for _ in 0..others {
+                        bell.ring();
+                        assert!(task.0.swap(false, Ordering::SeqCst), "another handle's bell is not heard");
+                        assert!((0..polls).all(|_| poll(task).is_pending()));
+                    }
+                }
+                cancellation.cancel();
+                bell.ring();
+                assert!(then.0.load(Ordering::SeqCst), "not woken: {others} others, {polls} polls");
+                assert!(matches!(poll(&then), Poll::Ready(Err(why)) if why.status() == Status::Cancelled));
+            }
+        }
     }
 
     #[test]

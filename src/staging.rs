@@ -173,7 +173,7 @@ impl Staging {
         let length = buffer.len() as u64;
         let mut state = self.lock();
         while state.in_flight > 0 && state.in_flight + length > MAX_IN_FLIGHT && state.failed.is_none() {
-            state = self.wait(state, &call.limits)?;
+            state = call.limits.wait_for(&self.changed, state, call.limits.deadline)?;
         }
         if let Some(error) = &state.failed {
             return Err(error.clone());
@@ -204,7 +204,7 @@ impl Staging {
     pub(crate) fn wait_all(&self, limits: &Limits) -> Result<()> {
         let mut state = self.lock();
         while state.in_flight > 0 && state.failed.is_none() {
-            state = self.wait(state, limits)?;
+            state = limits.wait_for(&self.changed, state, limits.deadline)?;
             if progress::is_wanted() {
                 drop(state);
                 progress::tick();
@@ -212,17 +212,6 @@ impl Staging {
             }
         }
         state.failed.clone().map_or(Ok(()), Err)
-    }
-
-    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, limits: &Limits) -> Result<MutexGuard<'a, State>> {
-        let Some(deadline) = limits.deadline else {
-            return Ok(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
-        };
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        if left.is_zero() {
-            return Err(limits.deadline_passed());
-        }
-        Ok(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 

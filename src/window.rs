@@ -93,19 +93,8 @@ impl Chunk {
             if let Some(result) = &state.ended {
                 return Err(result.clone().err().unwrap_or_else(|| Error::internal("a chunk ended before its end")));
             }
-            state = self.wait(state, deadline)?;
+            state = self.limits.wait_for(&self.arrived, state, deadline)?;
         }
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, Arrival>, deadline: Option<Instant>) -> Result<MutexGuard<'a, Arrival>> {
-        let Some(deadline) = deadline else {
-            return Ok(self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner));
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(self.limits.deadline_passed());
-        }
-        Ok(self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 

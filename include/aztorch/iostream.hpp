@@ -26,6 +26,10 @@ class IStreamBuf : public std::streambuf {
  public:
   explicit IStreamBuf(BlobReader reader) : reader_(std::move(reader)), position_(reader_.tell()) {}
 
+  // What std::streambuf has would copy its pointers into the other one's buffer.
+  IStreamBuf(const IStreamBuf&) = delete;
+  IStreamBuf& operator=(const IStreamBuf&) = delete;
+
   BlobReader& reader() noexcept { return reader_; }
   const BlobReader& reader() const noexcept { return reader_; }
 
@@ -118,6 +122,9 @@ class OStreamBuf : public std::streambuf {
  public:
   explicit OStreamBuf(BlobWriter writer) : blob_(std::move(writer)) { empty(); }
 
+  OStreamBuf(const OStreamBuf&) = delete;
+  OStreamBuf& operator=(const OStreamBuf&) = delete;
+
   BlobWriter& writer() noexcept { return blob_.writer(); }
 
   bool failed() const noexcept { return blob_.failed(); }
@@ -170,8 +177,9 @@ class OStreamBuf : public std::streambuf {
 
 }  // namespace detail
 
-// A blob as std::istream: seekable, with std::getline and formatted input. A read that fails throws aztorch::Error from
-// the call that met it; after exceptions(std::ios_base::goodbit) it only sets badbit, as with other streams.
+// A blob as std::istream: seekable, with std::getline and formatted input; not to be moved. A read that fails throws
+// aztorch::Error from the call that met it; after exceptions(std::ios_base::goodbit) it only sets badbit, as with other
+// streams.
 class IStream : public std::istream {
  public:
   explicit IStream(const std::string& url, const Client& client = {}) : IStream(BlobReader(url, client)) {}
@@ -189,9 +197,9 @@ class IStream : public std::istream {
   detail::IStreamBuf buffer_;
 };
 
-// A blob as std::ostream. close() publishes it, all or nothing, and throws the first error that any write met; a stream
-// that goes away without close() publishes nothing. Writing never throws and never sets a state bit, so that
-// torch::save(model, stream) survives a failure: failed() tells whether going on is of use.
+// A blob as std::ostream, not to be moved. close() publishes it, all or nothing, and throws the first error that any
+// write met; a stream that goes away without close() publishes nothing. Writing never throws and never sets a state bit,
+// so that torch::save(model, stream) survives a failure: failed() tells whether going on is of use.
 class OStream : public std::ostream {
  public:
   explicit OStream(const std::string& url, const Client& client = {}, azt_blob_mode mode = AZT_BLOB_MODE_WRITE)

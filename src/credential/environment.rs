@@ -64,18 +64,21 @@ impl Environment {
     }
 
     fn found(&self) -> &Result<Option<Found>> {
-        self.parsed.get_or_init(|| {
-            let found = self.parse()?;
-            if let Some(found) = &found {
-                let kind = match found.secret {
-                    StorageSecret::Sas(_) => "a SAS",
-                    StorageSecret::SharedKey(_) => "an account key",
-                };
-                let account = found.account.as_deref().unwrap_or("any account");
-                tracing::info!(target: "aztorch::credential", "the environment has {kind} for {account}");
-            }
-            Ok(found)
-        })
+        let mut is_first = false;
+        let found = self.parsed.get_or_init(|| {
+            is_first = true;
+            self.parse()
+        });
+        // Not before it is there: who hears of it may ask for it.
+        if let (true, Ok(Some(found))) = (is_first, found) {
+            let kind = match found.secret {
+                StorageSecret::Sas(_) => "a SAS",
+                StorageSecret::SharedKey(_) => "an account key",
+            };
+            let account = found.account.as_deref().unwrap_or("any account");
+            tracing::info!(target: "aztorch::credential", "the environment has {kind} for {account}");
+        }
+        found
     }
 
     fn parse(&self) -> Result<Option<Found>> {

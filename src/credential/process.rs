@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,6 +16,10 @@ use crate::sys::process::kill_group;
 /// `az` is a Python program and takes seconds; one that waits for a login never ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(20);
+/// What a tool has written before it ended is read by then.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// A token has some kilobytes.
+const MAX_OUTPUT: usize = 1 << 20;
 
 /// Runs a tool, and ends it with all that it started when it takes too long.
 ///
@@ -34,27 +40,84 @@ fn run(mut command: Command) -> io::Result<Output> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
     let deadline = Instant::now() + PATIENCE;
-    // A token and an error both fit into a pipe, so nothing has to be read before the end.
-    let status = loop {
+    let pipes = (child.stdout.take(), child.stderr.take());
+    let said = Collected::begin(pipes.0).and_then(|stdout| Ok((stdout, Collected::begin(pipes.1)?)));
+    let why = loop {
+        if let Err(error) = said {
+            break error;
+        }
         if let Some(status) = child.try_wait()? {
-            break status;
+            let (stdout, stderr) = said?;
+            return Ok(Output { status, stdout: stdout.take(), stderr: stderr.take() });
         }
         if Instant::now() > deadline {
-            kill_group(child.id());
-            child.wait()?;
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("it did not end within {} s", PATIENCE.as_secs()),
-            ));
+            let why = format!("it did not end within {} s", PATIENCE.as_secs());
+            break io::Error::new(io::ErrorKind::TimedOut, why);
         }
         std::thread::sleep(STEP);
     };
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_end(&mut stdout)?;
+    kill_group(child.id());
+    child.wait()?;
+    Err(why)
+}
+
+/// What comes out of a pipe, read while the tool runs, since a full pipe would stop it.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    end: Receiver<()>,
+}
+
+impl Collected {
+    fn begin(pipe: Option<impl Read + Send + 'static>) -> io::Result<Self> {
+        let (bytes, (sender, end)) = (Arc::new(Mutex::new(Vec::new())), channel());
+        let collected = bytes.clone();
+        std::thread::Builder::new().name("aztorch-pipe".to_owned()).spawn(move || {
+            let (mut pipe, mut piece) = (pipe, [0; 4096]);
+            // A pipe that breaks has ended.
+            while let Some(count) = pipe.as_mut().and_then(|pipe| pipe.read(&mut piece).ok()).filter(|&count| count > 0)
+            {
+                let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = MAX_OUTPUT - collected.len();
+                collected.extend_from_slice(&piece[..count.min(room)]);
+            }
+            drop(sender);
+        })?;
+        Ok(Self { bytes, end })
     }
-    if let Some(mut pipe) = child.stderr.take() {
-        pipe.read_to_end(&mut stderr)?;
+
+    /// All of it, once the tool has ended. Something that the tool has left running may keep the pipe open: that is not
+    /// waited for.
+    fn take(self) -> Vec<u8> {
+        let _ = self.end.recv_timeout(LAST_WORDS);
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
-    Ok(Output { status, stdout, stderr })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_a_tool_says_is_taken_however_much_it_is() {
+        let output = run(shell("head -c 300000 /dev/zero >&2; echo token; exit 3")).unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), &b"token\n"[..]));
+        assert!(output.stderr.len() > 1000);
+    }
+
+    #[test]
+    fn a_tool_may_leave_a_process_behind_that_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = folder.path().join("gate");
+        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        // It holds the pipes until somebody writes to the gate.
+        let output = run(shell(&format!("cat '{}' & echo token", gate.display()))).unwrap();
+        assert_eq!(output.stdout, b"token\n");
+        std::fs::write(&gate, "now").unwrap();
+    }
 }

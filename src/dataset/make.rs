@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Dataset;
 use crate::archive::{self, Member};
 use crate::client::Client;
-use crate::entries::{Entries, Holds, New, Source};
+use crate::entries::{Entries, Holds, New, Part, Source};
 use crate::error::{Error, Result};
 use crate::fetch::Version;
 use crate::listing::Listing;
@@ -47,7 +47,7 @@ impl Dataset {
     pub fn from_ranges(client: &Client, ranges: &[BlobRange]) -> Result<Self> {
         let mut builder = Builder::new(client.session());
         for (number, BlobRange { url, offset, length }) in ranges.iter().enumerate() {
-            if offset.checked_add(*length).is_none() {
+            if !Part::has_place(*offset, *length) {
                 return Err(Error::invalid(format!(
                     "range {number}: {length} bytes from {offset} on are beyond any blob"
                 )));

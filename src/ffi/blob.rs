@@ -103,7 +103,7 @@ pub unsafe extern "C" fn azt_blob_seek(
 
 /// A reader's position, or how many bytes were written to a writer.
 ///
-/// Thread-safe. Sends nothing.
+/// Thread-safe. Sends nothing. AZT_STATUS_UNSUPPORTED for a reader that was closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_tell(
     blob: *const azt_blob,
@@ -121,9 +121,9 @@ pub unsafe extern "C" fn azt_blob_tell(
     })
 }
 
-/// The size in bytes of the version that a reader opened.
+/// The size in bytes of the version that a reader opened, or of the part of one.
 ///
-/// Thread-safe. Sends nothing.
+/// Thread-safe. Sends nothing. AZT_STATUS_UNSUPPORTED for a writer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_size(
     blob: *const azt_blob,
@@ -180,9 +180,10 @@ pub unsafe extern "C" fn azt_blob_set_if_match(
 /// Writes all of `length` bytes, or fails for good: then each later call gives the same error, and nothing
 /// is published.
 ///
-/// Small writes are copied and sent in the background; large ones (from four blocks on) are sent from `data`
-/// itself. One thread at a time. Blocks while as much is under way as the limits allow. A failure in the
-/// background shows in a later write, in azt_blob_flush() or in azt_blob_close().
+/// Small writes are copied and sent in the background; large ones (from four blocks on) are sent from `data` itself.
+/// One thread at a time. Blocks while as much is under way as the limits allow. A failure in the background shows in a
+/// later write, in azt_blob_flush() or in azt_blob_close(). AZT_STATUS_UNSUPPORTED after the close,
+/// AZT_STATUS_INVALID_ARGUMENT for more than the blocks that are left can hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_write(
     blob: *mut azt_blob,
@@ -200,7 +201,7 @@ pub unsafe extern "C" fn azt_blob_write(
 /// Returns when everything written so far is staged at the service. Nothing is published. Each flush ends a
 /// block, of which a blob can have 50,000. For a reader it does nothing.
 ///
-/// One thread at a time. Blocks.
+/// One thread at a time. Blocks. Fails as azt_blob_write() does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_flush(blob: *mut azt_blob, error: *mut *mut azt_error) -> azt_status {
     call(error, || {
@@ -216,9 +217,10 @@ pub unsafe extern "C" fn azt_blob_flush(blob: *mut azt_blob, error: *mut *mut az
 /// Publishes what was written, at once and as a whole, or, for a reader, ends reading. Called again it gives
 /// the same answer. The handle stays until azt_blob_free().
 ///
-/// A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless
-/// the message says that the outcome is unknown because the service's answer was lost: then the blob is wholly
-/// old or wholly new. One thread at a time. Blocks.
+/// A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless the
+/// message says that the outcome is unknown because the service's answer was lost: then the blob is wholly old or
+/// wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
+/// than azt_blob_set_if_match() has named, or another writer was faster. One thread at a time. Blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_close(blob: *mut azt_blob, error: *mut *mut azt_error) -> azt_status {
     call(error, || {

@@ -16,8 +16,10 @@ use crate::writer::{BlobWriter, WriteMode};
 /// One blob, opened for reading or for writing.
 ///
 /// Functions for both: azt_blob_open(), azt_blob_open_in(), azt_blob_tell(), azt_blob_etag(), azt_blob_url(),
-/// azt_blob_flush(), azt_blob_close(), azt_blob_cancel(), azt_blob_free(). Readers: azt_blob_open_if_changed(), azt_blob_read(),
-/// azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers: azt_blob_write(), azt_blob_set_if_match().
+/// azt_blob_flush(), azt_blob_set_progress(), azt_blob_close(), azt_blob_cancel(), azt_blob_free(). Readers:
+/// azt_blob_open_if_changed(), azt_blob_read(), azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers:
+/// azt_blob_write(), azt_blob_set_if_match(). Without an open blob: azt_blob_exists(), azt_blob_delete(),
+/// azt_blob_download(), azt_blob_upload().
 ///
 /// A reader is pinned to the version that it opened: a blob replaced meanwhile gives AZT_STATUS_MODIFIED, never
 /// a mix of two versions. A writer publishes nothing before azt_blob_close(). In a forked child both say
@@ -168,9 +170,9 @@ pub unsafe extern "C" fn azt_blob_open_if_changed(
     })
 }
 
-/// Cancels a blob: what is running on it ends, within 100 ms, and this and all later calls that read, write, move
-/// or wait give AZT_STATUS_CANCELLED. A cancelled writer never publishes; if azt_blob_close() was waiting for the service's answer,
-/// its error says that the outcome is unknown. For good.
+/// Cancels a blob: what is running on it ends, within 100 ms, and this and all later calls that read, write, move or
+/// wait give AZT_STATUS_CANCELLED. A cancelled writer never publishes; if azt_blob_close() was waiting for the
+/// service's answer, its error says that the outcome is unknown. For good.
 ///
 /// From any thread, beside any call but azt_blob_free(). Does not block. NULL is allowed.
 #[unsafe(no_mangle)]

@@ -71,11 +71,11 @@ pub unsafe extern "C" fn azt_client_with_timeout_ms(
 }
 
 /// Cancels a client: what is running with it, with the clients derived from it and with all that was opened with them
-/// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from goes
-/// on. For good: to go on, make another client.
+/// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from
+/// goes on. For good: to go on, make another client.
 ///
-/// From any thread, beside any call but azt_client_free(). Does not block. NULL is allowed and does nothing: the process's
-/// default client, which other parts of a program use as well, cannot be cancelled for good.
+/// From any thread, beside any call but azt_client_free(). Does not block. NULL is allowed and does nothing: the
+/// process's default client, which other parts of a program use as well, cannot be cancelled for good.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_cancel(client: *const azt_client) {
     total((), || {

@@ -207,7 +207,7 @@ pub unsafe extern "C" fn azt_dataset_get_batch_into(
 /// taken. All of an epoch may be announced at once. It is a hint: what was fetched and not taken makes way for a later
 /// hint when memory is short. A `count` of 0 withdraws the hints so far. Failures show when the entry is asked for.
 ///
-/// Thread-safe. Returns at once.
+/// Thread-safe. Returns at once. An index past the end: AZT_STATUS_OUT_OF_RANGE, and no hint is taken.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_dataset_prefetch(
     dataset: *const azt_dataset,

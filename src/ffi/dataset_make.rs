@@ -50,7 +50,7 @@ pub unsafe extern "C" fn azt_dataset_list(
 }
 
 /// Takes the blobs of `count` URLs, in this order, of one container or several, each with its own SAS, snapshot or
-/// version. A bad URL fails the whole call and is named.
+/// version. A bad URL fails the whole call, AZT_STATUS_INVALID_ARGUMENT, and is named.
 ///
 /// Sends nothing. The caller frees the dataset with azt_dataset_free(). Thread-safe, does not block.
 #[unsafe(no_mangle)]
@@ -78,8 +78,9 @@ pub unsafe extern "C" fn azt_dataset_from_urls(
 /// Takes `count` parts of blobs: `lengths[i]` bytes from `offsets[i]` on, of the blob `urls[i]`. For samples that are
 /// packed into large blobs of a format of your own.
 ///
-/// Sends nothing; a part that is not in its blob is AZT_STATUS_OUT_OF_RANGE when it is read. The caller frees the
-/// dataset with azt_dataset_free(). Thread-safe, does not block.
+/// Sends nothing; a part that is not in its blob is AZT_STATUS_OUT_OF_RANGE when it is read, and one that reaches to
+/// UINT64_MAX is AZT_STATUS_INVALID_ARGUMENT here. The caller frees the dataset with azt_dataset_free(). Thread-safe,
+/// does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_dataset_from_ranges(
     client: *const azt_client,
@@ -166,7 +167,7 @@ pub unsafe extern "C" fn azt_dataset_from_manifest(
 /// Saves the dataset's names, sizes, ETags and places as one blob, so that many processes share one listing and agree
 /// on what each index means. No SAS goes into it. The blob is replaced as a whole, or not at all.
 ///
-/// Thread-safe. Blocks.
+/// Thread-safe. Blocks. Fails as azt_blob_close() does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_dataset_save_manifest(
     dataset: *const azt_dataset,

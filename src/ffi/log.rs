@@ -36,6 +36,7 @@ pub type azt_log_callback = Option<
 /// When this returns, the earlier callback is not running and will not be called again; its `finalizer`, which may be
 /// NULL, has been called with its `user_data`. When it fails, the finalizer passed is not called:
 /// AZT_STATUS_UNSUPPORTED from inside a log callback, AZT_STATUS_INVALID_ARGUMENT for an unknown level. Thread-safe.
+/// Waits for calls of the earlier callback that are running, and for nothing else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_log_set_callback(
     level: azt_log_level,
@@ -45,14 +46,16 @@ pub unsafe extern "C" fn azt_log_set_callback(
     error: *mut *mut azt_error,
 ) -> azt_status {
     call(error, || {
-        let Some(callback) = callback else { return log::set_callback(level, None) };
-        log::check(level)?;
-        let user_data = UserData::new(user_data, finalizer);
-        let sink = move |level, target: &str, message: &str| {
-            let (target, message) = (c_string(target), c_string(message));
-            // SAFETY: the caller promises a function that may be called with these on any thread.
-            unsafe { callback(user_data.get(), level, target.as_ptr(), message.as_ptr()) };
-        };
-        log::set_callback(level, Some(Arc::new(sink)))
+        let sink = callback.map(|callback| {
+            move || -> Arc<log::Sink> {
+                let user_data = UserData::new(user_data, finalizer);
+                Arc::new(move |level, target: &str, message: &str| {
+                    let (target, message) = (c_string(target), c_string(message));
+                    // SAFETY: the caller promises a function that may be called with these on any thread.
+                    unsafe { callback(user_data.get(), level, target.as_ptr(), message.as_ptr()) };
+                })
+            }
+        });
+        log::set_callback(level, sink)
     })
 }

@@ -17,15 +17,16 @@ use crate::options::ClientOptions;
 /// (AZT_STATUS_INVALID_ARGUMENT). None blocks. Of the credentials the one set last counts; a SAS in a URL wins
 /// over all of them for that URL. One thread at a time.
 ///
-/// Functions: azt_client_options_new(), azt_client_options_free(); credentials:
-/// azt_client_options_set_anonymous(), azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
+/// Functions: azt_client_options_new(), azt_client_options_free(); credentials: azt_client_options_set_anonymous(),
+/// azt_client_options_set_sas_token(), azt_client_options_set_account_key(),
 /// azt_client_options_set_connection_string(), azt_client_options_set_default_credential(),
 /// azt_client_options_set_client_secret(), azt_client_options_set_managed_identity(),
 /// azt_client_options_set_workload_identity(), azt_client_options_set_azure_cli(),
 /// azt_client_options_set_token_callback(); the network: azt_client_options_set_proxy(),
-/// azt_client_options_set_ca_file(), azt_client_options_set_user_agent(); limits: azt_client_options_set_max_concurrency(),
-/// azt_client_options_set_memory_limit(), azt_client_options_set_block_size(),
-/// azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms().
+/// azt_client_options_set_ca_file(), azt_client_options_set_user_agent(); limits:
+/// azt_client_options_set_max_concurrency(), azt_client_options_set_memory_limit(),
+/// azt_client_options_set_block_size(), azt_client_options_set_max_retries(), azt_client_options_set_timeout_ms(),
+/// azt_client_options_set_stall_timeout_ms(); what is checked: azt_client_options_set_checksum().
 pub struct azt_client_options(Mutex<ClientOptions>);
 
 impl azt_client_options {
@@ -49,8 +50,9 @@ pub(super) unsafe fn set(
 }
 
 /// New options with the defaults: the credential is what the environment has for storage
-/// (AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, in this
-/// order, and for that account only), or else azt_client_options_set_default_credential(). NULL when there is no memory.
+/// (AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, in
+/// this order, and for that account only), or else azt_client_options_set_default_credential(). NULL when there is no
+/// memory.
 ///
 /// The caller frees them with azt_client_options_free(). Thread-safe, does not block.
 #[unsafe(no_mangle)]
@@ -133,13 +135,13 @@ pub unsafe extern "C" fn azt_client_options_set_max_concurrency(
 }
 
 /// How many bytes the client holds at most for read-ahead, prefetched samples and blocks being written, at least 1 MiB.
-/// Default: an eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE (torchrun
-/// sets it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. All clients of a
-/// process together hold no more than the largest of their limits.
+/// Default: an eighth of the memory that the machine or this process's cgroup has, divided by LOCAL_WORLD_SIZE
+/// (torchrun sets it), between 32 and 512 MiB: more does not make transfers faster, and training needs the rest. All
+/// clients of a process together hold no more than the largest of their limits.
 ///
-/// The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes way
-/// for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers fetch
-/// just what they are asked for. A block has no more than half of it.
+/// The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes
+/// way for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers
+/// fetch just what they are asked for. A block has no more than half of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_options_set_memory_limit(
     options: *mut azt_client_options,
@@ -206,8 +208,8 @@ pub unsafe extern "C" fn azt_client_options_set_stall_timeout_ms(
 /// download is asked for with checksums (a structured body; where the service has none, a CRC64 or MD5 for ranges of at
 /// most 4 MiB), compared before anyone sees its bytes. Bytes that are wrong are fetched or sent again, and
 /// AZT_STATUS_CORRUPT if they stay so; a service that gives no checksum is AZT_STATUS_UNSUPPORTED. False: neither.
-/// Default: uploads over https, by a service that knows CRC64: beside TLS that costs next to nothing. Lengths, ranges and
-/// versions are always checked.
+/// Default: uploads over https, by a service that knows CRC64: beside TLS that costs next to nothing. Lengths, ranges
+/// and versions are always checked.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_options_set_checksum(
     options: *mut azt_client_options,

@@ -38,7 +38,8 @@ pub struct azt_stats {
 /// Writes the client's numbers. `stats_size` is sizeof(azt_stats) as the caller was compiled with it: a newer library
 /// fills in what an older caller knows, and an older one sets the rest to 0.
 ///
-/// Thread-safe, does not block. In a forked child the numbers begin at 0, but for memory.
+/// AZT_STATUS_INVALID_ARGUMENT for a size that is 0 or no multiple of 8. Thread-safe, does not block. In a forked child
+/// the numbers begin at 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_stats(
     client: *const azt_client,

@@ -28,7 +28,8 @@ pub struct azt_stream(Stream);
 /// left out.
 ///
 /// Sends nothing: a container that is missing shows in azt_stream_next(). The caller frees the stream with
-/// azt_stream_free(). Thread-safe, does not block.
+/// azt_stream_free(). A `shard_index` of `shard_count` or more is AZT_STATUS_INVALID_ARGUMENT. Thread-safe, does not
+/// block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_list(
     client: *const azt_client,
@@ -135,9 +136,9 @@ pub unsafe extern "C" fn azt_stream_set_lazy(stream: *mut azt_stream, error: *mu
 
 /// The next sample, or NULL at the end of the epoch, again and again.
 ///
-/// A sample that failed for good (missing, denied) is reported once and passed: its position is left out. One that
-/// failed for now (timeout, throttled) is tried again by the next call, and so is the listing. The caller frees the
-/// sample with azt_sample_free(). Thread-safe. Blocks.
+/// A container that is missing is AZT_STATUS_NOT_FOUND. A sample that failed for good (missing, denied) is reported
+/// once and passed: its position is left out. One that failed for now (timeout, throttled) is tried again by the next
+/// call, and so is the listing. The caller frees the sample with azt_sample_free(). Thread-safe. Blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_next(
     stream: *const azt_stream,
@@ -171,8 +172,8 @@ pub unsafe extern "C" fn azt_stream_reset(stream: *const azt_stream, error: *mut
 /// what threads may have fetched; UINT64_MAX means the last one that was given out. Positions go back 65,536.
 ///
 /// `out_size` is the size with the NUL. A buffer that is too small is AZT_STATUS_BUFFER_TOO_SMALL, and `out_size` the
-/// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, with a shuffle 11 more for each name in
-/// its buffer, with several shards of a container up to 11 more for each name of the page. A position that was not
+/// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, with a shuffle 11 more for each name
+/// in its buffer, with several shards of a container up to 11 more for each name of the page. A position that was not
 /// given out, or too long ago: AZT_STATUS_OUT_OF_RANGE.
 ///
 /// Thread-safe. Sends nothing.

@@ -40,7 +40,8 @@ pub type azt_token_callback = Option<
 
 /// Sets the token and when it expires, in seconds since 1970. The token is copied.
 ///
-/// AZT_STATUS_INVALID_ARGUMENT for NULL, an empty token, or one with characters that no token has.
+/// AZT_STATUS_INVALID_ARGUMENT for NULL, an empty token, or one with characters that no token has. Within the callback
+/// that was given `token`; does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_token_set(
     token: *mut azt_token,
@@ -60,6 +61,8 @@ pub unsafe extern "C" fn azt_token_set(
 }
 
 /// Says why there is no token; the text becomes part of the error of the calls that wait. It is copied.
+///
+/// AZT_STATUS_INVALID_ARGUMENT for NULL. Within the callback that was given `token`; does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_token_set_error(token: *mut azt_token, message: *const c_char) -> azt_status {
     fill(|| {

@@ -247,7 +247,7 @@ impl Inner {
 
     /// Reports a read: what it counted on the way gives way to what it delivered.
     fn reporting(&self, read: impl FnOnce() -> Result<usize>) -> Result<usize> {
-        let size = self.version.size;
+        let size = self.size;
         self.progress.during(size, read, |result, before| (before + *result.as_ref().unwrap_or(&0) as u64, size))
     }
 
@@ -346,7 +346,7 @@ async fn open_first(
             let version = fetch::look(call, target, only).await?;
             Ok(Some(Opened { version, first: part, body: None }))
         }
-        Some(part) => fetch::open(call, target, part.start..part.end.min(part.start + most), only).await,
+        Some(part) => fetch::open(call, target, part.start..part.end.min(part.start.saturating_add(most)), only).await,
     }
 }
 

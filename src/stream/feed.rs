@@ -23,6 +23,12 @@ impl Shard {
     fn has(self, ordinal: u64) -> bool {
         ordinal % self.count as u64 == self.index as u64
     }
+
+    /// How far it is from an entry to the shard's next one.
+    fn distance(self, from: usize) -> usize {
+        let at = from % self.count;
+        if at <= self.index { self.index - at } else { self.count - at + self.index }
+    }
 }
 
 /// How far the names have been read.
@@ -104,9 +110,8 @@ impl Feed {
     /// Feeds what needs no request; true when that was something.
     pub(super) fn feed_table(&mut self, shard: Shard, sequence: &mut Sequence<Item>) -> bool {
         let Self::Table { entries, next } = self else { return false };
-        let end = (*next + TABLE_PIECE * shard.count).min(entries.len());
-        let skip = (shard.index + shard.count - *next % shard.count) % shard.count;
-        for index in (*next + skip..end).step_by(shard.count) {
+        let end = next.saturating_add(TABLE_PIECE.saturating_mul(shard.count)).min(entries.len());
+        for index in (next.saturating_add(shard.distance(*next))..end).step_by(shard.count) {
             sequence.push(Item { entries: entries.clone(), index });
         }
         *next = end;
@@ -155,7 +160,7 @@ impl Feed {
                 *resuming = None;
             } else if ended {
                 // All that the cursor knew lies before the end, also what it stood at.
-                *count = again.cursor.listed.count;
+                (*count, *last) = (again.cursor.listed.count, again.cursor.listed.at.name().map(str::to_owned));
                 retry = again.finish(sequence);
                 *resuming = None;
             }
@@ -191,7 +196,7 @@ impl Feed {
                     // Without other shards the queue is all that is listed from its first name on.
                     (Some(first), _) if shard.count == 1 => {
                         let at = At::Before(first.entry()?.name().to_owned());
-                        Ok((Listed { count: count - rest.queue.len() as u64, at }, slots, Vec::new()))
+                        Ok((Listed { count: count.saturating_sub(rest.queue.len() as u64), at }, slots, Vec::new()))
                     }
                     (_, last) => {
                         let at = last.clone().map_or(At::Count, At::After);

@@ -125,7 +125,7 @@ impl Running {
             if state.page.is_none() {
                 return Ok(None);
             }
-            state = self.wait(state, call)?;
+            state = call.limits.wait_for(&self.changed, state, call.limits.deadline)?;
         }
     }
 
@@ -176,17 +176,6 @@ impl Running {
             take_page(&running, generation, &listing, page);
         })?);
         Ok(())
-    }
-
-    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, call: &Call) -> Result<MutexGuard<'a, State>> {
-        let Some(deadline) = call.limits.deadline else {
-            return Ok(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
-        };
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        if left.is_zero() {
-            return Err(call.limits.deadline_passed());
-        }
-        Ok(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// Gives a sample to the caller, once it is there.

@@ -127,8 +127,38 @@ pub(crate) fn with_signals_blocked<T>(start_threads: impl FnOnce() -> T) -> T {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut previous);
         previous
     };
-    let result = start_threads();
-    // SAFETY: `previous` was filled by the call above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const previous, std::ptr::null_mut()) };
-    result
+    // Also when no thread can be started, which tokio panics of.
+    let _restore = SignalMask(previous);
+    start_threads()
+}
+
+/// A thread's signal mask, which it has again when this is dropped.
+struct SignalMask(libc::sigset_t);
+
+impl Drop for SignalMask {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled by pthread_sigmask.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signal_mask_comes_back_after_a_panic_too() {
+        let blocks_sigterm = || {
+            // SAFETY: sigset_t is plain data that pthread_sigmask fills in; it lives on this stack.
+            unsafe {
+                let mut now: libc::sigset_t = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut now);
+                libc::sigismember(&raw const now, libc::SIGTERM) == 1
+            }
+        };
+        assert!(with_signals_blocked(blocks_sigterm));
+        // As tokio does when the system has no thread left.
+        assert!(std::panic::catch_unwind(|| with_signals_blocked(|| panic!("on purpose"))).is_err());
+        assert!(!blocks_sigterm());
+    }
 }

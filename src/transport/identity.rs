@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use azure_core::http::headers::{HeaderName as SdkName, HeaderValue as SdkValue, Headers};
 use azure_core::http::request::Body;
 use azure_core::http::{AsyncRawResponse, HttpClient};
 use bytes::{Bytes, BytesMut};
@@ -116,14 +115,8 @@ impl IdentityHttp {
             None => sdk::parse_uri(request.url())?,
         };
         let (method, headers) = (sdk::method(request.method())?, sdk::headers(request.headers())?);
-        let answer = self.exchange(method, uri, headers, body.clone()).await?;
-        let mut headers = Headers::new();
-        for (name, value) in &answer.headers {
-            if let Ok(value) = value.to_str() {
-                headers.insert(SdkName::from(name.as_str().to_owned()), SdkValue::from(value.to_owned()));
-            }
-        }
-        Ok(AsyncRawResponse::from_bytes(answer.status.as_u16().into(), headers, answer.body))
+        let Answer { status, headers, body } = self.exchange(method, uri, headers, body.clone()).await?;
+        Ok(sdk::answer(status, &headers, body))
     }
 }
 

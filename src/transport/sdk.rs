@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use azure_core::http::headers::{HeaderName as SdkName, HeaderValue as SdkValue, Headers};
 use azure_core::http::request::Body;
 use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, RetryOptions, Transport as SdkClientTransport};
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::{Request, Transport};
 use crate::error::{Error, Result};
@@ -39,13 +40,7 @@ impl SdkTransport {
         ours.body = body.clone();
         let mut response = self.0.send(ours).await?.success().await?;
         let body = response.bytes(MAX_BODY).await?;
-        let mut headers = Headers::new();
-        for (name, value) in &response.headers {
-            if let Ok(value) = value.to_str() {
-                headers.insert(SdkName::from(name.as_str().to_owned()), SdkValue::from(value.to_owned()));
-            }
-        }
-        Ok(AsyncRawResponse::from_bytes(response.status.as_u16().into(), headers, body))
+        Ok(answer(response.status, &response.headers, body))
     }
 }
 
@@ -88,6 +83,17 @@ pub(super) fn headers(headers: &Headers) -> Result<HeaderMap> {
         ours.insert(name, value);
     }
     Ok(ours)
+}
+
+/// An answer that has arrived whole, as the SDK has it.
+pub(super) fn answer(status: StatusCode, headers: &HeaderMap, body: Bytes) -> AsyncRawResponse {
+    let mut theirs = Headers::new();
+    for (name, value) in headers {
+        if let Ok(value) = value.to_str() {
+            theirs.insert(SdkName::from(name.as_str().to_owned()), SdkValue::from(value.to_owned()));
+        }
+    }
+    AsyncRawResponse::from_bytes(status.as_u16().into(), theirs, body)
 }
 
 pub(super) fn method(method: azure_core::http::Method) -> Result<Method> {

@@ -1,6 +1,8 @@
 //! Cancelling from another thread: whatever a call waits for it ends at once, for good, and nothing is published.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,11 +22,25 @@ const PROMPT: Duration = Duration::from_secs(2);
 /// Cancels a call once it waits; its error. The promise is 100 ms, and the machine may be busy.
 #[track_caller]
 fn cancelled<T: Send>(cancel: impl FnOnce(), call: impl FnOnce() -> Result<T> + Send) -> Error {
+    cancelled_once(|| true, cancel, call)
+}
+
+/// The same, not before it has come as far as `is_there` says.
+#[track_caller]
+fn cancelled_once<T: Send>(
+    is_there: impl Fn() -> bool,
+    cancel: impl FnOnce(),
+    call: impl FnOnce() -> Result<T> + Send,
+) -> Error {
     let result = thread::scope(|scope| {
         let (sender, receiver) = channel();
         scope.spawn(move || sender.send(call()));
-        let early = receiver.recv_timeout(Duration::from_millis(200));
-        assert!(early.is_err(), "the call did not wait: {:?}", early.map(|result| result.err()));
+        let has_come = (0..300).any(|_| {
+            let early = receiver.recv_timeout(Duration::from_millis(200));
+            assert!(early.is_err(), "the call did not wait: {:?}", early.map(|result| result.err()));
+            is_there()
+        });
+        assert!(has_come, "the call did not come as far");
         let began = Instant::now();
         cancel();
         let result = receiver.recv().unwrap();
@@ -162,10 +178,15 @@ fn a_writer_waiting_for_room_for_a_block_or_for_its_memory_to_be_sent() {
 #[test]
 fn a_commit_under_way_has_an_unknown_outcome() {
     for (length, verb) in [(3 * MIB, "put-block-list"), (10, "PUT")] {
-        let server = server(move |asked| (asked == verb).then(silence));
+        let has_come = Arc::new(AtomicBool::new(false));
+        let comes = has_come.clone();
+        let server = server(move |asked| {
+            comes.fetch_or(asked == verb, Ordering::SeqCst);
+            (asked == verb).then(silence)
+        });
         let (_client, writer) = writer(&server);
         writer.write_all(&vec![7; length as usize]).unwrap();
-        let error = cancelled(|| writer.cancel(), || writer.close());
+        let error = cancelled_once(|| has_come.load(Ordering::SeqCst), || writer.cancel(), || writer.close());
         assert!(error.message().contains("the outcome is unknown"), "{error}");
     }
 }

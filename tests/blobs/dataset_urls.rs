@@ -216,24 +216,27 @@ fn a_range_past_its_blobs_end_is_out_of_range_when_it_is_read() {
         // Azurite has answers of its own to these.
         range(shard.clone(), 10, 1),
         range(server.url("empty"), 0, 1),
+        // The last place that a byte can have.
+        range(shard.clone(), u64::MAX - 2, 1),
         range(shard.clone(), 8, 2),
     ];
     let dataset = Dataset::from_ranges(&client(), &ranges).unwrap();
     assert_eq!(dataset.len(), ranges.len());
-    for index in 0..8 {
+    for index in 0..9 {
         let error = expect_error(dataset.get(index), Status::OutOfRange);
         assert!(error.message().contains(if index == 7 { "/empty" } else { "/shard" }), "{error}");
         expect_error(dataset.get_into(index, &mut [0; 16]), Status::OutOfRange);
-        expect_error(dataset.get_batch(&[8, index]), Status::OutOfRange);
+        expect_error(dataset.get_batch(&[9, index]), Status::OutOfRange);
         let opened = dataset.open(index).and_then(|reader| read_rest(&reader));
         expect_error(opened, Status::OutOfRange);
     }
-    assert_eq!(dataset.get(8).unwrap().bytes(), b"89");
-    let error = expect_error(
-        Dataset::from_ranges(&client(), &[range(shard.clone(), 0, 1), range(shard, u64::MAX, 2)]),
-        Status::InvalidArgument,
-    );
-    assert!(error.message().contains("range 1"), "{error}");
+    assert_eq!(dataset.get(9).unwrap().bytes(), b"89");
+    // UINT64_MAX stands for "not known", and no blob reaches as far.
+    for (offset, length) in [(u64::MAX, 2), (0, u64::MAX), (u64::MAX, 0), (1, u64::MAX - 1)] {
+        let ranges = [range(shard.clone(), 0, 1), range(shard.clone(), offset, length)];
+        let error = expect_error(Dataset::from_ranges(&client(), &ranges), Status::InvalidArgument);
+        assert!(error.message().contains("range 1"), "{error}");
+    }
 }
 
 #[test]

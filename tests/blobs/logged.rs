@@ -1,10 +1,10 @@
 //! The log, as C sees it, and a search for secrets in everything that leaves the library.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::ptr::null_mut;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aztorch::ffi::{azt_log_set_callback, azt_status};
 use aztorch::{BearerToken, Client, ClientOptions, WriteMode};
@@ -28,6 +28,8 @@ unsafe extern "C" fn line(_: *mut c_void, level: i32, target: *const c_char, mes
     let text = |text: &CStr| text.to_str().unwrap().to_owned();
     // SAFETY: NULL is allowed everywhere here.
     assert_eq!(unsafe { azt_log_set_callback(5, None, null_mut(), None, null_mut()) }, 2, "UNSUPPORTED inside");
+    // The data of a callback that was refused stays the caller's: it is not finalized.
+    assert_eq!(listen(5), 2);
     LINES.lock().unwrap().push((level, text(target), text(message)));
 }
 
@@ -39,6 +41,44 @@ unsafe extern "C" fn finalize(user_data: *mut c_void) {
 fn listen(level: i32) -> azt_status {
     // SAFETY: the functions fit, and 7 is never used as a pointer.
     unsafe { azt_log_set_callback(level, Some(line), 7 as *mut c_void, Some(finalize), null_mut()) }
+}
+
+static WRITER_OF: Mutex<Option<Client>> = Mutex::new(None);
+
+unsafe extern "C" fn open_a_writer(_: *mut c_void, _: i32, _: *const c_char, message: *const c_char) {
+    // SAFETY: the library passes strings that live during the call.
+    if unsafe { CStr::from_ptr(message) }.to_bytes().starts_with(b"the environment has") {
+        let client = WRITER_OF.lock().unwrap().take().unwrap();
+        client.writer("https://acc.blob.core.windows.net/con/blob", WriteMode::Replace).unwrap();
+        FINALIZED.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// What the callback may call must not wait for what the library was doing when it logged.
+#[test]
+fn a_callback_may_open_a_writer_of_the_client_that_it_hears_of() {
+    const NAME: &str = "logged::a_callback_may_open_a_writer_of_the_client_that_it_hears_of";
+    if child::argument().is_none() {
+        let variables = [("AZURE_STORAGE_ACCOUNT", OsStr::new("acc")), ("AZURE_STORAGE_KEY", OsStr::new("a2V5"))];
+        assert!(child::spawn_with(NAME, "run", &variables).wait().unwrap().success());
+        return;
+    }
+    // SAFETY: the function fits.
+    assert_eq!(unsafe { azt_log_set_callback(3, Some(open_a_writer), null_mut(), None, null_mut()) }, 0);
+    let client = client();
+    *WRITER_OF.lock().unwrap() = Some(client.clone());
+    let ended = Arc::new(AtomicUsize::new(0));
+    let at_its_end = ended.clone();
+    std::thread::spawn(move || {
+        client.writer("https://acc.blob.core.windows.net/con/blob", WriteMode::Replace).unwrap();
+        at_its_end.store(1, Ordering::SeqCst);
+    });
+    let begun = Instant::now();
+    while ended.load(Ordering::SeqCst) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it waits for itself");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(FINALIZED.load(Ordering::SeqCst), 1, "the line did not come");
 }
 
 type Set = Box<dyn Fn(&mut ClientOptions) -> aztorch::Result<()>>;

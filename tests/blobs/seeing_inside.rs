@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aztorch::{Client, Status, WriteMode};
+use aztorch::{BlobRange, Client, Dataset, Status, WriteMode};
 
 use crate::support::azurite::azurite;
 use crate::support::client::{client, client_with, read_blob, read_rest, write_blob};
@@ -95,6 +95,19 @@ fn progress_is_told_on_the_thread_that_waits() {
     reader.set_progress(None).unwrap();
     reader.read_at(0, &mut [0; 10]).unwrap();
     assert_eq!(told.lock().unwrap().len(), list.len());
+}
+
+#[test]
+fn a_part_of_a_blob_has_a_total_of_its_own() {
+    let server = FaultServer::start();
+    server.put("blob", b"0123456789".to_vec());
+    let part = BlobRange { url: server.url("blob"), offset: 2, length: 5 };
+    let reader = Dataset::from_ranges(&client(), &[part]).unwrap().open(0).unwrap();
+    let (told, callback) = listener();
+    reader.set_progress(Some(callback)).unwrap();
+    assert_eq!(read_rest(&reader).unwrap(), b"23456");
+    let last = *told.lock().unwrap().last().unwrap();
+    assert_eq!((last.0, last.1), (5, 5));
 }
 
 #[test]

@@ -1,28 +1,27 @@
-//! Cursors: the rest of an epoch, exactly, in the same process or another one, whatever the container has become.
+//! Cursors: the rest of an epoch, exactly, in the same process or another one.
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::time::Duration;
 
 use aztorch::{BlobRange, Dataset, Status, Stream};
 
 use crate::streams::{all, rest_from};
 use crate::support::azurite::azurite;
 use crate::support::child;
-use crate::support::client::{client, client_with};
+use crate::support::client::client;
 use crate::support::error::expect_error;
-use crate::support::fault::{Fault, FaultServer, MadeUp};
+use crate::support::fault::{FaultServer, MadeUp};
 
 /// A shard's stream over a listing, fetching nothing, in pages so small that there are many.
-struct Streams {
-    server: FaultServer,
-    url: String,
-    page_size: usize,
-    shuffle: Option<(usize, u64)>,
+pub struct Streams {
+    pub server: FaultServer,
+    pub url: String,
+    pub page_size: usize,
+    pub shuffle: Option<(usize, u64)>,
 }
 
 impl Streams {
-    fn new(names: impl IntoIterator<Item = String>, page_size: usize, shuffle: Option<(usize, u64)>) -> Streams {
+    pub fn new(names: impl IntoIterator<Item = String>, page_size: usize, shuffle: Option<(usize, u64)>) -> Streams {
         let server = FaultServer::start();
         names.into_iter().for_each(|name| drop(server.put(&name, name.as_bytes().to_vec())));
         server.set_page_size(page_size);
@@ -30,7 +29,7 @@ impl Streams {
         Streams { server, url, page_size, shuffle }
     }
 
-    fn shard(&self, index: usize, count: usize) -> Stream {
+    pub fn shard(&self, index: usize, count: usize) -> Stream {
         let stream = Stream::list(&client(), &self.url, None, index, count).unwrap();
         if let Some((buffer, seed)) = self.shuffle {
             stream.set_shuffle(buffer, seed).unwrap();
@@ -39,20 +38,20 @@ impl Streams {
         stream
     }
 
-    fn one(&self) -> Stream {
+    pub fn one(&self) -> Stream {
         self.shard(0, 1)
     }
 }
 
-fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
+pub fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|index| format!("blob-{index:04}")).collect()
 }
 
-fn take(stream: &Stream, count: usize) -> Vec<String> {
+pub fn take(stream: &Stream, count: usize) -> Vec<String> {
     (0..count).map(|_| stream.next().unwrap().unwrap().name().to_owned()).collect()
 }
 
-const SHUFFLES: [Option<(usize, u64)>; 4] = [None, Some((1, 3)), Some((17, 4)), Some((1000, 5))];
+pub const SHUFFLES: [Option<(usize, u64)>; 4] = [None, Some((1, 3)), Some((17, 4)), Some((1000, 5))];
 
 #[test]
 fn every_position_of_an_epoch_can_be_resumed() {
@@ -261,135 +260,6 @@ fn another_process_goes_on_in_the_middle_of_an_epoch() {
     }
 }
 
-/// Shards that have got differently far, the cursors that they left, and what had come by then.
-fn interrupt(streams: &Streams, progress: &[usize]) -> (Vec<String>, Vec<String>) {
-    let mut seen = Vec::new();
-    let cursors = progress.iter().enumerate().map(|(index, count)| {
-        let stream = streams.shard(index, progress.len());
-        seen.extend(take(&stream, *count));
-        stream.cursor(None).unwrap()
-    });
-    let cursors = cursors.collect();
-    (cursors, seen)
-}
-
-/// Resumes all shards, and counts how often each name came in all.
-fn go_on(streams: &Streams, cursors: &[String], mut seen: Vec<String>) -> std::collections::BTreeMap<String, usize> {
-    for (index, cursor) in cursors.iter().enumerate() {
-        let stream = streams.shard(index, cursors.len());
-        stream.resume(cursor).unwrap();
-        while let Some(sample) = stream.next().unwrap() {
-            seen.push(sample.name().to_owned());
-        }
-    }
-    let mut counts = std::collections::BTreeMap::new();
-    seen.into_iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);
-    counts
-}
-
-/// Interrupts shards that have come so far, lets the container grow, and goes on.
-#[track_caller]
-fn grow_and_go_on(shuffle: Option<(usize, u64)>, page_size: usize, progress: &[usize]) {
-    let streams = Streams::new(numbered(0..90), page_size, shuffle);
-    // Before all of them, between them, and behind.
-    let new = (0..90).step_by(4).map(|index| format!("blob-{index:04}+new")).chain(["a".into(), "z".into()]);
-    add_and_go_on(&streams, new, progress);
-}
-
-#[track_caller]
-fn add_and_go_on(streams: &Streams, new: impl IntoIterator<Item = String>, progress: &[usize]) {
-    let old: BTreeSet<_> = all(&streams.one()).into_iter().collect();
-    let (cursors, seen) = interrupt(streams, progress);
-    new.into_iter().for_each(|name| drop(streams.server.put(&name, b"new".to_vec())));
-    let counts = go_on(streams, &cursors, seen);
-    let what = format!("{:?}, pages of {}, {progress:?}", streams.shuffle, streams.page_size);
-    for name in &old {
-        assert_eq!(counts.get(name), Some(&1), "{what}: {name}");
-    }
-    // A new one may come in this epoch or in the next, and in this one once.
-    assert!(counts.values().all(|count| *count == 1), "{what}");
-}
-
-/// Folders, and files whose names begin as those of the folders do.
-fn in_folders() -> Vec<String> {
-    let folders = ["a", "a b", "a-b", "a.b", "ab"];
-    folders
-        .iter()
-        .flat_map(|folder| [(*folder).to_owned() + ".txt", format!("{folder}/1"), format!("{folder}/sub/2")])
-        .collect()
-}
-
-#[test]
-fn both_orders_of_the_service_can_be_resumed_in() {
-    for slash_first in [false, true] {
-        for shuffle in [None, Some((4, 1))] {
-            for page_size in [1, 4, 5000] {
-                for progress in 0..=15 {
-                    let streams = Streams::new(in_folders(), page_size, shuffle);
-                    if slash_first {
-                        streams.server.order_slash_first();
-                    }
-                    let new = ["a/0", "a/1 new", "a/sub", "a b/sub/", "a-", "a+", "a.b/sub/3", "A", "z"];
-                    add_and_go_on(&streams, new.map(str::to_owned), &[progress]);
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn a_container_that_grew_neither_repeats_nor_loses_what_was_there() {
-    for shuffle in SHUFFLES {
-        for page_size in [1, 7, 30, 5000] {
-            for progress in [0, 1, 44, 45, 89, 90] {
-                grow_and_go_on(shuffle, page_size, &[progress]);
-            }
-        }
-    }
-}
-
-#[test]
-fn shards_of_a_container_that_grew_do_not_either() {
-    for shuffle in SHUFFLES {
-        for progress in [[5, 5, 5], [29, 1, 12], [1, 30, 15]] {
-            grow_and_go_on(shuffle, 5000, &progress);
-        }
-    }
-}
-
-/// Each has listed as far as it needed, so that a container that grew would be counted otherwise by each: for that they
-/// have to share a manifest. One that did not is gone on with from wherever each of them was.
-#[test]
-fn shards_on_different_pages_go_on_where_they_were() {
-    for shuffle in SHUFFLES {
-        for page_size in [1, 7, 30] {
-            for progress in [[5, 5, 5], [29, 1, 12], [1, 30, 15], [0, 30, 15]] {
-                add_and_go_on(&Streams::new(numbered(0..90), page_size, shuffle), [], &progress);
-            }
-        }
-    }
-}
-
-#[test]
-fn what_was_deleted_meanwhile_does_not_disturb_the_others() {
-    let old = numbered(0..90);
-    let deleted: Vec<_> = old.iter().step_by(5).cloned().collect();
-    for shuffle in SHUFFLES {
-        for page_size in [1, 7, 30, 5000] {
-            for progress in [&[1][..], &[45], &[46], &[89], &[90]] {
-                let streams = Streams::new(old.clone(), page_size, shuffle);
-                let (cursors, seen) = interrupt(&streams, progress);
-                deleted.iter().for_each(|name| streams.server.delete(name));
-                let counts = go_on(&streams, &cursors, seen);
-                for name in old.iter().filter(|name| !deleted.contains(name)) {
-                    assert_eq!(counts.get(name), Some(&1), "{shuffle:?}, pages of {page_size}, {progress:?}: {name}");
-                }
-                assert!(counts.values().all(|count| *count == 1));
-            }
-        }
-    }
-}
-
 #[test]
 fn a_resumed_stream_lists_no_further_than_it_needs() {
     let server = FaultServer::start();
@@ -493,65 +363,6 @@ fn cursors_keep_no_secret() {
     let cursor = streams.one().cursor(None).unwrap();
     crate::support::error::assert_no_secret(&cursor);
     assert!(!cursor.contains("sig=") && !cursor.contains("sp=rw"), "{cursor}");
-}
-
-#[test]
-fn what_failed_for_now_is_in_the_cursor() {
-    let streams = Streams::new(numbered(0..30), 10, None);
-    let client = client_with(|options| options.set_max_retries(0));
-    let stream = || Stream::list(&client, &streams.url, None, 0, 1).unwrap();
-    let begun = stream();
-    for _ in 0..3 {
-        begun.next().unwrap();
-    }
-    streams
-        .server
-        .on_request(|request| (request.path.ends_with("blob-0003")).then(|| Fault::status(503, "ServerBusy")));
-    // It may have been fetched before that; the next stream has not.
-    let second = stream();
-    second.resume(&begun.cursor(None).unwrap()).unwrap();
-    expect_error(second.next(), Status::Throttled);
-    let cursor = second.cursor(None).unwrap();
-    drop(second);
-    streams.server.on_request(|_| None);
-    let third = stream();
-    third.resume(&cursor).unwrap();
-    let rest: Vec<_> = std::iter::from_fn(|| third.next().unwrap())
-        .map(|sample| (sample.position(), sample.name().to_owned()))
-        .collect();
-    let expected: Vec<_> = (3..).zip(numbered(3..30)).collect();
-    assert_eq!(rest, expected, "the one that failed is not lost");
-}
-
-#[test]
-fn a_listing_that_breaks_while_a_cursor_is_looked_for() {
-    let streams = Streams::new(numbered(0..100), 10, Some((30, 2)));
-    let begun = streams.one();
-    let names = take(&begun, 55);
-    let cursor = begun.cursor(None).unwrap();
-    let rest = rest_from(&begun, 55);
-    for broken in 0..9 {
-        let client = client_with(|options| options.set_max_retries(0));
-        let stream = Stream::list(&client, &streams.url, None, 0, 1).unwrap();
-        stream.set_shuffle(30, 2).unwrap();
-        stream.set_lazy().unwrap();
-        stream.resume(&cursor).unwrap();
-        streams.server.script("list", (0..broken).map(|_| Fault::Delay(Duration::ZERO)));
-        streams.server.script("list", [Fault::status(503, "ServerBusy")]);
-        let (mut seen, mut errors) = (Vec::new(), 0);
-        loop {
-            match stream.next() {
-                Ok(Some(sample)) => seen.push(sample.name().to_owned()),
-                Ok(None) => break,
-                Err(error) => {
-                    expect_error::<()>(Err(error), Status::Throttled);
-                    errors += 1;
-                }
-            }
-        }
-        assert_eq!((seen, errors), (rest.clone(), 1), "page {broken}");
-    }
-    assert_eq!(names.len() + rest.len(), 100);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use aztorch::{Client, Status, Stream};
 
+use crate::stream_cursors::{Streams, numbered, take};
+use crate::streams::rest_from;
 use crate::support::azurite::azurite;
 use crate::support::client::{client, client_with};
 use crate::support::content::assert_same;
@@ -294,4 +296,63 @@ fn what_fails_while_another_thread_resets_does_not_either() {
     });
     server.on_request(|_| None);
     assert_eq!(drain(&stream), ((0..10).collect(), vec![]));
+}
+
+#[test]
+fn what_failed_for_now_is_in_the_cursor() {
+    let streams = Streams::new(numbered(0..30), 10, None);
+    let client = client_with(|options| options.set_max_retries(0));
+    let stream = || Stream::list(&client, &streams.url, None, 0, 1).unwrap();
+    let begun = stream();
+    for _ in 0..3 {
+        begun.next().unwrap();
+    }
+    streams
+        .server
+        .on_request(|request| (request.path.ends_with("blob-0003")).then(|| Fault::status(503, "ServerBusy")));
+    // It may have been fetched before that; the next stream has not.
+    let second = stream();
+    second.resume(&begun.cursor(None).unwrap()).unwrap();
+    expect_error(second.next(), Status::Throttled);
+    let cursor = second.cursor(None).unwrap();
+    drop(second);
+    streams.server.on_request(|_| None);
+    let third = stream();
+    third.resume(&cursor).unwrap();
+    let rest: Vec<_> = std::iter::from_fn(|| third.next().unwrap())
+        .map(|sample| (sample.position(), sample.name().to_owned()))
+        .collect();
+    let expected: Vec<_> = (3..).zip(numbered(3..30)).collect();
+    assert_eq!(rest, expected, "the one that failed is not lost");
+}
+
+#[test]
+fn a_listing_that_breaks_while_a_cursor_is_looked_for() {
+    let streams = Streams::new(numbered(0..100), 10, Some((30, 2)));
+    let begun = streams.one();
+    let names = take(&begun, 55);
+    let cursor = begun.cursor(None).unwrap();
+    let rest = rest_from(&begun, 55);
+    for broken in 0..9 {
+        let client = client_with(|options| options.set_max_retries(0));
+        let stream = Stream::list(&client, &streams.url, None, 0, 1).unwrap();
+        stream.set_shuffle(30, 2).unwrap();
+        stream.set_lazy().unwrap();
+        stream.resume(&cursor).unwrap();
+        streams.server.script("list", (0..broken).map(|_| Fault::Delay(Duration::ZERO)));
+        streams.server.script("list", [Fault::status(503, "ServerBusy")]);
+        let (mut seen, mut errors) = (Vec::new(), 0);
+        loop {
+            match stream.next() {
+                Ok(Some(sample)) => seen.push(sample.name().to_owned()),
+                Ok(None) => break,
+                Err(error) => {
+                    expect_error::<()>(Err(error), Status::Throttled);
+                    errors += 1;
+                }
+            }
+        }
+        assert_eq!((seen, errors), (rest.clone(), 1), "page {broken}");
+    }
+    assert_eq!(names.len() + rest.len(), 100);
 }

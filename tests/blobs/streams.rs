@@ -1,18 +1,16 @@
-//! Streams: listed while they are read, sharded, ended, begun again, and shared by threads.
+//! Streams: listed while they are read, sharded, shuffled, ended and begun again.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use aztorch::{BlobRange, Dataset, Status, Stream};
 
 use crate::support::azurite::azurite;
-use crate::support::client::{client, client_with, read_rest};
+use crate::support::client::{client, read_rest};
 use crate::support::content::assert_same;
 use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer, Kind, MadeUp};
 
-const LATENCY: Duration = Duration::from_millis(50);
+pub const LATENCY: Duration = Duration::from_millis(50);
 
 /// The names of all that is left of the epoch, whose positions must follow each other from `first` on.
 #[track_caller]
@@ -31,11 +29,11 @@ pub fn all(stream: &Stream) -> Vec<String> {
     rest_from(stream, 0)
 }
 
-fn made_up(range: std::ops::Range<u64>) -> Vec<String> {
+pub fn made_up(range: std::ops::Range<u64>) -> Vec<String> {
     range.map(MadeUp::name).collect()
 }
 
-fn server(count: u64, size: u64) -> (FaultServer, MadeUp, String) {
+pub fn server(count: u64, size: u64) -> (FaultServer, MadeUp, String) {
     let (server, blobs) = (FaultServer::start(), MadeUp { count, size });
     let url = server.make_up("many", blobs);
     (server, blobs, url)
@@ -116,6 +114,25 @@ fn shards_take_every_nth_and_together_all() {
         }
         union.sort();
         assert_eq!(union, made_up(0..103));
+    }
+}
+
+#[test]
+fn far_more_shards_than_samples() {
+    let (_server, _, url) = server(3, 10);
+    let dataset = Dataset::list(&client(), &url, None).unwrap();
+    for count in [1 << 52, usize::MAX] {
+        for (index, expected) in [(0, 0..1), (2, 2..3), (3, 0..0), (count - 1, 0..0)] {
+            for stream in
+                [Stream::list(&client(), &url, None, index, count), Stream::from_dataset(&dataset, index, count)]
+            {
+                let stream = stream.unwrap();
+                assert_eq!(all(&stream), made_up(expected.clone()), "shard {index} of {count}");
+                let again = stream.cursor(None).unwrap();
+                stream.resume(&again).unwrap();
+                assert!(stream.next().unwrap().is_none(), "shard {index} of {count}");
+            }
+        }
     }
 }
 
@@ -235,106 +252,6 @@ fn reset_begins_the_next_epoch_at_any_time() {
 }
 
 #[test]
-fn a_stream_reads_ahead() {
-    let (server, blobs, url) = server(300, 50 << 10);
-    server.on_request(|_| Some(Fault::Delay(Duration::from_millis(100))));
-    let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
-    for index in 0..300 {
-        assert_same(stream.next().unwrap().unwrap().bytes(), &blobs.content(index).all());
-    }
-    assert!(stream.next().unwrap().is_none());
-    assert_eq!(server.requests_of("GET").len(), 300, "each once");
-    let chain = server.longest_chain("GET");
-    assert!(chain <= 20, "{chain} round trips for 300 samples");
-}
-
-#[test]
-fn reading_ahead_keeps_the_memory_limit() {
-    let client = client_with(|options| options.set_memory_limit(8 << 20));
-    for buffer in [None, Some(30)] {
-        let (server, blobs, url) = server(60, 1 << 20);
-        server.on_request(|_| Some(Fault::Delay(Duration::from_millis(20))));
-        let stream = Stream::list(&client, &url, None, 0, 1).unwrap();
-        if let Some(buffer) = buffer {
-            // Names are buffered, not bytes.
-            stream.set_shuffle(buffer, 1).unwrap();
-        }
-        for taken in 1..=60 {
-            let sample = stream.next().unwrap().unwrap();
-            let index = (0..60).find(|index| MadeUp::name(*index) == sample.name()).unwrap();
-            assert_same(sample.bytes(), &blobs.content(index).all());
-            let ahead = server.requests_of("GET").len().saturating_sub(taken);
-            assert!(ahead <= 8, "{ahead} MiB ahead under a limit of 8");
-        }
-        assert!(server.longest_chain("GET") < 50, "{} round trips", server.longest_chain("GET"));
-        assert_eq!(server.requests_of("GET").len(), 60);
-    }
-    // Blobs that the limit cannot hold come one by one.
-    let (_server, blobs, url) = server(4, 20 << 20);
-    let stream = Stream::list(&client, &url, None, 0, 1).unwrap();
-    for index in 0..4 {
-        assert_same(stream.next().unwrap().unwrap().bytes(), &blobs.content(index).all());
-    }
-}
-
-#[test]
-fn many_threads_get_each_sample_once() {
-    let (server, blobs, url) = server(3000, 1000);
-    server.set_page_size(700);
-    for buffer in [None, Some(500)] {
-        let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
-        if let Some(buffer) = buffer {
-            stream.set_shuffle(buffer, 7).unwrap();
-        }
-        for _ in 0..2 {
-            let seen = Mutex::new(Vec::new());
-            std::thread::scope(|scope| {
-                for _ in 0..8 {
-                    scope.spawn(|| {
-                        while let Some(sample) = stream.next().unwrap() {
-                            let index = sample.name()[9..16].parse().unwrap();
-                            assert_same(sample.bytes(), &blobs.content(index).all());
-                            seen.lock().unwrap().push((sample.position(), sample.name().to_owned()));
-                        }
-                        assert!(stream.next().unwrap().is_none());
-                    });
-                }
-            });
-            let seen = seen.into_inner().unwrap();
-            assert_eq!(seen.len(), 3000);
-            let (positions, names): (BTreeSet<_>, BTreeSet<_>) = seen.into_iter().unzip();
-            assert!(positions.into_iter().eq(0..3000));
-            assert!(names.into_iter().eq(made_up(0..3000)));
-            stream.reset().unwrap();
-        }
-    }
-    assert_eq!(server.requests_of("GET").len(), 4 * 3000);
-}
-
-#[test]
-fn resets_beside_other_threads_harm_nobody() {
-    let (server, _, url) = server(500, 100);
-    server.set_page_size(100);
-    let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..400 {
-                    drop(stream.next().unwrap());
-                    drop(stream.cursor(None));
-                }
-            });
-        }
-        for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(10));
-            stream.reset().unwrap();
-        }
-    });
-    stream.reset().unwrap();
-    assert_eq!(all(&stream), made_up(0..500));
-}
-
-#[test]
 fn a_lazy_stream_fetches_nothing_but_the_listing() {
     let (server, blobs, url) = server(200, 1000);
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
@@ -439,36 +356,4 @@ fn the_shuffle_mixes_well() {
     for mean in quarters {
         assert!((2300.0..2700.0).contains(&mean), "{mean}");
     }
-}
-
-#[test]
-fn a_dropped_stream_ends_what_it_had_under_way() {
-    let (server, _, url) = server(5000, 10 << 10);
-    server.on_request(|_| Some(Fault::Delay(LATENCY)));
-    let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
-    for _ in 0..20 {
-        stream.next().unwrap();
-    }
-    drop(stream);
-    std::thread::sleep(2 * LATENCY);
-    let before = server.requests().len();
-    std::thread::sleep(4 * LATENCY);
-    assert_eq!(server.requests().len(), before, "goes on for nobody");
-}
-
-#[test]
-fn two_streams_of_one_client_share_its_connections() {
-    let client = client_with(|options| options.set_max_concurrency(4));
-    let (server, _, url) = server(100, 1000);
-    server.on_request(|_| Some(Fault::Delay(Duration::from_millis(5))));
-    let streams = [0, 1].map(|index| Stream::list(&client, &url, None, index, 2).unwrap());
-    let mut seen = HashMap::new();
-    std::thread::scope(|scope| {
-        let threads = streams.each_ref().map(|stream| scope.spawn(|| all(stream)));
-        for thread in threads {
-            thread.join().unwrap().into_iter().for_each(|name| *seen.entry(name).or_insert(0) += 1);
-        }
-    });
-    assert!(seen.len() == 100 && seen.values().all(|count| *count == 1));
-    assert!(server.peak_in_flight() <= 5, "{} at once", server.peak_in_flight());
 }

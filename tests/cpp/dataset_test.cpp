@@ -42,10 +42,6 @@ std::string text(BlobReader reader) {
   return bytes;
 }
 
-Plan serve_all() {
-  return [](const std::string&, int) { return Answer::serve; };
-}
-
 std::string slashed(const std::string& path) { return container_url().substr(0, container_url().find('?')) + "/" + path; }
 
 // One file in ustar's format; its end is two blocks of zeros.

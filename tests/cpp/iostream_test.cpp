@@ -30,6 +30,9 @@ static_assert(!std::is_copy_constructible_v<BlobReader> && std::is_nothrow_move_
 static_assert(!std::is_copy_constructible_v<BlobWriter> && std::is_nothrow_move_constructible_v<BlobWriter>);
 static_assert(!std::is_copy_constructible_v<Client> && std::is_nothrow_move_constructible_v<Client>);
 static_assert(std::is_nothrow_destructible_v<OStream> && std::is_nothrow_destructible_v<IStream>);
+// They would take along pointers into the other one's buffer.
+static_assert(!std::is_move_constructible_v<IStream> && !std::is_move_assignable_v<IStream>);
+static_assert(!std::is_move_constructible_v<OStream> && !std::is_move_assignable_v<OStream>);
 
 namespace {
 

@@ -22,6 +22,7 @@
 #include "check.hpp"
 #include "container.hpp"
 #include "fault_server.hpp"
+#include "tensors.hpp"
 
 namespace data = torch::data;
 namespace samplers = torch::data::samplers;
@@ -47,17 +48,6 @@ const BlobDataset<>& sixty() {
     return dataset_of("sampled/");
   }();
   return dataset;
-}
-
-Indices sorted(Indices indices) {
-  std::sort(indices.begin(), indices.end());
-  return indices;
-}
-
-Indices all_of(std::size_t size) {
-  Indices indices(size);
-  for (std::size_t i = 0; i < size; ++i) indices[i] = i;
-  return indices;
 }
 
 void append(Indices& to, const Indices& from) { to.insert(to.end(), from.begin(), from.end()); }
@@ -128,7 +118,7 @@ void check_resume(const Inner& inner) {
 TEST(indices_pass_through_as_the_inner_sampler_gives_them) {
   for (const std::size_t batch_size : {std::size_t{1}, std::size_t{7}, std::size_t{200}}) {
     PrefetchSampler sequential(sixty(), samplers::SequentialSampler(kSize), Lookahead{16, 1000});
-    EXPECT(drain(sequential, batch_size) == all_of(kSize));
+    EXPECT(drain(sequential, batch_size) == counted(kSize));
     EXPECT(!sequential.next(batch_size));
     for (std::size_t epoch = 0; epoch < 3; ++epoch) {
       samplers::DistributedRandomSampler plain(kSize, 3, 1);
@@ -144,7 +134,7 @@ TEST(indices_pass_through_as_the_inner_sampler_gives_them) {
   const Indices first = drain(random, 7);
   random.reset();
   const Indices second = drain(random, 7);
-  EXPECT(sorted(first) == all_of(kSize) && sorted(second) == all_of(kSize) && first != second);
+  EXPECT(sorted(first) == counted(kSize) && sorted(second) == counted(kSize) && first != second);
 }
 
 TEST(each_reset_begins_an_epoch_and_the_first_does_not) {
@@ -179,7 +169,7 @@ TEST(a_restored_position_is_of_its_epoch_and_dataset) {
   PrefetchSampler resumed(sixty(), samplers::SequentialSampler(kSize));
   restore(sampler, resumed);
   resumed.set_epoch(4);
-  EXPECT(train(resumed) == all_of(kSize));
+  EXPECT(train(resumed) == counted(kSize));
 
   put_all("sampled-other/", 3);
   PrefetchSampler other(dataset_of("sampled-other/"), samplers::SequentialSampler(3));
@@ -241,7 +231,7 @@ TEST(an_elastic_sampler_gives_each_sample_to_one_rank) {
           if (rank == 0) steps = step;
           EXPECT_EQUAL(step, steps);
         }
-        EXPECT(sorted(all) == all_of(size));
+        EXPECT(sorted(all) == counted(size));
       }
     }
   }
@@ -257,7 +247,7 @@ TEST(an_elastic_samplers_order_is_of_its_seed_and_epoch) {
   };
   EXPECT(order(1, 0) == order(1, 0));
   EXPECT(order(1, 0) != order(1, 1) && order(1, 0) != order(2, 0) && order(1, 1) != order(2, 0));
-  EXPECT(order(1, 5, false) == all_of(100));
+  EXPECT(order(1, 5, false) == counted(100));
 }
 
 TEST(an_elastic_sampler_resumes_on_another_number_of_ranks) {
@@ -302,7 +292,7 @@ TEST(an_elastic_sampler_resumes_on_another_number_of_ranks) {
       }
       EXPECT(batch == loader->end());
     }
-    EXPECT(sorted(seen) == all_of(100));
+    EXPECT(sorted(seen) == counted(100));
   }
 }
 

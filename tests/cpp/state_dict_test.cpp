@@ -262,6 +262,10 @@ TEST(what_cannot_be_written_is_named) {
     EXPECT(!check::contains(thrown.what(), "sig="));
   });
   EXPECT(!aztorch::exists(url));
+  EXPECT_THROWS(aztorch::Error, aztorch::save_state_dict(module, "https://user:hunter2@example.org/container/blob"), {
+    EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT);
+    EXPECT(!check::contains(thrown.what(), "hunter2"));
+  });
   const torch::nn::Linear empty(nullptr);
   EXPECT_THROWS(aztorch::Error, aztorch::save_state_dict(empty, blob_url("empty.pt")),
                EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));

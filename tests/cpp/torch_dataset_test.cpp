@@ -1,13 +1,10 @@
-// BlobDataset and IterableBlobDataset through torch's DataLoader, on a real server and on one that counts.
+// BlobDataset and IterableBlobDataset through torch's DataLoader. Part of torch_dataset_test.
 #include <aztorch/torch_dataset.hpp>  // first, which shows that it needs nothing before it
 
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <map>
-#include <mutex>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -22,7 +19,7 @@
 #include "blobs.hpp"
 #include "check.hpp"
 #include "container.hpp"
-#include "fault_server.hpp"
+#include "tensors.hpp"
 
 namespace data = torch::data;
 namespace samplers = torch::data::samplers;
@@ -38,22 +35,6 @@ static_assert(std::is_copy_constructible_v<BlobDataset<>> && std::is_copy_constr
 static_assert(!BlobDataset<>::is_stateful && IterableBlobDataset<>::is_stateful);
 
 namespace {
-
-constexpr std::size_t kWorkers[] = {0, 1, 4};
-
-std::string text(const torch::Tensor& bytes) {
-  return std::string(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
-}
-
-// Blob i holds four floats: i, i + 0.25, i + 0.5, i + 0.75.
-std::string floats(std::size_t i) {
-  std::string bytes(4 * sizeof(float), '\0');
-  for (std::size_t k = 0; k < 4; ++k) {
-    const float value = static_cast<float>(i) + 0.25F * static_cast<float>(k);
-    std::memcpy(&bytes[k * sizeof value], &value, sizeof value);
-  }
-  return bytes;
-}
 
 data::Example<> labelled(Sample&& sample) {
   const std::int64_t label = std::stoll(sample.blob_name().substr(sample.blob_name().size() - 5));
@@ -71,26 +52,6 @@ std::vector<std::size_t> numbers_of_epoch(Loader& loader) {
     }
   }
   return numbers;
-}
-
-std::vector<std::size_t> counted(std::size_t size) {
-  std::vector<std::size_t> numbers(size);
-  for (std::size_t i = 0; i < size; ++i) numbers[i] = i;
-  return numbers;
-}
-
-std::vector<std::size_t> sorted(std::vector<std::size_t> numbers) {
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
-}
-
-Sample sample_of(const std::string& name, const std::string& bytes) {
-  put(name, bytes);
-  return aztorch::Dataset::from_urls({blob_url(name)}).get(0);
-}
-
-Plan serve_all() {
-  return [](const std::string&, int) { return Answer::serve; };
 }
 
 // The aztorch::Error that a loader throws from the epoch, from a worker or not.
@@ -119,157 +80,6 @@ std::vector<std::string> errors_of_epoch(Loader& loader, std::vector<std::string
 }
 
 }  // namespace
-
-TEST(a_tensor_takes_over_the_samples_memory) {
-  Sample sample = sample_of("tensor/floats", floats(7));
-  const void* memory = sample.data();
-  torch::Tensor tensor = aztorch::to_tensor(std::move(sample), {2, 2}, torch::kFloat);
-  EXPECT(tensor.data_ptr() == memory);
-  const torch::Tensor view = tensor[1];
-  tensor = torch::Tensor();
-  EXPECT_EQUAL(view[1].item<float>(), 7.75F);
-
-  Sample bytes = sample_of("tensor/bytes", "abc");
-  memory = bytes.data();
-  tensor = aztorch::to_tensor(std::move(bytes));
-  EXPECT(tensor.data_ptr() == memory && tensor.dtype() == torch::kUInt8);
-  EXPECT(tensor.sizes() == torch::IntArrayRef({3}));
-  tensor.add_(1);
-  EXPECT_EQUAL(text(tensor), "bcd");
-}
-
-TEST(a_tensor_of_another_size_is_refused_and_the_sample_stays) {
-  Sample sample = sample_of("tensor/six", "sixsix");
-  const auto refuse = [&sample](const std::vector<std::int64_t>& sizes, torch::Dtype dtype, const std::string& bytes) {
-    EXPECT_THROWS(aztorch::Error, aztorch::to_tensor(std::move(sample), sizes, dtype), {
-      EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT);
-      EXPECT_CONTAINS(thrown.what(), "tensor/six");
-      EXPECT_CONTAINS(thrown.what(), "6 bytes");
-      EXPECT_CONTAINS(thrown.what(), bytes);
-    });
-    EXPECT_EQUAL(sample.size(), 6U);
-  };
-  refuse({2, 2}, torch::kFloat, "takes 16");
-  refuse({7}, torch::kUInt8, "takes 7");
-  refuse({-6}, torch::kUInt8, "takes");
-  refuse({3, std::int64_t{1} << 62, 8}, torch::kUInt8, "takes");
-  EXPECT_EQUAL(text(aztorch::to_tensor(std::move(sample), {3, 2})), "sixsix");
-}
-
-TEST(empty_blobs_are_empty_tensors) {
-  put_all("empty/", 3, [](std::size_t) { return ""; });
-  EXPECT_EQUAL(aztorch::to_tensor(sample_of("tensor/empty", ""), {0, 4}, torch::kFloat).size(1), 4);
-  auto map = data::make_data_loader(BlobDataset<>::from_container_url(container_url(), "empty/"), 2);
-  auto iterable = data::make_data_loader(IterableBlobDataset<>::from_container_url(container_url(), "empty/"), 2);
-  std::size_t count = 0;
-  const auto see = [&count](const BlobExample& example) {
-    EXPECT(example.data.defined() && example.data.dtype() == torch::kUInt8);
-    EXPECT_EQUAL(example.data.numel(), 0);
-    ++count;
-  };
-  for (auto& batch : *map) std::for_each(batch.begin(), batch.end(), see);
-  for (auto& batch : *iterable) std::for_each(batch.begin(), batch.end(), see);
-  EXPECT_EQUAL(count, 6U);
-}
-
-TEST(the_default_example_has_url_name_position_and_bytes) {
-  const auto names = put_all("default/", 3);
-  auto dataset = BlobDataset<>::from_container_url(container_url(), "default/");
-  EXPECT_EQUAL(*dataset.size(), 3U);
-  const BlobExample example = dataset.get(2);
-  EXPECT_EQUAL(example.url, container_url().substr(0, container_url().find('?')) + "/" + names[2]);
-  EXPECT_EQUAL(example.blob_name, names[2]);
-  EXPECT_EQUAL(example.position, 2U);
-  EXPECT_EQUAL(text(example.data), "blob 2");
-}
-
-TEST(every_form_of_a_transform) {
-  const auto names = put_all("transform/", 4);
-  const auto all = [&names](auto dataset) {
-    std::vector<std::string> values;
-    const std::vector<std::size_t> indices{3, 1};
-    for (const std::string& value : dataset.get_batch(indices)) values.push_back(value);
-    EXPECT(values == (std::vector<std::string>{names[3] + " 6", names[1] + " 6"}));
-    EXPECT_EQUAL(dataset.get(2), names[2] + " 6");
-    return dataset.takes_blob();
-  };
-  using Texts = BlobDataset<std::string>;
-  const auto from = [](aztorch::BlobTransform<std::string> transform) {
-    return Texts::from_container_url(container_url(), "transform/", std::move(transform));
-  };
-  const auto describe = [](const auto& source) { return source.blob_name() + " " + std::to_string(source.size()); };
-  EXPECT(!all(from([&](const Sample& sample) { return describe(sample); })));
-  EXPECT(!all(from([&](Sample&& sample) { return describe(sample); })));
-  EXPECT(!all(from([&](Sample sample) { return describe(sample); })));
-  EXPECT(!all(from(describe)));  // of either: the bytes are fetched
-  EXPECT(all(from([&](const Blob& blob) { return describe(blob); })));
-  EXPECT(all(from([&](Blob blob) { return describe(blob); })));
-
-  auto positioned = BlobDataset<aztorch::Positioned<std::string>>::from_container_url(container_url(), "transform/", describe);
-  EXPECT_EQUAL(positioned.get(3).position, 3U);
-  EXPECT_EQUAL(positioned.get(3).example, names[3] + " 6");
-}
-
-TEST(examples_keep_the_memory_that_was_fetched) {
-  put_all("zero-copy/", 40, floats);
-  std::mutex mutex;
-  std::set<const void*> fetched;
-  const auto transform = [&](Sample&& sample) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    fetched.insert(sample.data());
-    return data::TensorExample(aztorch::to_tensor(std::move(sample), {4}, torch::kFloat));
-  };
-  using Tensors = BlobDataset<data::TensorExample>;
-  auto loader = data::make_data_loader(Tensors::from_container_url(container_url(), "zero-copy/", transform),
-                                       DataLoaderOptions(8).workers(4));
-  std::size_t count = 0;
-  for (auto& batch : *loader) {
-    for (auto& example : batch) {
-      EXPECT_EQUAL(fetched.count(example.data.data_ptr()), 1U);
-      ++count;
-    }
-  }
-  EXPECT_EQUAL(count, 40U);
-}
-
-TEST(a_blob_transform_transfers_what_it_reads) {
-  FaultServer server(std::string(std::size_t{64} << 20, 'v'), serve_all());
-  std::vector<std::string> urls;
-  for (int i = 0; i < 8; ++i) urls.push_back(server.url() + "-" + std::to_string(i));
-  std::atomic<int> unread{0};
-  const auto transform = [&unread](const Blob& blob) {
-    if (blob.blob_name() == "blob-3") {
-      ++unread;
-      return std::string("passed");
-    }
-    std::string bytes(10, '\0');
-    bytes.resize(blob.reader().read_at(std::uint64_t{32} << 20, bytes.data(), bytes.size()));
-    return bytes;
-  };
-  const auto check_epoch = [&](auto& loader) {
-    std::map<std::string, int> values;
-    for (auto& batch : loader) {
-      for (const std::string& value : batch) ++values[value];
-    }
-    EXPECT_EQUAL(values["vvvvvvvvvv"], 7);
-    EXPECT_EQUAL(values["passed"], 1);
-  };
-  for (const std::size_t workers : kWorkers) {
-    const int before = server.gets();
-    const std::size_t bytes_before = server.bytes_sent();
-    auto map = BlobDataset<std::string>::from_blob_urls(urls, transform);
-    auto map_loader = data::make_data_loader(map, aztorch::PrefetchSampler(map), DataLoaderOptions(2).workers(workers));
-    auto iterable = data::make_data_loader(IterableBlobDataset<std::string>::from_blob_urls(urls, transform),
-                                           DataLoaderOptions(2).workers(workers));
-    EXPECT_EQUAL(server.gets(), before);
-    check_epoch(*map_loader);
-    check_epoch(*iterable);
-    // An open and a read for each that was read; of 1 GiB some kilobytes each.
-    EXPECT(server.gets() - before >= 14 && server.gets() - before <= 28);
-    EXPECT(server.bytes_sent() - bytes_before < std::size_t{64} << 20);
-  }
-  EXPECT_EQUAL(unread.load(), 6);
-}
 
 TEST(batches_are_stacked) {
   put_all("stack/", 10, floats);

@@ -50,12 +50,13 @@ class StorageRecords {
 
 inline void save_state_dict(const torch::nn::Module& module, const std::string& url, const Client& client) {
   const at::NoGradGuard no_grad;
+  DeferredWriter blob(BlobWriter(url, client));  // sends nothing yet
   StorageRecords records;
   StateDictPickleWriter pickle;
   for (const auto& [name, value] : state_of(module)) {
     const auto dtype = dtype_of(value.scalar_type());
     if (!dtype || value.layout() != at::kStrided || value.is_quantized()) {
-      throw Error(AZT_STATUS_UNSUPPORTED, "save_state_dict to " + url.substr(0, url.find('?')) + ": \"" + name +
+      throw Error(AZT_STATUS_UNSUPPORTED, "save_state_dict to " + blob.writer().url() + ": \"" + name +
                                               "\" is not a plain dense tensor (" + value.toString() + ")");
     }
     const at::Tensor tensor = value.detach().resolve_conj().resolve_neg();
@@ -70,7 +71,6 @@ inline void save_state_dict(const torch::nn::Module& module, const std::string& 
   }
   const std::string data = pickle.finish();
 
-  DeferredWriter blob(BlobWriter(url, client));
   {
     caffe2::serialize::PyTorchStreamWriter out([&blob](const void* bytes, std::size_t length) {
       blob.write(bytes, length);
