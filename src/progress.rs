@@ -58,9 +58,9 @@ impl Progress {
         let Some(callback) = lock(&self.callback).clone() else { return call() };
         let before = self.done.load(Ordering::Relaxed);
         let (this, told_to) = (self.clone(), callback.clone());
-        let outer = replace_current(Some(Rc::new(move || this.tell(&told_to, total))));
+        let telling = Telling::begin(Rc::new(move || this.tell(&told_to, total)));
         let result = call();
-        replace_current(outer);
+        drop(telling);
         let (done, total) = settle(&result, before);
         self.done.store(done, Ordering::Relaxed);
         self.tell(&callback, total);
@@ -75,6 +75,23 @@ impl Progress {
             *told = Some(done);
             without_blocking(|| callback(done, total));
         }
+    }
+}
+
+/// The thread reports to this; when it ends, also by a panic, to what was before.
+struct Telling {
+    outer: Option<Rc<dyn Fn()>>,
+}
+
+impl Telling {
+    fn begin(tell: Rc<dyn Fn()>) -> Self {
+        Self { outer: replace_current(Some(tell)) }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        replace_current(self.outer.take());
     }
 }
 
@@ -101,4 +118,21 @@ fn replace_current(tell: Option<Rc<dyn Fn()>>) -> Option<Rc<dyn Fn()>> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_panics_leaves_nothing_behind_on_its_thread() {
+        let progress: Arc<Progress> = Arc::default();
+        progress.set(Some(Arc::new(|_, _| {})));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            progress.during(1, || assert!(!is_wanted(), "on purpose"), |_, before| (before, 1));
+        }));
+        assert!(result.is_err() && !is_wanted());
+    }
 }
