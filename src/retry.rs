@@ -156,13 +156,18 @@ impl Attempts {
     }
 
     /// Runs one try, ended by the deadline or a cancel. Dropping `attempt` is what aborts its connection.
-    pub(crate) async fn try_once<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
-        self.limits.cancel.check()?;
+    pub(crate) fn try_once<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
         self.tries += 1;
         self.sent.store(false, Ordering::Relaxed);
         let (sent, trouble) = (self.sent.clone(), self.limits.trouble.clone());
-        // On the heap, since a future that is passed on is copied at each step, and this one has some kilobytes.
+        // On the heap, and before anything awaits it: it has kilobytes, which all futures around it would have as well,
+        // and which would be copied each time that one of those is passed on.
         let attempt = Box::pin(ATTEMPT.scope(Attempt { number: self.tries, sent, trouble }, attempt));
+        self.outcome(attempt)
+    }
+
+    async fn outcome<T>(&self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
+        self.limits.cancel.check()?;
         let result = match self.limits.unless_interrupted(attempt).await {
             Ok(result) => result,
             Err(why) => {

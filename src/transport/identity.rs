@@ -93,7 +93,7 @@ impl IdentityHttp {
                     break;
                 }
             }
-            if let Some(connection) = body.into_idle().await {
+            if let Some(connection) = body.into_idle() {
                 pool.check_in(&origin, connection);
             }
             Ok::<_, Error>(Answer { status: head.status, headers: head.headers, body: bytes.freeze() })

@@ -18,6 +18,7 @@ mod sdk;
 mod stall;
 mod verdict;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -211,7 +212,7 @@ impl Transport {
         let (began, in_flight) = (Instant::now(), self.stats.request());
         request_goes_out();
         let sent = connection.sent();
-        let exchange = connection.exchange(outgoing);
+        let exchange = pin!(connection.exchange(outgoing));
         let (head, body) = match stall::answered(exchange, &sending, &sent, self.stall_timeout, patience).await {
             Ok(answered) => answered,
             Err(error) => {

@@ -53,7 +53,7 @@ impl Pool {
     /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a new one.
     pub(super) async fn checkout(&self, origin: &str, uri: &Uri) -> Result<Idle> {
         while let Some(mut connection) = self.take_idle(origin) {
-            if connection.is_usable().await {
+            if connection.is_usable() {
                 return Ok(connection);
             }
         }
