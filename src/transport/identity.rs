@@ -82,7 +82,7 @@ impl IdentityHttp {
         let connection = pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
-        *outgoing.uri_mut() = origin_form(&uri)?;
+        *outgoing.uri_mut() = origin_form(&uri);
         *outgoing.headers_mut() = headers;
         let whole = async {
             let (head, mut body) = connection.exchange(outgoing).await?;
