@@ -143,15 +143,15 @@ impl Trouble {
 }
 
 /// The tries of one request.
-pub(crate) struct Attempts {
-    limits: Limits,
+pub(crate) struct Attempts<'a> {
+    limits: &'a Limits,
     failed: u32,
     tries: u32,
     sent: Arc<AtomicBool>,
 }
 
-impl Attempts {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl<'a> Attempts<'a> {
+    pub(crate) fn new(limits: &'a Limits) -> Self {
         Self { limits, failed: 0, tries: 0, sent: Arc::default() }
     }
 
@@ -229,7 +229,7 @@ fn deadline_error(last: Option<&Error>) -> Error {
 }
 
 /// Runs `operation` until it succeeds or its error is the last word.
-pub(crate) async fn retry<T, F>(limits: Limits, mut operation: impl FnMut() -> F) -> Result<T>
+pub(crate) async fn retry<T, F>(limits: &Limits, mut operation: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
