@@ -114,7 +114,7 @@ async fn bring_once(
 async fn open(call: &Call, target: &Target, part: &Part, first: u64) -> Result<Opened> {
     let (range, only) = match part {
         Part::Whole { expected: Some(0) } => {
-            let nothing = retry(call.limits.clone(), || fetch::open_nothing(call, target)).await?;
+            let nothing = retry(&call.limits, || fetch::open_nothing(call, target)).await?;
             if let Some(opened) = nothing {
                 return Ok(opened);
             }
@@ -207,5 +207,26 @@ impl Sink for Place {
 
     fn reject(&mut self) {
         self.destination().rewind();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::ClientOptions;
+    use crate::session::Session;
+    use crate::transport::Request;
+    use crate::url::parse_blob;
+
+    /// Every step on a future's way to its task copies it, whether or not it ever has to wait.
+    #[test]
+    fn what_brings_a_small_entry_is_small_itself() {
+        let call = Session::new(&ClientOptions::new()).call().unwrap();
+        let target = Arc::new(parse_blob("http://127.0.0.1/account/container/blob", None).unwrap());
+        let part = Part::Whole { expected: None };
+        let one = bring(&call, &target, &part, None);
+        assert!(size_of_val(&one) < 4096, "{} bytes", size_of_val(&one));
+        let request = call.transport.send(Request::new(http::Method::GET, target.uri("").unwrap()));
+        assert!(size_of_val(&request) < 4096, "{} bytes", size_of_val(&request));
     }
 }

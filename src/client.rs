@@ -74,7 +74,7 @@ impl Client {
         }
         let call = self.session.call()?;
         block_on(async move {
-            retry(call.limits.clone(), || async {
+            retry(&call.limits, || async {
                 let mut response = call.transport.send(request.clone()).await?.success().await?;
                 let body = response.bytes(MAX_ANSWER).await?;
                 Ok(Answer { headers: response.headers.clone(), body })

@@ -45,7 +45,7 @@ pub(crate) enum Only {
 /// Asks for the bytes of `range`, or as many of them as the blob has. `Ok(None)` when the blob is still the
 /// version that is not wanted. A range that begins past the end is an error, unless it begins at 0.
 pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: &Only) -> Result<Option<Opened>> {
-    retry(call.limits.clone(), || open_once(call, target, &range, only)).await
+    retry(&call.limits, || open_once(call, target, &range, only)).await
 }
 
 async fn open_once(call: &Call, target: &Target, range: &Range<u64>, only: &Only) -> Result<Option<Opened>> {
@@ -132,7 +132,7 @@ pub(crate) async fn fetch(
     mut open: Option<Response>,
     sink: &mut impl Sink,
 ) -> Result<()> {
-    let mut attempts = Attempts::new(call.limits.clone());
+    let mut attempts = Attempts::new(&call.limits);
     let mut at = range.start;
     while at < range.end {
         let before = at;

@@ -54,7 +54,7 @@ impl Listing {
             }
         }
         let uri = self.container.target.uri(&query)?;
-        retry(call.limits.clone(), || async {
+        retry(&call.limits, || async {
             let response = call.transport.send(Request::new(Method::GET, uri.clone())).await?;
             let response = response.success().await?;
             self.receive(response, &keep).await

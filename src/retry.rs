@@ -184,26 +184,31 @@ impl Trouble {
 }
 
 /// The tries of one request.
-pub(crate) struct Attempts {
-    limits: Limits,
+pub(crate) struct Attempts<'a> {
+    limits: &'a Limits,
     failed: u32,
     tries: u32,
     sent: Arc<AtomicBool>,
 }
 
-impl Attempts {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl<'a> Attempts<'a> {
+    pub(crate) fn new(limits: &'a Limits) -> Self {
         Self { limits, failed: 0, tries: 0, sent: Arc::default() }
     }
 
     /// Runs one try, ended by the deadline or a cancel. Dropping `attempt` is what aborts its connection.
-    pub(crate) async fn try_once<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
-        self.limits.cancel.check()?;
+    pub(crate) fn try_once<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
         self.tries += 1;
         self.sent.store(false, Ordering::Relaxed);
         let (sent, trouble) = (self.sent.clone(), self.limits.trouble.clone());
-        // On the heap, since a future that is passed on is copied at each step, and this one has some kilobytes.
+        // On the heap, and before anything awaits it: it has kilobytes, which all futures around it would have as well,
+        // and which would be copied each time that one of those is passed on.
         let attempt = Box::pin(ATTEMPT.scope(Attempt { number: self.tries, sent, trouble }, attempt));
+        self.outcome(attempt)
+    }
+
+    async fn outcome<T>(&self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
+        self.limits.cancel.check()?;
         let result = match self.limits.unless_interrupted(attempt).await {
             Ok(result) => result,
             Err(why) => {
@@ -265,7 +270,7 @@ fn deadline_error(last: Option<&Error>) -> Error {
 }
 
 /// Runs `operation` until it succeeds or its error is the last word.
-pub(crate) async fn retry<T, F>(limits: Limits, mut operation: impl FnMut() -> F) -> Result<T>
+pub(crate) async fn retry<T, F>(limits: &Limits, mut operation: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {

@@ -89,6 +89,8 @@ pub(crate) fn start_abortable<T: Send + 'static>(
     task: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<(Started<T>, AbortHandle)> {
     let (sender, receiver) = sync_channel(1);
+    // Some have kilobytes, and are copied at each step until they run.
+    let task = Box::pin(task);
     let handle = spawn(async move {
         let result = task.await;
         // The receiver is gone only when its owner stopped caring.

@@ -44,7 +44,7 @@ pub(crate) enum Condition {
 pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Bytes) -> Result<()> {
     let id = utf8_percent_encode(&STANDARD.encode(id), NON_ALPHANUMERIC).to_string();
     let uri = target.uri(&format!("comp=block&blockid={id}"))?;
-    retry(call.limits.clone(), || async {
+    retry(&call.limits, || async {
         let mut request = Request::new(Method::PUT, uri.clone());
         request.body = body.clone();
         let mut response = send_checked(call, request).await?.success().await?;
@@ -88,7 +88,7 @@ const MAX_ANSWER: usize = 64 << 10;
 pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
     let doubt = Doubt::default();
     let mark = uuid::Uuid::new_v4().simple().to_string();
-    let result = retry(call.limits.clone(), || {
+    let result = retry(&call.limits, || {
         let (doubt, mark) = (&doubt, &mark);
         let body = body.clone();
         async move {
@@ -164,7 +164,7 @@ pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, 
         BlockLookupList { latest: Some(ids.iter().map(|id| id.clone().into_bytes()).collect()), ..Default::default() };
     let content: RequestContent<_, _> = blocks.try_into()?;
     let doubt = Doubt::default();
-    let result = retry(call.limits.clone(), || {
+    let result = retry(&call.limits, || {
         let (doubt, client, content) = (&doubt, &client, content.clone());
         async move {
             let (if_match, if_none_match) = match condition {
@@ -198,7 +198,7 @@ fn lost_blocks(error: Error) -> Error {
 }
 
 async fn is_committed(call: &Call, client: &BlockBlobClient, ids: &[String]) -> bool {
-    let listed = retry(call.limits.clone(), || async {
+    let listed = retry(&call.limits, || async {
         Ok(client.get_block_list(BlockListType::Committed, None).await?.into_model()?)
     });
     let Ok(list) = listed.await else { return false };
@@ -259,7 +259,7 @@ async fn exists_etag(call: &Call, target: &Target) -> Result<String> {
 
 async fn properties(call: &Call, target: &Target) -> Result<Headers> {
     let client = blob_client(call, target)?;
-    retry(call.limits.clone(), || async {
+    retry(&call.limits, || async {
         let options = BlobClientGetPropertiesOptions::default();
         Ok(client.get_properties(Some(options)).await?.headers().clone())
     })
@@ -270,7 +270,7 @@ pub(crate) async fn delete(call: &Call, target: &Target) -> Result<()> {
     let client = blob_client(call, target)?;
     let doubt = Doubt::default();
     let result =
-        retry(call.limits.clone(), || async { doubt.watch(client.delete(None).await.map(drop).map_err(Error::from)) });
+        retry(&call.limits, || async { doubt.watch(client.delete(None).await.map(drop).map_err(Error::from)) });
     match result.await {
         // It is gone, which was the wish; whether by a try whose answer was lost, nobody can say.
         Err(error)
@@ -291,7 +291,7 @@ pub(crate) async fn create_container(call: &Call, target: &Target) -> Result<()>
     let client = BlobContainerClient::new(target.url()?, None, Some(options))?;
     let doubt = Doubt::default();
     let result =
-        retry(call.limits.clone(), || async { doubt.watch(client.create(None).await.map(drop).map_err(Error::from)) });
+        retry(&call.limits, || async { doubt.watch(client.create(None).await.map(drop).map_err(Error::from)) });
     match result.await {
         Err(error) if doubt.is_left(&error) => Err(error.hint(UNKNOWN)),
         result => result,

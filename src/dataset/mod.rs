@@ -199,11 +199,11 @@ impl Dataset {
             watches.push(loan.watch());
             let entry = self.entry(indices[slot])?;
             let (call, target, part, found) = (call.clone(), Arc::new(entry.target()), entry.part(), found.clone());
-            parts.push(async move {
+            parts.push(Box::pin(async move {
                 let size = bring_to_caller(&call, &target, &part, &mut loan).await?;
                 found.lock().unwrap_or_else(PoisonError::into_inner).push((slot, size));
                 Ok(())
-            });
+            }));
         }
         let result = Transfers::start(parts, call.transport.max_concurrency()).and_then(Transfers::wait);
         for watch in watches {
@@ -271,7 +271,8 @@ impl Dataset {
         let found = Arc::new(Mutex::new(Vec::with_capacity(indices.len())));
         let mut parts = Vec::with_capacity(indices.len());
         for index in indices {
-            let (bytes, found) = (self.bring(call, index)?, found.clone());
+            // On the heap: 64 of them in a row are a piece of memory that comes fresh from the kernel each time.
+            let (bytes, found) = (Box::pin(self.bring(call, index)?), found.clone());
             parts.push(async move {
                 let bytes = bytes.await?;
                 found.lock().unwrap_or_else(PoisonError::into_inner).push((index, bytes));

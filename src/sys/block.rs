@@ -1,23 +1,22 @@
-//! Memory of the library's own that the network fills and that is then given away whole: allocated once, at its final
-//! size, and aligned as tensors want it.
+//! Memory of the library's own that the network fills and that is then given away whole: had once, at its final size,
+//! and aligned as tensors want it.
 
-use std::alloc::{Layout, alloc, dealloc};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::memory::Destination;
+use super::spare::{ALIGNMENT, Memory};
 use crate::error::{Error, Result};
-
-/// What LibTorch aligns its own CPU memory to, which is a cache line.
-pub(crate) const ALIGNMENT: usize = 64;
 
 /// Memory that is being filled, shared by those who fill parts of it.
 #[derive(Debug)]
 pub(crate) struct Block {
     start: NonNull<u8>,
     length: usize,
+    /// What `start` lies in; none for an empty block.
+    memory: Option<Memory>,
     /// How many bytes nobody has reported as filled yet.
     missing: AtomicUsize,
 }
@@ -37,14 +36,13 @@ impl Block {
     pub(crate) fn new(length: u64) -> Result<(Arc<Self>, Part)> {
         let too_large = || Error::out_of_memory(usize::try_from(length).unwrap_or(usize::MAX));
         let length = usize::try_from(length).map_err(|_| too_large())?;
-        let layout = Layout::from_size_align(length, ALIGNMENT).map_err(|_| too_large())?;
-        let start = match length {
-            0 => NonNull::from(&NOTHING.0).cast(),
-            // SAFETY: the layout's size is not 0.
-            _ => NonNull::new(unsafe { alloc(layout) }).ok_or_else(too_large)?,
+        let memory = match length {
+            0 => None,
+            _ => Some(Memory::new(length).ok_or_else(too_large)?),
         };
-        let block = Arc::new(Self { start, length, missing: AtomicUsize::new(length) });
-        // SAFETY: the memory is new, nobody else has a Destination in it, and the Part keeps it alive.
+        let start = memory.as_ref().map_or(NonNull::from(&NOTHING.0).cast(), Memory::start);
+        let block = Arc::new(Self { start, length, memory, missing: AtomicUsize::new(length) });
+        // SAFETY: the memory is this block's alone, nobody else has a Destination in it, and the Part keeps it alive.
         let to = unsafe { Destination::new(start.as_ptr(), length) };
         Ok((block.clone(), Part { to, block }))
     }
@@ -60,11 +58,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Ok(layout) = Layout::from_size_align(self.length, ALIGNMENT)
-            && layout.size() > 0
-        {
-            // SAFETY: `new` allocated it with this layout.
-            unsafe { dealloc(self.start.as_ptr(), layout) };
+        if let Some(memory) = self.memory.take() {
+            memory.keep();
         }
     }
 }
@@ -135,6 +130,18 @@ mod tests {
         assert_eq!((&filled[..], &copy[..]), (&b"hello"[..], &b"hello"[..]));
         assert!(filled.as_ptr() != copy.as_ptr());
         assert_eq!(filled.as_ptr().align_offset(ALIGNMENT), 0);
+    }
+
+    #[test]
+    fn the_memory_of_a_block_serves_the_next_one() {
+        let (first, _) = Block::new(100_000).unwrap();
+        let start = first.start;
+        drop(first);
+        // Whoever asks the allocator has to look elsewhere.
+        let _others: Vec<_> = (0..10).map(|_| vec![1_u8; 100_000]).collect();
+        let (second, mut part) = Block::new(99_000).unwrap();
+        assert_eq!(second.start, start);
+        assert_eq!(part.destination().len(), 99_000, "what the next one has not asked for is not its to write");
     }
 
     #[test]

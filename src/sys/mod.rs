@@ -3,4 +3,5 @@
 pub(crate) mod block;
 pub(crate) mod memory;
 pub(crate) mod process;
+mod spare;
 pub(crate) mod summed;

@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
@@ -26,7 +26,8 @@ use super::counted::Counted;
 use crate::error::{Error, Result, chain};
 
 pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
-type Stream = Counted<Socket>;
+/// On the heap once for all of a connection's requests, since TLS has a kilobyte that each step of one would move.
+type Stream = Box<Counted<Socket>>;
 
 /// A connection that no request is using.
 pub(super) struct Idle {
@@ -36,7 +37,7 @@ pub(super) struct Idle {
 
 impl Idle {
     pub(super) fn new(socket: Socket) -> Self {
-        Self::again(Counted::new(socket))
+        Self::again(Box::new(Counted::new(socket)))
     }
 
     fn again(stream: Stream) -> Self {
@@ -59,10 +60,9 @@ impl Idle {
     }
 
     /// Whether the peer still holds its end open and has sent nothing unasked.
-    pub(super) async fn is_usable(&mut self) -> bool {
+    pub(super) fn is_usable(&mut self) -> bool {
         let mut byte = [0];
-        poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()))
-            .await
+        now(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending())
     }
 
     /// Sends a request and waits for the head of its response. Dropped meanwhile, the connection is closed.
@@ -71,13 +71,16 @@ impl Idle {
         let mut exchange = Exchange::begin(self.stream.into_inner()).await?;
         let (head, incoming) = exchange.send(request).await?.into_parts();
         let body = match incoming.size_hint().exact() {
-            Some(length) if is_get => {
-                Body::Plain(Box::new(exchange.take_over(incoming, length, stays_open(&head)).await?))
-            }
+            Some(length) if is_get => Body::Plain(exchange.take_over(incoming, length, stays_open(&head))?),
             _ => Body::Framed(Box::new(exchange), incoming),
         };
         Ok((head, body))
     }
+}
+
+/// Polls for what is there already; nobody waits for more.
+fn now<T>(poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// What RFC 9112 (9.3) says of persistence.
@@ -90,7 +93,7 @@ fn stays_open(head: &http::response::Parts) -> bool {
 
 /// A body on its way in.
 pub(super) enum Body {
-    Plain(Box<PlainBody>),
+    Plain(PlainBody),
     Framed(Box<Exchange>, Incoming),
 }
 
@@ -120,13 +123,13 @@ impl Body {
     }
 
     /// The connection, if another request can follow.
-    pub(super) async fn into_idle(self) -> Option<Idle> {
+    pub(super) fn into_idle(self) -> Option<Idle> {
         match self {
             Self::Plain(body) => {
                 let clean = body.left == 0 && body.early.is_empty() && body.reusable;
                 clean.then(|| Idle { stream: body.stream, since: Instant::now() })
             }
-            Self::Framed(exchange, _) => exchange.into_idle().await,
+            Self::Framed(exchange, _) => exchange.into_idle(),
         }
     }
 }
@@ -204,10 +207,10 @@ impl Exchange {
     }
 
     /// Takes the socket back from hyper, with what it has read of the body.
-    async fn take_over(self, mut incoming: Incoming, length: u64, reusable: bool) -> Result<PlainBody> {
+    fn take_over(self, mut incoming: Incoming, length: u64, reusable: bool) -> Result<PlainBody> {
         let mut early = VecDeque::new();
         // The driver is not polled any more, so this gives only what it has passed on already.
-        while let Poll::Ready(Some(frame)) = poll_fn(|cx| Poll::Ready(Pin::new(&mut incoming).poll_frame(cx))).await {
+        while let Poll::Ready(Some(frame)) = now(|cx| Pin::new(&mut incoming).poll_frame(cx)) {
             let frame = frame.map_err(|error| Error::network(chain(&error)))?;
             early.extend(frame.into_data().ok().filter(|data| !data.is_empty()));
         }
@@ -239,9 +242,8 @@ impl Exchange {
         }
     }
 
-    async fn into_idle(mut self) -> Option<Idle> {
-        let driver = &mut self.driver;
-        let open = poll_fn(|cx| Poll::Ready(Pin::new(&mut *driver).poll(cx).is_pending())).await;
+    fn into_idle(mut self) -> Option<Idle> {
+        let open = now(|cx| Pin::new(&mut self.driver).poll(cx).is_pending());
         if !open || !self.sender.is_ready() {
             return None;
         }

@@ -81,7 +81,7 @@ impl IdentityHttp {
         let connection = pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
-        *outgoing.uri_mut() = origin_form(&uri)?;
+        *outgoing.uri_mut() = origin_form(&uri);
         *outgoing.headers_mut() = headers;
         let whole = async {
             let (head, mut body) = connection.exchange(outgoing).await?;
@@ -92,7 +92,7 @@ impl IdentityHttp {
                     break;
                 }
             }
-            if let Some(connection) = body.into_idle().await {
+            if let Some(connection) = body.into_idle() {
                 pool.check_in(&origin, connection);
             }
             Ok::<_, Error>(Answer { status: head.status, headers: head.headers, body: bytes.freeze() })

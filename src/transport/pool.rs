@@ -53,7 +53,7 @@ impl Pool {
     /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a new one.
     pub(super) async fn checkout(&self, origin: &str, uri: &Uri) -> Result<Idle> {
         while let Some(mut connection) = self.take_idle(origin) {
-            if connection.is_usable().await {
+            if connection.is_usable() {
                 return Ok(connection);
             }
         }
@@ -67,9 +67,10 @@ impl Pool {
     /// Keeps a connection for the next request.
     pub(super) fn check_in(&self, origin: &str, connection: Idle) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry(origin.to_owned()).or_default();
-        if connections.len() < self.max_idle {
-            connections.push(connection);
+        match idle.get_mut(origin) {
+            Some(connections) if connections.len() < self.max_idle => connections.push(connection),
+            Some(_) => {}
+            None => drop(idle.insert(origin.to_owned(), vec![connection])),
         }
     }
 

@@ -75,17 +75,17 @@ impl Response {
         // Before anyone sees the last bytes, so that the request that they lead to finds the connection free.
         if received == 0 || body.has_ended() {
             self.in_flight = None;
-            self.recycle().await;
+            self.recycle();
         }
         self.stats.bytes_received.add(received as u64);
         Ok(received)
     }
 
     /// Gives the connection back if it can serve again: not after an answer that came before all was sent.
-    async fn recycle(&mut self) {
+    fn recycle(&mut self) {
         let Some(body) = self.body.take() else { return };
         if self.sending.is_over()
-            && let Some(connection) = body.into_idle().await
+            && let Some(connection) = body.into_idle()
         {
             self.pool.check_in(&self.origin, connection);
         }

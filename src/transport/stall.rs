@@ -2,7 +2,7 @@
 //! either direction. A large body may take as long as it takes.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,16 +61,15 @@ fn stalled(what: &str, bytes: u64, period: Duration) -> Error {
 /// Waits for the answer to a request: as long as its body moves, and for `patience` when all of it is out. `sent`
 /// counts the bytes that the connection has taken.
 pub(super) async fn answered<T>(
-    exchange: impl Future<Output = Result<T>>,
+    mut exchange: Pin<&mut impl Future<Output = Result<T>>>,
     sending: &Sending,
     sent: &Arc<AtomicU64>,
     stall_timeout: Duration,
     patience: Duration,
 ) -> Result<T> {
-    let mut exchange = pin!(exchange);
     let mut before = sent.load(Ordering::Relaxed);
     while !sending.is_over() {
-        if let Ok(answer) = timeout(stall_timeout, &mut exchange).await {
+        if let Ok(answer) = timeout(stall_timeout, exchange.as_mut()).await {
             return answer;
         }
         let now = sent.load(Ordering::Relaxed);
@@ -79,7 +78,7 @@ pub(super) async fn answered<T>(
         }
         before = now;
     }
-    match timeout(patience, &mut exchange).await {
+    match timeout(patience, exchange).await {
         Ok(answer) => answer,
         Err(_) => {
             let message = format!("no answer within {:.1} s", patience.as_secs_f64());
