@@ -297,6 +297,7 @@ impl FaultServer {
     }
 
     /// Keeps no requests to look at, for tests that make very many. To be called before the first.
+    #[allow(dead_code, reason = "the binary `quotas` needs it")]
     pub fn forget_requests(&self) {
         self.shared.state().forgets = true;
     }

@@ -1,15 +1,15 @@
 //! A service that throttles: each of many processes finds its share, uses it, and hears of it when there is more.
 
-use std::process::Child;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aztorch::Status;
 
 use crate::support::child;
 use crate::support::client::{client, client_with, read_blob};
 use crate::support::error::expect_error;
-use crate::support::fault::{Count, Fault, FaultServer, Quota};
+use crate::support::fault::{Fault, FaultServer, Quota};
+use crate::{Readers, alone, counts, measure};
 
 const PROCESSES: usize = 16;
 const THREADS: usize = 8;
@@ -21,18 +21,6 @@ const SECONDS_UNDER_QUOTA: u64 = 20;
 const LEAST_EQUAL: f64 = 1.3;
 /// The promise.
 const SECONDS_TO_RECOVER: u64 = 10;
-
-pub(crate) struct Readers(pub(crate) Vec<Child>);
-
-impl Drop for Readers {
-    fn drop(&mut self) {
-        for reader in &mut self.0 {
-            // One that has ended says so.
-            let _ = reader.kill();
-            let _ = reader.wait();
-        }
-    }
-}
 
 /// A process that reads its blob again and again, and is ended by its parent.
 fn read_for_ever(url: &str) {
@@ -48,27 +36,13 @@ fn read_for_ever(url: &str) {
     });
 }
 
-pub(crate) fn counts(server: &FaultServer) -> Vec<Count> {
-    server.counts().into_values().collect()
-}
-
-/// What was granted to each, and the share that was refused, while `seconds` passed.
-pub(crate) fn measure(server: &FaultServer, seconds: u64) -> (Vec<f64>, f64) {
-    let (before, began) = (counts(server), Instant::now());
-    thread::sleep(Duration::from_secs(seconds));
-    let (after, elapsed) = (counts(server), began.elapsed().as_secs_f64());
-    let refused: u64 = after.iter().zip(&before).map(|(after, before)| after.refused - before.refused).sum();
-    let granted: Vec<_> = after.iter().zip(&before).map(|(after, before)| after.granted - before.granted).collect();
-    let all: u64 = granted.iter().sum();
-    (granted.iter().map(|count| *count as f64 / elapsed).collect(), refused as f64 / (refused + all) as f64)
-}
-
 #[test]
 fn sixteen_processes_share_a_quota() {
-    const NAME: &str = "quotas::sixteen_processes_share_a_quota";
+    const NAME: &str = "requests::sixteen_processes_share_a_quota";
     if let Some(url) = child::argument() {
         return read_for_ever(&url);
     }
+    let _alone = alone();
     let server = FaultServer::start();
     server.forget_requests();
     server.on_request(|_| Some(Fault::Delay(LATENCY)));
@@ -87,9 +61,8 @@ fn sixteen_processes_share_a_quota() {
     let demand: f64 = demand.iter().sum();
     let quota = demand / 4.0;
     server.set_quota(Some(Quota::requests(quota)));
-    let (mut granted, refused) = measure(&server, SECONDS_UNDER_QUOTA);
+    let (granted, refused) = measure(&server, SECONDS_UNDER_QUOTA);
     let used = granted.iter().sum::<f64>() / quota;
-    granted.sort_by(f64::total_cmp);
     let slowest = granted[PROCESSES / 2] / granted[0];
     server.set_quota(Some(Quota::requests(2.0 * quota)));
     thread::sleep(Duration::from_secs(SECONDS_TO_RECOVER));
@@ -131,6 +104,7 @@ fn requests_to_a_dying_service(status: u16, seconds: u64) -> usize {
 
 #[test]
 fn a_dying_service_sees_few_requests() {
+    let _alone = alone();
     // One try each, a reserve of as many retries, and ten a second.
     let requests = requests_to_a_dying_service(500, 4);
     assert!((70..=64 + 64 + 60).contains(&requests), "{requests} requests");
@@ -141,6 +115,7 @@ fn a_dying_service_sees_few_requests() {
 
 #[test]
 fn a_call_that_was_not_let_out_was_throttled() {
+    let _alone = alone();
     let server = FaultServer::start();
     server.on_request(|_| Some(Fault::status(503, "ServerBusy")));
     let patient = client_with(|options| {
