@@ -116,9 +116,12 @@ impl Staging {
         self.changed.notify_all();
     }
 
-    /// Ends what is under way; nothing of it will be published.
+    /// Ends what is under way; nothing of it will be published. The buffers that have landed go back at once: a request's
+    /// task may have reported its end and not have let go of this yet.
     pub(crate) fn abort(&self) {
-        for request in self.lock().requests.drain(..) {
+        let mut state = self.lock();
+        state.spare.clear();
+        for request in state.requests.drain(..) {
             request.abort();
         }
     }
@@ -267,4 +270,23 @@ fn allocate(size: u64, memory: Reservation) -> Result<Buffer> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| Error::out_of_memory(size))?;
     Ok(Buffer { bytes, size, memory })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::{Bell, Cancellation, Watch};
+
+    #[test]
+    fn what_has_landed_goes_back_when_the_writer_ends() {
+        let budget = Budget::new(1 << 20).unwrap();
+        let watch = Watch::new(Arc::<Cancellation>::default(), Arc::<Bell>::default());
+        let limits = Limits::new(0, None, Arc::default(), watch);
+        let staging: Arc<Staging> = Arc::default();
+        let buffer = staging.buffer(&budget, 64 << 10, &limits).unwrap();
+        drop(staging.freeze(buffer));
+        assert_eq!(budget.use_and_peak().0, 64 << 10);
+        staging.abort();
+        assert_eq!(budget.use_and_peak().0, 0);
+    }
 }
