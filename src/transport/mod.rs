@@ -13,6 +13,7 @@ mod pool;
 mod rate;
 #[cfg(test)]
 mod rate_tests;
+mod recent;
 mod response;
 mod sdk;
 mod stall;
