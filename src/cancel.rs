@@ -38,27 +38,15 @@ impl Cancellation {
     }
 }
 
-/// Rung when something of a client's is cancelled: rare enough to wake everybody.
-#[derive(Debug, Default)]
-pub(crate) struct Bell {
-    notify: Notify,
-}
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        self.notify.notify_waiters();
-    }
-}
-
-/// A cancellation and its client's bell.
+/// A cancellation and the bell that is rung when one of its client's is: rare enough to wake everybody.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     cancellation: Arc<Cancellation>,
-    bell: Arc<Bell>,
+    bell: Arc<Notify>,
 }
 
 impl Watch {
-    pub(crate) fn new(cancellation: Arc<Cancellation>, bell: Arc<Bell>) -> Self {
+    pub(crate) fn new(cancellation: Arc<Cancellation>, bell: Arc<Notify>) -> Self {
         Self { cancellation, bell }
     }
 
@@ -69,7 +57,7 @@ impl Watch {
     /// Waits for the cancellation; its error.
     pub(crate) async fn cancelled(&self) -> Error {
         loop {
-            let mut rung = pin!(self.bell.notify.notified());
+            let mut rung = pin!(self.bell.notified());
             // Listens from here on, so that a cancel between the look and the wait is not missed.
             rung.as_mut().enable();
             if self.cancellation.is_cancelled() {

@@ -292,7 +292,9 @@ fn pause(failed: u32, retry_after: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cancel::{Bell, Cancellation};
+    use tokio::sync::Notify;
+
+    use crate::cancel::Cancellation;
 
     #[test]
     fn pauses_grow_are_jittered_and_obey_retry_after() {
@@ -320,7 +322,7 @@ mod tests {
     fn a_cancel_is_heard_however_often_others_were_and_the_task_was_polled() {
         for others in 0..3 {
             for polls in [1, 2, 5] {
-                let (cancellation, bell) = (Arc::new(Cancellation::default()), Arc::new(Bell::default()));
+                let (cancellation, bell) = (Arc::new(Cancellation::default()), Arc::new(Notify::new()));
                 let limits = Limits::new(0, None, Arc::default(), Watch::new(cancellation.clone(), bell.clone()));
                 let mut call = pin!(limits.unless_interrupted(Box::pin(std::future::pending::<()>())));
                 let mut poll = |task: &Arc<Woken>| call.as_mut().poll(&mut Context::from_waker(&task.clone().into()));
@@ -329,13 +331,13 @@ mod tests {
                 for task in [&first, &then] {
                     assert!(poll(task).is_pending());
                     for _ in 0..others {
-                        bell.ring();
+                        bell.notify_waiters();
                         assert!(task.0.swap(false, Ordering::SeqCst), "another handle's bell is not heard");
                         assert!((0..polls).all(|_| poll(task).is_pending()));
                     }
                 }
                 cancellation.cancel();
-                bell.ring();
+                bell.notify_waiters();
                 assert!(then.0.load(Ordering::SeqCst), "not woken: {others} others, {polls} polls");
                 assert!(matches!(poll(&then), Poll::Ready(Err(why)) if why.status() == Status::Cancelled));
             }

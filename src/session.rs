@@ -96,7 +96,7 @@ impl Session {
     pub(crate) fn cancel(&self) {
         self.cancellation.cancel();
         if let Some(transport) = self.core.transport.get() {
-            transport.cancel_bell().ring();
+            transport.cancel_bell().notify_waiters();
         }
     }
 

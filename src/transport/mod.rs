@@ -30,9 +30,8 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Full;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::cancel::Bell;
 use crate::checksum::Checksums;
 use crate::credential::{Denial, Signer};
 use crate::error::{Error, Result};
@@ -128,7 +127,7 @@ pub(crate) struct Transport {
     stall_timeout: Duration,
     checksums: Checksums,
     /// Rung when something of the client's is cancelled.
-    cancel_bell: Arc<Bell>,
+    cancel_bell: Arc<Notify>,
 }
 
 impl Transport {
@@ -156,7 +155,7 @@ impl Transport {
         &self.checksums
     }
 
-    pub(crate) fn cancel_bell(&self) -> &Arc<Bell> {
+    pub(crate) fn cancel_bell(&self) -> &Arc<Notify> {
         &self.cancel_bell
     }
 
