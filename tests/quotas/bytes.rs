@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::support::child;
 use crate::support::client::client;
 use crate::support::content::Content;
-use crate::support::fault::{Fault, FaultServer, Quota};
-use crate::{Readers, alone, counts, measure};
+use crate::support::fault::Quota;
+use crate::{Crowd, alone, measure};
 
 const PROCESSES: usize = 8;
 const THREADS: usize = 4;
@@ -55,36 +55,22 @@ fn eight_processes_share_a_quota_of_bytes() {
         return read_pieces_for_ever(&argument);
     }
     let _alone = alone();
-    let server = FaultServer::start();
-    server.forget_requests();
-    server.on_request(|_| Some(Fault::Delay(LATENCY)));
-    server.set_quota(None);
-    let start = |index: usize| {
-        let name = format!("blob-{index}");
-        server.put(&name, Content::new(index as u64, SIZE).all());
-        child::spawn(NAME, &format!("{index} {}", server.url(&name)))
-    };
-    let mut readers = Readers((0..PROCESSES).map(start).collect());
-    while counts(&server).len() < PROCESSES || counts(&server).iter().any(|count| count.granted < 20) {
-        thread::sleep(Duration::from_millis(50));
-    }
-
-    let (demand, _) = measure(&server, SECONDS_WITHOUT_QUOTA);
-    let demand: f64 = demand.iter().sum();
+    let blob = |index| Content::new(index as u64, SIZE).all();
+    let mut crowd = Crowd::gather(NAME, PROCESSES, LATENCY, blob, 20, SECONDS_WITHOUT_QUOTA);
+    let demand = crowd.demand;
     let quota = demand / 4.0;
-    server.set_quota(Some(Quota {
+    crowd.server.set_quota(Some(Quota {
         requests_per_second: f64::INFINITY,
         bytes_per_second: quota * PIECE as f64,
         burst: 0.2,
     }));
-    let (granted, refused) = measure(&server, SECONDS_UNDER_QUOTA);
-    for reader in &mut readers.0 {
+    let measured = measure(&crowd.server, SECONDS_UNDER_QUOTA);
+    for reader in &mut crowd.readers.0 {
         assert!(reader.try_wait().unwrap().is_none(), "a reader has given up, or found other bytes");
     }
-    drop(readers);
-    let used = granted.iter().sum::<f64>() / quota;
-    let slowest = granted[PROCESSES / 2] / granted[0];
-    println!("pieces/s granted {granted:.1?}");
+    drop(crowd.readers);
+    let (used, refused, slowest) = (measured.used(quota), measured.refused, measured.slowest());
+    println!("pieces/s granted {:.1?}", measured.granted);
     println!("demand {demand:.0} MiB/s; used {used:.3}, refused {refused:.3}, slowest {slowest:.2}");
     assert!(used >= 0.8, "{used:.3} of the quota of {quota:.0} MiB/s");
     // One piece too many is a debt of a MiB, so that refusals come in bursts, of all who ask meanwhile.

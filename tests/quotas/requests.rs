@@ -9,7 +9,7 @@ use crate::support::child;
 use crate::support::client::{client, client_with, read_blob};
 use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer, Quota};
-use crate::{Readers, alone, counts, measure};
+use crate::{Crowd, alone, measure};
 
 const PROCESSES: usize = 16;
 const THREADS: usize = 8;
@@ -23,7 +23,8 @@ const LEAST_EQUAL: f64 = 1.3;
 const SECONDS_TO_RECOVER: u64 = 10;
 
 /// A process that reads its blob again and again, and is ended by its parent.
-fn read_for_ever(url: &str) {
+fn read_for_ever(argument: &str) {
+    let (_, url) = argument.split_once(' ').unwrap();
     let client = client();
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -39,38 +40,22 @@ fn read_for_ever(url: &str) {
 #[test]
 fn sixteen_processes_share_a_quota() {
     const NAME: &str = "requests::sixteen_processes_share_a_quota";
-    if let Some(url) = child::argument() {
-        return read_for_ever(&url);
+    if let Some(argument) = child::argument() {
+        return read_for_ever(&argument);
     }
     let _alone = alone();
-    let server = FaultServer::start();
-    server.forget_requests();
-    server.on_request(|_| Some(Fault::Delay(LATENCY)));
-    server.set_quota(None);
-    let start = |index: usize| {
-        let name = format!("blob-{index:02}");
-        server.put(&name, vec![1; 4000]);
-        child::spawn(NAME, &server.url(&name))
-    };
-    let readers = Readers((0..PROCESSES).map(start).collect());
-    while counts(&server).len() < PROCESSES || counts(&server).iter().any(|count| count.granted < 50) {
-        thread::sleep(Duration::from_millis(50));
-    }
-
-    let (demand, _) = measure(&server, SECONDS_WITHOUT_QUOTA);
-    let demand: f64 = demand.iter().sum();
+    let crowd = Crowd::gather(NAME, PROCESSES, LATENCY, |_| vec![1; 4000], 50, SECONDS_WITHOUT_QUOTA);
+    let (server, demand) = (&crowd.server, crowd.demand);
     let quota = demand / 4.0;
     server.set_quota(Some(Quota::requests(quota)));
-    let (granted, refused) = measure(&server, SECONDS_UNDER_QUOTA);
-    let used = granted.iter().sum::<f64>() / quota;
-    let slowest = granted[PROCESSES / 2] / granted[0];
+    let measured = measure(server, SECONDS_UNDER_QUOTA);
+    let (used, refused, slowest) = (measured.used(quota), measured.refused, measured.slowest());
     server.set_quota(Some(Quota::requests(2.0 * quota)));
     thread::sleep(Duration::from_secs(SECONDS_TO_RECOVER));
-    let (recovered, _) = measure(&server, 2);
-    let recovered = recovered.iter().sum::<f64>() / (2.0 * quota);
-    drop(readers);
+    let recovered = measure(server, 2).used(2.0 * quota);
+    drop(crowd.readers);
 
-    println!("granted {granted:.1?}");
+    println!("granted {:.1?}", measured.granted);
     println!(
         "demand {demand:.0}/s; used {used:.3}, refused {refused:.3}, slowest {slowest:.2}, recovered {recovered:.3}"
     );
