@@ -308,7 +308,7 @@ impl Limit {
         }
         self.set(match climb {
             // Where a climb began, refusals had stayed away for long.
-            Some(climb) => (self.rate * (1.0 - END_OF_CLIMB)).max(climb.from.min(self.rate)),
+            Some(climb) => (self.rate * (1.0 - END_OF_CLIMB)).max(climb.from),
             None => self.rate * (1.0 - self.step()),
         });
     }

@@ -294,8 +294,8 @@ fn a_quota_that_falls_is_followed() {
         let mut simulation = Simulation::new(16, 8, 4000.0, seed);
         simulation.quotas = vec![(0.0, 2000.0, 0.2), (15.0, 300.0, 0.2)];
         simulation.run(40.0);
-        let refused = simulation.refused_share(25.0, 40.0);
-        assert!(refused <= 0.1, "seed {seed}: {refused:.3} refused ten seconds after the quota fell");
+        let refused = simulation.refused_share(23.0, 40.0);
+        assert!(refused <= 0.1, "seed {seed}: {refused:.3} refused eight seconds after the quota fell");
         let used = simulation.granted_between(23.0, 40.0).iter().sum::<f64>() / (300.0 * 17.0);
         assert!(used >= 0.9, "seed {seed}: {used:.2} of the quota");
     }
@@ -319,7 +319,7 @@ fn refusals_by_chance_do_not_strangle() {
         simulation.chance = 0.3;
         simulation.run(60.0);
         let granted = simulation.granted_between(0.0, 60.0)[0] / 60.0;
-        assert!(granted > 20.0, "seed {seed}: {granted} a second of 800 that were asked for");
+        assert!(granted > 25.0, "seed {seed}: {granted} a second of 800 that were asked for");
     }
 }
 
