@@ -139,6 +139,7 @@ impl Staging {
                 return allocate(size, memory);
             }
             let listener = budget.listen();
+            // Again: what came back before this was not heard of.
             if let Some(memory) = budget.reserve(size, Duration::ZERO) {
                 return allocate(size, memory);
             }
@@ -275,12 +276,12 @@ fn allocate(size: u64, memory: Reservation) -> Result<Buffer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cancel::{Bell, Cancellation, Watch};
+    use crate::cancel::{Cancellation, Watch};
 
     #[test]
     fn what_has_landed_goes_back_when_the_writer_ends() {
         let budget = Budget::new(1 << 20).unwrap();
-        let watch = Watch::new(Arc::<Cancellation>::default(), Arc::<Bell>::default());
+        let watch = Watch::new(Arc::<Cancellation>::default(), Arc::default());
         let limits = Limits::new(0, None, Arc::default(), watch);
         let staging: Arc<Staging> = Arc::default();
         let buffer = staging.buffer(&budget, 64 << 10, &limits).unwrap();

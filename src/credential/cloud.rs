@@ -33,7 +33,7 @@ pub(crate) enum Cloud {
 impl Cloud {
     /// Custom domains and private front ends tell nothing, and are taken for the public cloud's.
     pub(crate) fn of(uri: &Uri) -> Self {
-        let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        let host = host(uri);
         if host.ends_with(".core.usgovcloudapi.net") {
             Self::UsGovernment
         } else if host.ends_with(".core.chinacloudapi.cn") {
@@ -46,7 +46,7 @@ impl Cloud {
     /// Whether Azure Storage itself answers there, in whatever cloud and for whatever account, over https: who owns the
     /// account sees nothing of what a request was signed with.
     pub(super) fn is_storage(uri: &Uri) -> bool {
-        let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        let host = host(uri);
         uri.scheme_str() == Some("https") && STORAGE_DOMAINS.iter().any(|domain| host.ends_with(domain))
     }
 
@@ -67,6 +67,10 @@ impl Cloud {
         custom.authority_host = self.authority();
         Arc::new(custom.into())
     }
+}
+
+fn host(uri: &Uri) -> String {
+    uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
 }
 
 #[cfg(test)]
