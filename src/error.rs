@@ -70,6 +70,7 @@ struct Details {
     request_id: String,
     retryable: bool,
     retry_after: Option<Duration>,
+    paced: bool,
     outcome_unknown: bool,
     last_word: bool,
 }
@@ -84,6 +85,7 @@ impl Error {
             request_id: String::new(),
             retryable: false,
             retry_after: None,
+            paced: false,
             outcome_unknown: false,
             last_word: false,
         }))
@@ -138,6 +140,11 @@ impl Error {
         })
     }
 
+    /// The client's rate alone spaces the next try: no long pause, and no `Retry-After`, which the rate obeys.
+    pub(crate) fn paced(self) -> Self {
+        self.edit(|details| (details.paced, details.retry_after) = (true, None))
+    }
+
     /// Says what was being done, and on what, before what went wrong with it.
     pub(crate) fn context(self, what: impl AsRef<str>) -> Self {
         let message = one_line(&redact(&format!("{}: {}", what.as_ref(), self.0.message)));
@@ -175,6 +182,10 @@ impl Error {
 
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    pub(crate) fn is_paced(&self) -> bool {
+        self.0.paced
     }
 
     fn edit(mut self, change: impl FnOnce(&mut Details)) -> Self {

@@ -53,9 +53,13 @@ impl Waiting {
     }
 }
 
-/// A rare refusal is asked again nearly at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The first pause at most: a rare failure is tried again nearly at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// How many times longer each pause may be than the one before. Nine of them are 6 s in all, and 13 s at most.
+const LONGER: f64 = 2.5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// A request whose turns the client's rate spaces only has to keep out of the way of the others for a moment.
+const LONGEST_PACED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The limits of one call of the caller's: how often it may try, and until when.
 #[derive(Clone, Debug)]
@@ -231,7 +235,7 @@ impl<'a> Attempts<'a> {
             });
         }
         self.failed += 1;
-        let pause = pause(self.failed, error.retry_after());
+        let pause = pause(self.failed, error.retry_after(), error.is_paced());
         tracing::info!(
             target: "aztorch::retry",
             "again in {:.2} s, retry {} of at most {}: {error}",
@@ -283,10 +287,12 @@ where
     }
 }
 
-/// Exponential with full jitter, which spreads a crowd out best. The pace of the client sees to it that it does not hurry.
-fn pause(failed: u32, retry_after: Option<Duration>) -> Duration {
-    let longest = FIRST_PAUSE.saturating_mul(1 << (failed - 1).min(16)).min(LONGEST_PAUSE);
-    retry_after.unwrap_or_default().max(longest.mul_f64(fastrand::f64()))
+/// Exponential with full jitter, which spreads a crowd out best. The throttle keeps a client from asking too much.
+fn pause(failed: u32, retry_after: Option<Duration>, paced: bool) -> Duration {
+    let most = if paced { LONGEST_PACED_PAUSE } else { LONGEST_PAUSE };
+    let exponent = i32::try_from(failed - 1).unwrap_or(i32::MAX);
+    let longest = (FIRST_PAUSE.as_secs_f64() * LONGER.powi(exponent)).min(most.as_secs_f64());
+    retry_after.unwrap_or_default().max(Duration::from_secs_f64(longest * fastrand::f64()))
 }
 
 #[cfg(test)]
@@ -298,14 +304,22 @@ mod tests {
 
     #[test]
     fn pauses_grow_are_jittered_and_obey_retry_after() {
-        for (failed, longest) in [(1, 0.05), (2, 0.1), (5, 0.8), (8, 6.4), (40, 20.0)] {
-            let pauses: Vec<_> = (0..500).map(|_| pause(failed, None).as_secs_f64()).collect();
+        let cases = [
+            (1, false, 0.005),
+            (2, false, 0.0125),
+            (9, false, 7.63),
+            (u32::MAX, false, 20.0),
+            (1, true, 0.005),
+            (9, true, 0.1),
+        ];
+        for (failed, paced, longest) in cases {
+            let pauses: Vec<_> = (0..500).map(|_| pause(failed, None, paced).as_secs_f64()).collect();
             assert!(pauses.iter().all(|pause| (0.0..=longest).contains(pause)), "{failed}: {pauses:?}");
             assert!(pauses.iter().any(|pause| *pause < 0.1 * longest), "{failed}: no jitter");
             assert!(pauses.iter().any(|pause| *pause > 0.9 * longest), "{failed}: too short");
         }
-        assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
-        assert_ne!(pause(5, None), pause(5, None));
+        assert_eq!(pause(1, Some(Duration::from_secs(7)), false), Duration::from_secs(7));
+        assert_ne!(pause(5, None, false), pause(5, None, false));
     }
 
     /// A task that says whether it was woken since it was asked last.

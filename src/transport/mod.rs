@@ -8,24 +8,21 @@ mod connection;
 mod counted;
 mod identity;
 mod network;
-mod pace;
 mod pool;
-mod rate;
-#[cfg(test)]
-mod rate_tests;
-mod recent;
 mod response;
 mod sdk;
 mod stall;
+mod throttle;
 mod verdict;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER,
+    USER_AGENT,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -38,9 +35,9 @@ use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::retry::{current_attempt, request_goes_out};
 use crate::stats::Counters;
-use pace::Pace;
 use pool::Pool;
 use stall::Stall;
+use throttle::Throttle;
 
 pub(crate) use identity::IdentityHttp;
 pub(crate) use network::{Network, Proxies, check_user_agent_suffix, read_ca_file};
@@ -123,7 +120,7 @@ pub(crate) struct Transport {
     stats: Arc<Counters>,
     permits: Arc<Semaphore>,
     max_concurrency: usize,
-    pace: Pace,
+    throttle: Throttle,
     stall_timeout: Duration,
     checksums: Checksums,
     /// Rung when something of the client's is cancelled.
@@ -140,7 +137,7 @@ impl Transport {
             stats,
             permits: Arc::new(Semaphore::new(options.max_concurrency)),
             max_concurrency: options.max_concurrency,
-            pace: Pace::new(),
+            throttle: Throttle::new(),
             stall_timeout: options.stall_timeout,
             checksums: Checksums::new(options.checksum),
             cancel_bell: Arc::default(),
@@ -171,7 +168,7 @@ impl Transport {
             .acquire_owned()
             .await
             .map_err(|_| Error::internal("the client's semaphore is closed"))?;
-        self.pace.turn(current_attempt() > 1).await;
+        self.throttle.turn(current_attempt() > 1).await;
         let Request { method, uri, mut headers, body } = request;
         // No secret: not worth a system call for random bytes.
         let client_request_id =
@@ -212,11 +209,11 @@ impl Transport {
                 uri.clone()
             }
         };
-        let (began, in_flight) = (Instant::now(), self.stats.request());
+        let (sent, in_flight) = (self.throttle.sent(), self.stats.request());
         request_goes_out();
-        let sent = connection.sent();
+        let taken = connection.sent();
         let exchange = pin!(connection.exchange(outgoing));
-        let (head, body) = match stall::answered(exchange, &sending, &sent, self.stall_timeout, patience).await {
+        let (head, body) = match stall::answered(exchange, &sending, &taken, self.stall_timeout, patience).await {
             Ok(answered) => answered,
             Err(error) => {
                 log_failure(&shown, &error, &client_request_id);
@@ -225,7 +222,8 @@ impl Transport {
         };
         self.stats.bytes_sent.add(length as u64);
         let code = head.headers.get(X_MS_ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        self.pace.answered(began, head.status, code);
+        let began = sent.at();
+        let is_paced = sent.answered(head.status, code, head.headers.contains_key(RETRY_AFTER));
         let another_tenant = self.take_note(head.status, &uri, authorization.as_ref(), &head.headers);
         tracing::debug!(
             target: "aztorch::http",
@@ -248,6 +246,7 @@ impl Transport {
             denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
+            is_paced,
             voucher: None,
             _permit: permit,
         })

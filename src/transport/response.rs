@@ -36,6 +36,8 @@ pub(crate) struct Response {
     pub(super) stats: Arc<Counters>,
     /// Until the body's end.
     pub(super) in_flight: Option<InFlight>,
+    /// The client's rate alone spaces the next try of a refused request.
+    pub(super) is_paced: bool,
     /// What vouches for the body, until someone receives it.
     pub(crate) voucher: Option<Voucher>,
     pub(super) _permit: OwnedSemaphorePermit,
@@ -109,6 +111,7 @@ impl Response {
         }
         // The status and headers say enough if the document does not arrive.
         let document = self.bytes(MAX_ERROR_BODY).await.unwrap_or_default();
-        Err(verdict::error(self.status, &self.headers, &document, &self.denial).context(&self.shown))
+        let error = verdict::error(self.status, &self.headers, &document, &self.denial).context(&self.shown);
+        Err(if self.is_paced { error.paced() } else { error })
     }
 }

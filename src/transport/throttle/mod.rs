@@ -1,21 +1,30 @@
 //! When a request may go out: at once, unless the service throttles this client or fails it.
 //!
-//! Under a quota [`Rate`] says how fast requests may follow each other, and they go in the order in which they came. A
-//! service that fails without throttling is spared by an allowance: each success pays for half a retry, and when there is
-//! nothing left, retries go out [`REFILL`] times a second. So it never fails a call; it makes a crowd of retries slow.
+//! A service that refuses requests (429, 503) is asked at the rate that [`RateController`] finds; requests go in the order in
+//! which they came. A service that fails without refusing is spared by an allowance: each success pays for half a retry, and
+//! when there is nothing left, retries go out [`REFILL`] times a second. So it never fails a call; it makes a crowd of
+//! retries slow.
 //!
-//! While all is well this costs a request two loads, an addition and a look at the clock.
+//! While all is well this costs a request some relaxed atomic operations and two looks at the clock.
+
+mod demand;
+mod evidence;
+mod quota_share;
+mod rate_controller;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use tokio::time::sleep;
 
-use super::rate::Rate;
 use crate::error::{Error, Status};
 use crate::retry::Waiting;
+use demand::DemandEstimator;
+use rate_controller::{Answer, RateController};
 
 /// Retries that a client may make with no success to pay for them.
 const ALLOWANCE: f64 = 64.0;
@@ -23,44 +32,59 @@ const ALLOWANCE: f64 = 64.0;
 const RETRIES_PER_SUCCESS: f64 = 0.5;
 /// Retries a second of a client to which nothing succeeds.
 const REFILL: f64 = 10.0;
-/// How often the successes of an unlimited client are handed to its [`Rate`].
-const LOOK: Duration = Duration::from_millis(250);
-/// Who waits looks this often whether it may go earlier.
+/// A waiting request looks this often whether it may go earlier.
 const LONGEST_NAP: Duration = Duration::from_millis(100);
 
-/// A client's pace, in one process.
-pub(super) struct Pace {
+/// Decides when the requests of one client in one process go out.
+pub(super) struct Throttle {
     began: Instant,
     limited: AtomicBool,
     /// All requests that were neither refused nor failed by the service.
     granted: AtomicU64,
-    /// Microseconds from `began`.
-    next_look: AtomicU64,
+    demand: DemandEstimator,
     state: Mutex<State>,
-    /// Who holds it is the next to go; tokio's mutex is fair, and lets go of who is dropped.
-    turnstile: tokio::sync::Mutex<()>,
-    retry_turnstile: tokio::sync::Mutex<()>,
+    /// Its holder is the next to go; tokio's mutex is fair, and a dropped future leaves the queue.
+    queue: tokio::sync::Mutex<()>,
+    retry_queue: tokio::sync::Mutex<()>,
 }
 
-#[derive(Default)]
 struct State {
-    rate: Rate,
-    /// Of `granted`, what `rate` knows of.
-    rate_knows: u64,
+    controller: RateController,
+    /// How many of `granted` the controller was told.
+    told: u64,
     allowance: Allowance,
     refusal: Option<Error>,
 }
 
-impl Pace {
+/// A request that is on its way; its drop ends it.
+pub(super) struct Sent<'a> {
+    throttle: &'a Throttle,
+    at: Instant,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.throttle.demand.ended();
+    }
+}
+
+impl Throttle {
     pub(super) fn new() -> Self {
+        // A clock that is set wrong only keeps clients from testing together.
+        let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         Self {
             began: Instant::now(),
             limited: AtomicBool::new(false),
             granted: AtomicU64::new(0),
-            next_look: AtomicU64::new(0),
-            state: Mutex::default(),
-            turnstile: tokio::sync::Mutex::default(),
-            retry_turnstile: tokio::sync::Mutex::default(),
+            demand: DemandEstimator::default(),
+            state: Mutex::new(State {
+                controller: RateController::new(wall_clock),
+                told: 0,
+                allowance: Allowance::default(),
+                refusal: None,
+            }),
+            queue: tokio::sync::Mutex::default(),
+            retry_queue: tokio::sync::Mutex::default(),
         }
     }
 
@@ -77,7 +101,7 @@ impl Pace {
         if self.limited.load(Ordering::Relaxed) {
             self.limited_turn().await;
         } else if is_retry {
-            queue(&self.retry_turnstile, || {
+            in_turn(&self.retry_queue, || {
                 let now = self.seconds(Instant::now());
                 self.state().allowance.take(now, self.granted.load(Ordering::Relaxed))
             })
@@ -88,9 +112,9 @@ impl Pace {
     async fn limited_turn(&self) {
         // A call whose deadline passes here was throttled, though no request of its own was refused.
         let waiting = self.state().refusal.clone().map(Waiting::because);
-        queue(&self.turnstile, || {
+        in_turn(&self.queue, || {
             let mut state = self.state();
-            let wait = state.rate.take_turn(self.seconds(Instant::now()));
+            let wait = state.controller.take_turn(self.seconds(Instant::now()));
             self.note_limit(&state);
             wait
         })
@@ -100,52 +124,66 @@ impl Pace {
         }
     }
 
-    /// The head of the answer to a request that was sent at `sent`.
-    pub(super) fn answered(&self, sent: Instant, status: StatusCode, code: &str) {
-        let refused = matches!(status.as_u16(), 429 | 503);
-        if !refused && (status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT) {
-            return;
-        }
-        let now = Instant::now();
-        let limited = self.limited.load(Ordering::Relaxed);
-        if !refused {
-            self.granted.fetch_add(1, Ordering::Relaxed);
-            let elapsed = now.saturating_duration_since(self.began).as_micros() as u64;
-            if !limited && elapsed < self.next_look.load(Ordering::Relaxed) {
-                return;
-            }
-            self.next_look.store(elapsed + LOOK.as_micros() as u64, Ordering::Relaxed);
-        }
-        let (now, sent) = (self.seconds(now), self.seconds(sent));
-        let mut state = self.state();
-        let granted = self.granted.load(Ordering::Relaxed);
-        let new = granted - state.rate_knows;
-        state.rate_knows = granted;
-        if state.rate.is_limited() {
-            state.rate.answered(now, sent, refused);
-        } else {
-            state.rate.granted_unlimited(now, new);
-            if refused {
-                state.rate.answered(now, sent, true);
-            }
-        }
-        if refused {
-            state.refusal = Some(refusal(status, code));
-        }
-        self.note_limit(&state);
+    /// A request goes out now.
+    pub(super) fn sent(&self) -> Sent<'_> {
+        self.demand.began();
+        Sent { throttle: self, at: Instant::now() }
     }
 
     fn note_limit(&self, state: &State) {
-        let limited = state.rate.is_limited();
+        let limited = state.controller.is_limited();
         if self.limited.swap(limited, Ordering::Relaxed) == limited {
             return;
         }
-        match state.rate.per_second() {
+        match state.controller.per_second() {
             Some(rate) => {
                 tracing::info!(target: "aztorch::retry", "the service throttles: {rate:.1} requests per second from here");
             }
             None => tracing::info!(target: "aztorch::retry", "requests go out without a limit again"),
         }
+    }
+}
+
+impl Sent<'_> {
+    pub(super) fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// The head of the answer is here, with `Retry-After` or without. Gives whether the next try of a refused request is spaced by its turn alone, so that
+    /// it need not pause, nor obey `Retry-After`: the client as a whole asks no more than the service grants.
+    pub(super) fn answered(self, status: StatusCode, code: &str, asks_to_wait: bool) -> bool {
+        let throttle = self.throttle;
+        let answer = match status.as_u16() {
+            429 | 503 if asks_to_wait => Answer::AskedToWait,
+            429 | 503 => Answer::Refused,
+            _ => Answer::Granted,
+        };
+        let refused = answer != Answer::Granted;
+        if !refused && (status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT) {
+            return false;
+        }
+        let (now, sent) = (throttle.seconds(Instant::now()), throttle.seconds(self.at));
+        throttle.demand.answered(now, sent);
+        if !refused {
+            throttle.granted.fetch_add(1, Ordering::Relaxed);
+            if !throttle.limited.load(Ordering::Relaxed) {
+                return false;
+            }
+        }
+        let mut state = throttle.state();
+        let granted = throttle.granted.load(Ordering::Relaxed);
+        let untold = granted - std::mem::replace(&mut state.told, granted);
+        if !state.controller.is_limited() {
+            state.controller.granted_unlimited(untold);
+        }
+        if refused || state.controller.is_limited() {
+            state.controller.answered(now, sent, answer, &throttle.demand);
+        }
+        if refused {
+            state.refusal = Some(refusal(status, code));
+        }
+        throttle.note_limit(&state);
+        refused && state.controller.paces_retries()
     }
 }
 
@@ -155,8 +193,8 @@ fn refusal(status: StatusCode, code: &str) -> Error {
 }
 
 /// Waits, first come, first served, until `take` gives 0 instead of the seconds to wait.
-async fn queue(turnstile: &tokio::sync::Mutex<()>, mut take: impl FnMut() -> f64) {
-    let _next = turnstile.lock().await;
+async fn in_turn(queue: &tokio::sync::Mutex<()>, mut take: impl FnMut() -> f64) {
+    let _next = queue.lock().await;
     loop {
         let wait = take();
         if wait <= 0.0 {
@@ -227,23 +265,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_dropped_in_the_queue_leaves_its_place() {
-        let pace = Pace::new();
-        pace.answered(Instant::now(), StatusCode::OK, "");
-        sleep(Duration::from_millis(300)).await;
-        for _ in 0..2 {
-            pace.answered(Instant::now(), StatusCode::SERVICE_UNAVAILABLE, "ServerBusy");
+    async fn a_dropped_request_leaves_its_place_in_the_queue() {
+        let throttle = Throttle::new();
+        for _ in 0..20 {
+            throttle.sent().answered(StatusCode::SERVICE_UNAVAILABLE, "ServerBusy", false);
         }
-        assert!(pace.limited.load(Ordering::Relaxed));
-        let mut turns: Vec<_> = (0..3).map(|_| Box::pin(pace.turn(false))).collect();
-        assert!(poll_once(turns[0].as_mut()).await, "the first waits for nobody");
+        assert!(throttle.limited.load(Ordering::Relaxed));
+        throttle.state().controller.slow_down_to(1.0);
+        let mut turns: Vec<_> = (0..3).map(|_| Box::pin(throttle.turn(false))).collect();
+        assert!(poll_once(turns[0].as_mut()).await, "the first request has to wait");
         assert!(!poll_once(turns[1].as_mut()).await && !poll_once(turns[2].as_mut()).await);
-        // The third is next once the second is gone, and nobody is when that is gone, too.
+        // The third is next once the second is gone, and the queue is empty when that is gone, too.
         drop(turns.remove(1));
         assert!(!poll_once(turns[1].as_mut()).await);
-        assert!(pace.turnstile.try_lock().is_err());
+        assert!(throttle.queue.try_lock().is_err());
         drop(turns);
-        assert!(pace.turnstile.try_lock().is_ok());
+        assert!(throttle.queue.try_lock().is_ok());
     }
 
     /// Polls once; whether it was ready.
