@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Durations that are kept.
 const KEPT: usize = 32;
+/// Microseconds that a request takes, at a guess, while none was granted.
+const UNKNOWN: u32 = 10_000;
 /// For so many seconds the most requests in flight are remembered, and at least as long before that.
 const PEAK_SECONDS: f64 = 1.0;
 
 /// Estimates the demand by Little's law: the most requests that were in flight lately, divided by how long one takes.
 ///
 /// A rate that is counted over time would not do: the first refusals come within milliseconds of the first requests, and
-/// requests that pause before they are tried again count for less than they want. Of the durations the lower quartile is
-/// taken, since a busy processor makes all requests in flight late together. Where the callers themselves pause, the
-/// estimate is too high.
+/// requests that pause before they are tried again count for less than they want. Durations are those of granted requests,
+/// since a refusal comes sooner; of these the lower quartile is taken, since a busy processor makes all requests in flight
+/// late together. Where the callers themselves pause, the estimate is too high.
 #[derive(Debug, Default)]
 pub(super) struct DemandEstimator {
     in_flight: AtomicU32,
@@ -39,8 +41,8 @@ impl DemandEstimator {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// An answer came at `now` to a request that was sent at `sent`, in seconds.
-    pub(super) fn answered(&self, now: f64, sent: f64) {
+    /// A request that was sent at `sent` was granted at `now`, in seconds.
+    pub(super) fn granted(&self, now: f64, sent: f64) {
         let microseconds = ((now - sent) * 1e6).clamp(1.0, f64::from(u32::MAX)) as u32;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % KEPT;
         self.durations[next].store(microseconds, Ordering::Relaxed);
@@ -59,7 +61,7 @@ impl DemandEstimator {
         let mut durations: Vec<_> = self.durations.iter().map(|duration| duration.load(Ordering::Relaxed)).collect();
         durations.retain(|duration| *duration > 0);
         durations.sort_unstable();
-        let quartile = durations.get(durations.len() / 4).copied().unwrap_or(1);
+        let quartile = durations.get(durations.len() / 4).copied().unwrap_or(UNKNOWN);
         let peak = self.peak.load(Ordering::Relaxed).max(self.previous_peak.load(Ordering::Relaxed)).max(1);
         f64::from(peak) / (f64::from(quartile) * 1e-6)
     }
@@ -78,7 +80,7 @@ mod tests {
             // A busy processor makes every third wave late.
             let late = if wave % 3 == 0 { 0.08 } else { 0.0 };
             (0..8).for_each(|_| {
-                demand.answered(now + 0.02 + late, now);
+                demand.granted(now + 0.02 + late, now);
                 demand.ended();
             });
         }
@@ -94,7 +96,7 @@ mod tests {
         for request in 0..300 {
             let now = f64::from(request) * 0.01;
             demand.began();
-            demand.answered(now + 0.01, now);
+            demand.granted(now + 0.01, now);
             demand.ended();
         }
         let per_second = demand.per_second();

@@ -163,8 +163,8 @@ impl Sent<'_> {
             return false;
         }
         let (now, sent) = (throttle.seconds(Instant::now()), throttle.seconds(self.at));
-        throttle.demand.answered(now, sent);
         if !refused {
+            throttle.demand.granted(now, sent);
             throttle.granted.fetch_add(1, Ordering::Relaxed);
             if !throttle.limited.load(Ordering::Relaxed) {
                 return false;

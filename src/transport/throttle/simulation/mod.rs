@@ -92,7 +92,9 @@ impl Client {
     /// As `Sent::answered` does it.
     fn answered(&mut self, now: f64, sent: f64, answer: Answer) {
         let refused = answer != Answer::Granted;
-        self.demand.answered(now, sent);
+        if !refused {
+            self.demand.granted(now, sent);
+        }
         self.demand.ended();
         if !self.controller.is_limited() {
             self.untold += u64::from(!refused);
@@ -125,6 +127,8 @@ struct Scenario {
     in_batches: bool,
     /// Seconds to an answer, half of them on the way to the service.
     latency: f64,
+    /// How long a refusal takes on its way back, as a part of what other answers take.
+    refusal: f64,
     /// Seconds between the first requests of one client and of the next.
     apart: f64,
     /// How many events in a hundred stop their client for up to a tenth of a second, as busy processors do.
@@ -147,6 +151,7 @@ impl Scenario {
             requests: usize::MAX,
             in_batches: false,
             latency: (clients * in_flight) as f64 / demand,
+            refusal: 1.0,
             apart: 0.0,
             stalls: 0.0,
             quotas: Vec::new(),
@@ -225,7 +230,7 @@ impl Simulation {
                 }
                 Event::Arrives { client, tries, sent } => {
                     let refused = !self.grants(now);
-                    let at = now + self.half_way();
+                    let at = now + self.half_way() * if refused { self.scenario.refusal } else { 1.0 };
                     self.add(at, Event::Answered { client, tries, sent, refused });
                 }
                 Event::Answered { client, tries, sent, refused } => {

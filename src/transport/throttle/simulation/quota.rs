@@ -111,7 +111,7 @@ fn the_time_before_the_first_request_does_not_count() {
         for answer in 0..40 {
             let now = created_before + f64::from(answer) * 0.01;
             demand.began();
-            demand.answered(now, now - 0.01);
+            demand.granted(now, now - 0.01);
             demand.ended();
             let answer = if answer % 2 == 1 { Answer::Refused } else { Answer::Granted };
             controller.answered(now, now - 0.01, answer, &demand);
