@@ -676,7 +676,10 @@ azt_status azt_blob_exists(const struct azt_client *client,
 azt_status azt_blob_delete(const struct azt_client *client, const char *url, struct azt_error **error);
 
 // Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
-// what was there; on failure nothing is left. AZT_STATUS_LOCAL_IO when the file cannot be written.
+// what was there; on failure nothing is left. A file that is replaced hands on its mode, and its owner as far as that
+// is permitted; a new one follows the umask. A symbolic link stays, and the file that it leads to is replaced or made.
+// AZT_STATUS_LOCAL_IO when the file cannot be written, or is no regular file but a directory, a device, a FIFO or a
+// socket.
 //
 // Thread-safe. Blocks.
 azt_status azt_blob_download(const struct azt_client *client,
@@ -685,7 +688,8 @@ azt_status azt_blob_download(const struct azt_client *client,
                              struct azt_error **error);
 
 // Writes a file as a blob, in blocks large enough for its size. AZT_STATUS_LOCAL_IO when the file cannot be
-// read; `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
+// read, or is no regular file (/dev/null counts as an empty one): write what comes out of a pipe with
+// azt_blob_write(). `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
 //
 // Thread-safe. Blocks.
 azt_status azt_blob_upload(const struct azt_client *client,

@@ -52,6 +52,7 @@ pub mod ffi;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod local_file;
 mod log;
 mod listing;
 mod manifest;

@@ -27,6 +27,7 @@ mod fault_listing;
 mod fault_server;
 mod identities;
 mod larger_than_memory;
+mod local_files;
 mod logged;
 mod memory;
 mod names;
