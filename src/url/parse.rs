@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+use super::account::as_blob_host;
 use super::names::{check_blob, check_container, decode};
 use super::{Container, Target, has_signature, parameter};
 use crate::error::{Error, Result};
@@ -206,14 +207,14 @@ fn translate(text: &str) -> std::result::Result<String, String> {
             if authority.is_empty() {
                 return Err("it has no host".to_owned());
             }
-            Ok(format!("{scheme}://{}{tail}", blob_host(authority)))
+            Ok(format!("{scheme}://{}{tail}", as_blob_host(authority)))
         }
         "abfs" | "abfss" | "wasb" | "wasbs" => {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (authority, tail) = rest.split_at(end);
             match authority.split_once('@') {
                 Some((container, host)) if !container.is_empty() && !host.is_empty() && !container.contains(':') => {
-                    Ok(format!("https://{}/{container}{tail}", blob_host(host)))
+                    Ok(format!("https://{}/{container}{tail}", as_blob_host(host)))
                 }
                 _ => Err(format!(
                     "{scheme}:// URLs have the form {scheme}://CONTAINER@ACCOUNT.dfs.core.windows.net/BLOB"
@@ -221,18 +222,6 @@ fn translate(text: &str) -> std::result::Result<String, String> {
             }
         }
         other => Err(format!("the scheme '{}' is not supported", other.escape_debug())),
-    }
-}
-
-/// `account.dfs.core.windows.net` and `account.blob.core.windows.net` are two doors to one store.
-fn blob_host(authority: &str) -> String {
-    let authority = authority.to_ascii_lowercase();
-    match authority.split_once('.') {
-        Some((account, domain)) if domain.starts_with("dfs.") => format!("{account}.blob.{}", &domain["dfs.".len()..]),
-        Some((account, domain)) if domain.starts_with("privatelink.dfs.") => {
-            format!("{account}.privatelink.blob.{}", &domain["privatelink.dfs.".len()..])
-        }
-        _ => authority,
     }
 }
 
