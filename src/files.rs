@@ -14,6 +14,7 @@ use crate::parallel::Transfers;
 use crate::pattern::CHUNK;
 use crate::ranges;
 use crate::receive::Sink;
+use crate::redact::shown;
 use crate::runtime::{block_on, check_may_block};
 use crate::session::Session;
 use crate::url::Target;
@@ -78,7 +79,7 @@ pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result
         let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
         parts.push(async move { fetch(&call, &target, &version, range, body, &mut sink).await });
     }
-    Transfers::start(parts, connections)?.wait().map_err(|error| error.context(path.display().to_string()))?;
+    Transfers::start(parts, connections)?.wait().map_err(|error| error.context(shown(&path.to_string_lossy())))?;
     new.publish()
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result, Status};
+use crate::redact::shown;
 
 /// As many symbolic links as Linux follows in one path.
 const MOST_LINKS: usize = 40;
@@ -129,9 +130,10 @@ fn require_readable(path: &Path, metadata: &Metadata) -> Result<()> {
 fn require_regular(path: &Path, metadata: &Metadata, what: &str) -> Result<()> {
     match kind(metadata.file_type()) {
         None => Ok(()),
-        Some(kind) => {
-            Err(Error::new(Status::LocalIo, format!("{what} {}: it is a {kind}, not a regular file", path.display())))
-        }
+        Some(kind) => Err(Error::new(
+            Status::LocalIo,
+            format!("{what} {}: it is a {kind}, not a regular file", shown(&path.to_string_lossy())),
+        )),
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use http::Uri;
 
+use crate::error::{Error, Result, Status};
+use crate::redact::has_secret;
 use crate::url::{host, is_azure_blob};
 
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
@@ -44,21 +46,25 @@ impl Cloud {
     }
 
     /// The authority that gives out its tokens: `AZURE_AUTHORITY_HOST` where that is set.
-    pub(super) fn authority(self) -> String {
+    pub(super) fn authority(self) -> Result<String> {
         let host = std::env::var(AUTHORITY_HOST).unwrap_or_default();
-        match (host.trim_end_matches('/'), self) {
+        // It becomes a part of URLs, which logs and errors show.
+        if has_secret(&host) {
+            return Err(Error::new(Status::Unauthenticated, format!("{AUTHORITY_HOST} is not the name of a host")));
+        }
+        Ok(match (host.trim_end_matches('/'), self) {
             ("", Self::Public) => "https://login.microsoftonline.com".to_owned(),
             ("", Self::UsGovernment) => "https://login.microsoftonline.us".to_owned(),
             ("", Self::China) => "https://login.chinacloudapi.cn".to_owned(),
             (host, _) if host.contains("://") => host.to_owned(),
             (host, _) => format!("https://{host}"),
-        }
+        })
     }
 
-    pub(super) fn configuration(self) -> Arc<CloudConfiguration> {
+    pub(super) fn configuration(self) -> Result<Arc<CloudConfiguration>> {
         let mut custom = CustomConfiguration::default();
-        custom.authority_host = self.authority();
-        Arc::new(custom.into())
+        custom.authority_host = self.authority()?;
+        Ok(Arc::new(custom.into()))
     }
 }
 

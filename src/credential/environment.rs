@@ -75,8 +75,9 @@ impl Environment {
                 StorageSecret::Sas(_) => "a SAS",
                 StorageSecret::SharedKey(_) => "an account key",
             };
-            let account = found.account.as_deref().unwrap_or("any account");
-            tracing::info!(target: "aztorch::credential", "the environment has {kind} for {account}");
+            // Its name is not shown: another variable's value may be in its place.
+            let whose = if found.account.is_some() { "one account" } else { "any account" };
+            tracing::info!(target: "aztorch::credential", "the environment has {kind} for {whose}");
         }
         found
     }

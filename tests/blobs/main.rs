@@ -35,6 +35,7 @@ mod networks;
 mod read;
 mod read_patterns;
 mod retries;
+mod secrets;
 mod seeing_inside;
 mod stalls;
 mod statuses;
