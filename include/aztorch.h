@@ -370,14 +370,16 @@ azt_status azt_client_options_set_max_concurrency(struct azt_client_options *opt
 //
 // The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes
 // way for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers
-// fetch just what they are asked for. A block has no more than half of it.
+// fetch just what they are asked for. A block that is buffered has no more than half of it, so that a blob written in
+// small pieces has 25,000 times as much at most; an upload of a larger file is refused before anything is sent.
 azt_status azt_client_options_set_memory_limit(struct azt_client_options *options,
                                                uint64_t bytes,
                                                struct azt_error **error);
 
 // The size in bytes of a blob's first blocks, 64 KiB to 4000 MiB. Default: 8 MiB. Block n (from 0) has
 // block_size * (1 + n / 2500) bytes, n / 2500 rounded down, so that the 50,000 blocks which the service allows
-// hold 525,000 * block_size: 4 TiB by default. For blobs of S bytes set at least S / 525,000.
+// hold 525,000 * block_size: 4 TiB by default, with enough memory (see azt_client_options_set_memory_limit()). For
+// blobs of S bytes set at least S / 525,000.
 azt_status azt_client_options_set_block_size(struct azt_client_options *options,
                                              uint64_t bytes,
                                              struct azt_error **error);
@@ -674,7 +676,10 @@ azt_status azt_blob_exists(const struct azt_client *client,
 azt_status azt_blob_delete(const struct azt_client *client, const char *url, struct azt_error **error);
 
 // Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
-// what was there; on failure nothing is left. AZT_STATUS_LOCAL_IO when the file cannot be written.
+// what was there; on failure nothing is left. A file that is replaced hands on its mode, and its owner as far as that
+// is permitted; a new one follows the umask. A symbolic link stays, and the file that it leads to is replaced or made.
+// AZT_STATUS_LOCAL_IO when the file cannot be written, or is no regular file but a directory, a device, a FIFO or a
+// socket.
 //
 // Thread-safe. Blocks.
 azt_status azt_blob_download(const struct azt_client *client,
@@ -683,7 +688,8 @@ azt_status azt_blob_download(const struct azt_client *client,
                              struct azt_error **error);
 
 // Writes a file as a blob, in blocks large enough for its size. AZT_STATUS_LOCAL_IO when the file cannot be
-// read; `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
+// read, or is no regular file (/dev/null counts as an empty one): write what comes out of a pipe with
+// azt_blob_write(). `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
 //
 // Thread-safe. Blocks.
 azt_status azt_blob_upload(const struct azt_client *client,

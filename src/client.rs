@@ -69,7 +69,7 @@ impl Client {
         let mut request = Request::new(method.parse().map_err(|_| Error::invalid("bad method"))?, target.uri(query)?);
         request.body = Bytes::copy_from_slice(body);
         for (name, value) in headers {
-            let name = name.parse().map_err(|_| Error::invalid(format!("'{name}' is no header's name")))?;
+            let name = name.parse().map_err(|_| Error::invalid("a header has a bad name"))?;
             request = request.header(name, value)?;
         }
         let call = self.session.call()?;

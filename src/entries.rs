@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
 use crate::fetch::Version;
+use crate::redact::shown;
 use crate::url::{Container, Target};
 
 /// The size of a blob that nobody has looked at yet.
@@ -90,7 +91,7 @@ impl Entries {
     pub(crate) fn push(&mut self, source: u32, new: New<'_>) -> Result<()> {
         let New { name, size, etag, offset } = new;
         if name.contains('\0') {
-            return Err(Error::invalid(format!("the name '{}' has a NUL character", name.escape_debug())));
+            return Err(Error::invalid(format!("the name '{}' has a NUL character", shown(name))));
         }
         let index = self.len();
         let needed = |vector: &mut Vec<u64>| vector.try_reserve(1).is_ok();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::redact::redact;
+use crate::redact::{redact, shown};
 
 /// The kind of an error. The numbers are the C ABI's `AZT_STATUS_*` and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,7 +116,9 @@ impl Error {
     }
 
     pub(crate) fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::new(Status::LocalIo, format!("{what} {}: {error}", path.display()))
+        // An error that wraps another, as those of `tempfile` do, repeats the path.
+        let cause = error.get_ref().map_or_else(|| error.to_string(), |_| error.kind().to_string());
+        Self::new(Status::LocalIo, format!("{what} {}: {cause}", shown(&path.to_string_lossy())))
     }
 
     pub(crate) fn service(

@@ -7,7 +7,7 @@ pub(crate) fn quoted(etag: &str) -> Result<String> {
     let bare = etag.strip_prefix("W/").unwrap_or(etag);
     let inner = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(bare);
     if inner.is_empty() || !inner.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
-        return Err(Error::invalid(format!("'{}' is not an ETag", etag.escape_debug())));
+        return Err(Error::invalid("the ETag is empty, or has a character that no ETag has"));
     }
     match etag {
         "*" => Ok(etag.to_owned()),

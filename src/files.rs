@@ -1,7 +1,7 @@
 //! Whole blobs from and to files of this machine.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,11 +9,13 @@ use bytes::{BufMut, BytesMut};
 
 use crate::error::{Error, Result, Status};
 use crate::fetch::{self, Only, Opened, fetch};
+use crate::local_file::{self, NewFile};
 use crate::parallel::Transfers;
 use crate::pattern::CHUNK;
 use crate::ranges;
 use crate::receive::Sink;
-use crate::runtime::block_on;
+use crate::redact::shown;
+use crate::runtime::{block_on, check_may_block};
 use crate::session::Session;
 use crate::url::Target;
 use crate::writer::{BlobWriter, WriteMode};
@@ -57,27 +59,17 @@ impl Sink for FileSink {
 
 /// Brings a blob into a temporary file beside `path`, which takes that name once it is whole.
 pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result<()> {
+    check_may_block()?;
     let call = session.call()?;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    if path.file_name().is_none() || path.is_dir() {
-        return Err(Error::invalid(format!("'{}' is not a file name", path.display())));
-    }
+    // What cannot be written needs no request.
+    let new = NewFile::at(path)?;
     let target = Arc::new(target);
     let (open_call, open_target) = (call.clone(), target.clone());
     let opened = block_on(async move { fetch::open(&open_call, &open_target, 0..CHUNK, &Only::Any).await })?;
     let Some(Opened { version, first, body }) = opened else {
         return Err(Error::internal("an unconditional open was skipped"));
     };
-    // The mode that an ordinary new file gets: the umask still applies.
-    let temporary = tempfile::Builder::new()
-        .prefix(".aztorch-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(|error| Error::file("cannot write in", directory, &error))?;
-    let file = Arc::new(temporary.as_file().try_clone().map_err(|error| Error::file("cannot write", path, &error))?);
+    let file = Arc::new(new.file().try_clone().map_err(|error| Error::file("cannot write", path, &error))?);
     let connections = call.connections();
     let mut parts = Vec::new();
     let mut body = body;
@@ -87,20 +79,15 @@ pub(crate) fn download(session: &Session, target: Target, path: &Path) -> Result
         let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
         parts.push(async move { fetch(&call, &target, &version, range, body, &mut sink).await });
     }
-    Transfers::start(parts, connections)?.wait().map_err(|error| error.context(path.display().to_string()))?;
-    temporary.persist(path).map_err(|error| Error::file("cannot create", path, &error.error))?;
-    Ok(())
+    Transfers::start(parts, connections)?.wait().map_err(|error| error.context(shown(&path.to_string_lossy())))?;
+    new.publish()
 }
 
 /// Writes a file as a blob.
 pub(crate) fn upload(session: &Session, path: &Path, target: Target, mode: WriteMode) -> Result<()> {
-    let unreadable = |error| Error::file("cannot read", path, &error);
-    let mut file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(Error::invalid(format!("'{}' is a directory", path.display())));
-    }
-    let writer = BlobWriter::for_size(session, target, mode, metadata.len())?;
+    check_may_block()?;
+    let (mut file, size) = local_file::open(path)?;
+    let writer = BlobWriter::for_size(session, target, mode, size)?;
     writer.write_from(&mut file, path)?;
     writer.close()
 }

@@ -172,14 +172,15 @@ pub fn range_planning(data: &[u8]) {
 
     let base = numbers.up_to(MAX_BLOCK_SIZE - 1) + 1;
     let size = numbers.up_to(1 << 48);
-    if let Some(mut plan) = checked(Plan::for_size(base, size)) {
-        assert!(plan.room() >= size && plan.check_room(0, size).is_ok());
+    if let Some(mut plan) = checked(Plan::new(base).for_size(size)) {
+        assert!(plan.room() >= size && plan.check_room(0, size, None).is_ok());
         let before = plan.room();
         let block = plan.block_size();
         assert_eq!(plan.next_id().unwrap().len(), 36);
         assert_eq!(plan.room(), before - block);
-        let direct = plan.direct_block_size(length);
-        assert!((plan.block_size()..=MAX_BLOCK_SIZE).contains(&direct));
+        if let Some(direct) = plan.direct_block_size(length) {
+            assert!((plan.block_size()..=MAX_BLOCK_SIZE).contains(&direct) && direct <= length / 4);
+        }
     }
 
     let size = numbers.up_to(1 << 48).max(1);

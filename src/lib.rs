@@ -20,7 +20,7 @@
 //! * `reader`: positions and plans of reads; `window`: what it keeps, in `pieces` of memory;
 //!   `pattern`: what it expects
 //! * `writer`: what a caller writes; `blocks`: how it is cut and named; `staging`: blocks under way
-//! * `files`: whole blobs from and to files
+//! * `files`: whole blobs from and to files; `local_file`: which files may be replaced and read
 //! * `fetch`: ranged GETs, pinned and resumed; `ranges`: their arithmetic; `receive`: their bodies, checked; `checksum`: what vouches for bytes;
 //!   `structured`: bodies that bring their own
 //! * `service`: all other operations; control documents are `azure_storage_blob`'s business
@@ -52,6 +52,7 @@ pub mod ffi;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod local_file;
 mod log;
 mod listing;
 mod manifest;

@@ -1,8 +1,18 @@
 //! The one place that takes secrets out of text that leaves the library.
 
 /// What comes before a secret in a URL, a header or a connection string, in lower case.
-const MARKERS: [&str; 7] =
-    ["sig=", "accountkey=", "sharedaccesssignature=", "sharedkey ", "bearer ", "client_secret=", "client_assertion="];
+const MARKERS: [&str; 9] = [
+    "sig=",
+    // A whole URL as a part of another, or as a blob's name, which is encoded once more.
+    "sig%3d",
+    "sig%253d",
+    "accountkey=",
+    "sharedaccesssignature=",
+    "sharedkey ",
+    "bearer ",
+    "client_secret=",
+    "client_assertion=",
+];
 /// How the base64 of a JSON Web Token's header begins, whatever it says.
 const TOKEN: &str = "eyj";
 
@@ -44,7 +54,9 @@ fn find_marker(lower: &str, marker: &str, from: usize) -> Option<usize> {
     loop {
         let found = at + lower.get(at..)?.find(marker)?;
         let value = found + marker.len();
-        let word_start = !lower[..found].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        let before = &lower[..found];
+        let word_start = !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            || ["%26", "%3f", "%3b", "%2526", "%253f", "%253b"].iter().any(|separator| before.ends_with(separator));
         let has_value = lower[value..].chars().next().is_some_and(|c| !c.is_whitespace());
         if word_start && has_value {
             return Some(value);
@@ -53,16 +65,16 @@ fn find_marker(lower: &str, marker: &str, from: usize) -> Option<usize> {
     }
 }
 
-/// `https://user:password@host` becomes `https://REDACTED@host`.
+/// `https://user:password@host` becomes `https://REDACTED@host`. In `abfss://container@host` stands no secret.
 fn strip_userinfo(text: String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(scheme_end) = rest.find("://") {
         let (head, tail) = rest.split_at(scheme_end + 3);
         out.push_str(head);
-        let authority = tail.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(tail.len());
-        match tail[..authority].rfind('@') {
-            Some(at) if tail[..at].contains(':') => {
+        let is_http = ["http://", "https://"].iter().any(|scheme| head.to_ascii_lowercase().ends_with(scheme));
+        match userinfo(tail) {
+            Some(at) if is_http || tail[..at].contains(':') => {
                 out.push_str("REDACTED");
                 rest = &tail[at..];
             }
@@ -73,9 +85,68 @@ fn strip_userinfo(text: String) -> String {
     out
 }
 
+/// Where the '@' stands that ends user and password. A password may have slashes, though it should not.
+fn userinfo(tail: &str) -> Option<usize> {
+    let authority = &tail[..tail.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(tail.len())];
+    if let Some(at) = authority.rfind('@') {
+        return Some(at);
+    }
+    let (host, port) = authority.rsplit_once(':')?;
+    let is_port = host.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
+    let word = &tail[..tail.find(char::is_whitespace).unwrap_or(tail.len())];
+    if is_port { None } else { word.rfind('@') }
+}
+
+/// A caller's URL, path or name as a message may repeat it: as it is without what is known to be secret, or nothing of it
+/// when a part of it could be a secret in the wrong place.
+pub(crate) fn shown(text: &str) -> String {
+    match has_secret(text) {
+        true => format!("({} characters, which could be a secret and are not shown)", text.chars().count()),
+        false => redact(text).escape_debug().to_string(),
+    }
+}
+
+/// Whether something in the text could be a secret that nothing marks as one.
+pub(crate) fn has_secret(text: &str) -> bool {
+    let separates = |c: char| c.is_whitespace() || "/\\?&;:@'\"".contains(c);
+    text.contains("-----BEGIN") || redact(text).split(separates).any(could_be_secret)
+}
+
+/// Whether a word is base64 with its padding, or as long as generated secrets are and as mixed. In names that people
+/// make, characters of one kind stand together; of a random word's characters more than half differ in kind from the
+/// one before.
+fn could_be_secret(word: &str) -> bool {
+    const SHORTEST_PADDED: usize = 20;
+    const SHORTEST: usize = 28;
+    let trimmed = word.trim_end_matches('=');
+    if trimmed.len() < word.len() && word.len() >= SHORTEST_PADDED {
+        return true;
+    }
+    trimmed.split(['=', '%']).any(|word| {
+        let kinds: Vec<u8> = word.bytes().filter_map(kind).collect();
+        let mixed = [LOWER, UPPER, DIGIT].iter().all(|kind| kinds.contains(kind));
+        let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        mixed && kinds.len() >= SHORTEST && changes * 20 >= kinds.len() * 9
+    })
+}
+
+const LOWER: u8 = 0;
+const UPPER: u8 = 1;
+const DIGIT: u8 = 2;
+
+/// Separators are of no kind.
+fn kind(byte: u8) -> Option<u8> {
+    match byte {
+        b'a'..=b'z' => Some(LOWER),
+        b'A'..=b'Z' => Some(UPPER),
+        b'0'..=b'9' => Some(DIGIT),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::{redact, shown};
 
     #[test]
     fn secrets_are_replaced_and_the_rest_is_kept() {
@@ -89,11 +160,41 @@ mod tests {
             ("keyJ.a.b and eyJ alone", "keyJ.a.b and eyJ alone"),
             ("a=1&client_assertion=x&b", "a=1&client_assertion=REDACTED&b"),
             ("https://user:pw@host/p", "https://REDACTED@host/p"),
+            ("https://user@host/p", "https://REDACTED@host/p"),
+            ("http://user:p/w@host:1/p and HTTPS://u:p@h", "http://REDACTED@host:1/p and HTTPS://REDACTED@h"),
+            ("https://host:8443/a@b http://[::1]:1/a@b", "https://host:8443/a@b http://[::1]:1/a@b"),
+            ("https://a/c%3Fsv%3D1%26sig%3Dx%252F&y", "https://a/c%3Fsv%3D1%26sig%3DREDACTED&y"),
             ("design=round, résumé sig=", "design=round, résumé sig="),
             ("abfss://container@account.dfs/x", "abfss://container@account.dfs/x"),
         ];
         for (input, expected) in cases {
             assert_eq!(redact(input), expected);
+        }
+    }
+
+    #[test]
+    fn what_could_be_a_secret_is_not_shown() {
+        for text in [
+            "ASZLcJW63wQpTnOYveIHLFF2m8DlCi9UeZ7D6A0yV3yhxusQNVp/pMnuEzhdgqfM8RY7YIWqz/QZPmOIrdL3HA==",
+            "https://acc.blob.core.windows.net/c3ZhcmV0IGtleSBpcyBoZXJl==/b",
+            "Abc8Q~d0EfGh1IjKl2MnOp3QrStUv4WxYz5aBcDe",
+            "k3-Vd9.Xq_R7tB1mZ-8wLp2.Ns4Yc6Hj_0Gf5Ae.onmicrosoft.com",
+            "-----BEGIN PRIVATE KEY----- MIIE",
+        ] {
+            let shown = shown(text);
+            assert!(shown.contains("not shown") && !shown.contains("A"), "{shown}");
+        }
+        for text in [
+            "/srv/Data_2024/Train_ILSVRC2012_val_00000293.JPEG",
+            "https://acc.blob.core.windows.net/Container/date=2024-01-01/part=3/x",
+            "/tmp/.tmpAbC123/file~",
+            "models/Llama-3.1-8B-Instruct/model-00001-of-00004.safetensors",
+            "DeepSeek-R1-Distill-Qwen-32B-GGUF/Phi-3.5-MoE-Instruct-Q4_K_M.gguf",
+            "11111111-2222-3333-4444-5555AAAA5555",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "https://data.example.org:8443/acc/con/a=",
+        ] {
+            assert_eq!(shown(text), text);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Blocks on their way to the service while the caller goes on writing.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,6 @@ use crate::url::Target;
 const MAX_IN_FLIGHT: u64 = 128 << 20;
 /// How many landed buffers a writer keeps for its next blocks.
 const MAX_SPARE: usize = 4;
-/// Smaller blocks are not worth a request while there is hope for more.
-const SMALLEST_BUFFER: u64 = 64 << 10;
 /// How often a writer that waits for memory looks whether it still should: within the 100 ms that a cancel may take.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -126,11 +125,10 @@ impl Staging {
         }
     }
 
-    /// An empty buffer of `size` bytes, or fewer where the budget leaves less. Waits for memory only while some is on
-    /// its way back.
-    pub(crate) fn buffer(&self, budget: &Arc<Budget>, size: u64, limits: &Limits) -> Result<Buffer> {
-        // Two at least, so that one can be filled while another is under way.
-        let mut size = size.min(budget.limit() / 2);
+    /// An empty buffer of the largest of `sizes`, or a smaller one where the budget leaves less. One that is larger than
+    /// the smallest is waited for only while memory is on its way back.
+    pub(crate) fn buffer(&self, budget: &Arc<Budget>, sizes: RangeInclusive<u64>, limits: &Limits) -> Result<Buffer> {
+        let (least, mut size) = sizes.into_inner();
         loop {
             if let Some(buffer) = self.spare(size) {
                 return Ok(buffer);
@@ -145,8 +143,8 @@ impl Staging {
             }
             self.check()?;
             limits.check()?;
-            if !budget.ask_for(size) && size > SMALLEST_BUFFER {
-                size = (size / 2).max(SMALLEST_BUFFER);
+            if !budget.ask_for(size) && size > least {
+                size = (size / 2).max(least);
                 continue;
             }
             // What comes back is heard of; a cancel and the deadline are looked for.
@@ -284,7 +282,7 @@ mod tests {
         let watch = Watch::new(Arc::<Cancellation>::default(), Arc::default());
         let limits = Limits::new(0, None, Arc::default(), watch);
         let staging: Arc<Staging> = Arc::default();
-        let buffer = staging.buffer(&budget, 64 << 10, &limits).unwrap();
+        let buffer = staging.buffer(&budget, 64 << 10..=64 << 10, &limits).unwrap();
         drop(staging.freeze(buffer));
         assert_eq!(budget.use_and_peak().0, 64 << 10);
         staging.abort();

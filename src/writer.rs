@@ -20,9 +20,6 @@ use crate::sys::memory::Source;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
-/// A write of at least this many blocks is staged from the caller's memory, without a copy of it.
-const DIRECT_BLOCKS: u64 = 4;
-
 /// What happens to a blob that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
@@ -64,12 +61,16 @@ struct State {
 
 impl BlobWriter {
     pub(crate) fn new(session: &Session, target: Target, mode: WriteMode) -> Result<Self> {
-        Self::with_plan(session, target, mode, Plan::new(session.block_size()))
+        Self::with_plan(session, target, mode, Self::plan(session)?)
     }
 
     /// A writer for `size` bytes, which picks its block size accordingly.
     pub(crate) fn for_size(session: &Session, target: Target, mode: WriteMode, size: u64) -> Result<Self> {
-        Self::with_plan(session, target, mode, Plan::for_size(session.block_size(), size)?)
+        Self::with_plan(session, target, mode, Self::plan(session)?.for_size(size)?)
+    }
+
+    fn plan(session: &Session) -> Result<Plan> {
+        Ok(Plan::new(session.block_size()).within(session.budget()?.limit()))
     }
 
     fn with_plan(session: &Session, target: Target, mode: WriteMode, plan: Plan) -> Result<Self> {
@@ -135,7 +136,9 @@ impl BlobWriter {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock_open(&self.url)?;
         loop {
-            let mut buffer = inner.buffer_with_room(&call, &mut state)?;
+            // A file may grow as fast as it is read.
+            call.limits.check()?;
+            let mut buffer = inner.buffer_with_room(&call, &mut state, self.written.load(Ordering::Relaxed))?;
             let read = buffer.fill_from(source).map_err(|error| Error::file("cannot read", from, &error))?;
             state.buffer = Some(buffer);
             if read == 0 {
@@ -264,16 +267,18 @@ impl Inner {
     }
 
     fn write(&self, call: &Call, state: &mut State, mut data: &[u8], written: u64) -> Result<()> {
-        let buffered = state.buffer.as_ref().map_or(0, Buffer::room) as u64;
-        state.plan.check_room(written, (data.len() as u64).saturating_sub(buffered))?;
+        let buffered = state.buffer.as_ref().map(|buffer| buffer.room() as u64);
+        state.plan.check_room(written, data.len() as u64, buffered)?;
         while !data.is_empty() {
+            call.limits.check()?;
             let full_or_none = state.buffer.as_ref().is_none_or(|buffer| buffer.room() == 0);
-            if full_or_none && data.len() as u64 >= DIRECT_BLOCKS * state.plan.block_size() {
+            let direct = if full_or_none { state.plan.direct_block_size(data.len() as u64) } else { None };
+            if let Some(block_size) = direct {
                 self.stage_buffer(call, state)?;
-                data = self.stage_direct(call, state, data)?;
+                data = self.stage_direct(call, state, data, block_size as usize)?;
                 continue;
             }
-            let mut buffer = self.buffer_with_room(call, state)?;
+            let mut buffer = self.buffer_with_room(call, state, written)?;
             data = buffer.fill(data);
             state.buffer = Some(buffer);
         }
@@ -282,13 +287,16 @@ impl Inner {
 
     /// The buffer being filled; a full one is staged only now, when more comes, so that a blob of one
     /// block is one Put Blob.
-    fn buffer_with_room(&self, call: &Call, state: &mut State) -> Result<Buffer> {
+    fn buffer_with_room(&self, call: &Call, state: &mut State, written: u64) -> Result<Buffer> {
         if state.buffer.as_ref().is_some_and(|buffer| buffer.room() == 0) {
             self.stage_buffer(call, state)?;
         }
         match state.buffer.take() {
             Some(buffer) => Ok(buffer),
-            None => self.staging.buffer(self.session.budget()?, state.plan.block_size(), &call.limits),
+            None => {
+                let sizes = state.plan.least_block_size(written)..=state.plan.block_size();
+                self.staging.buffer(self.session.budget()?, sizes, &call.limits)
+            }
         }
     }
 
@@ -302,8 +310,7 @@ impl Inner {
     }
 
     /// Stages whole blocks from the caller's memory and waits for them; gives the rest.
-    fn stage_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8]) -> Result<&'a [u8]> {
-        let block_size = state.plan.direct_block_size(data.len() as u64) as usize;
+    fn stage_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8], block_size: usize) -> Result<&'a [u8]> {
         let (blocks, rest) = data.split_at(data.len() - data.len() % block_size);
         let mut source = Source::from_slice(blocks);
         let mut parts = Vec::with_capacity(blocks.len() / block_size);

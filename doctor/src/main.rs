@@ -189,14 +189,19 @@ fn speed(bytes: usize, began: Instant) -> String {
 }
 
 fn addresses(url: &str) -> Result<String> {
-    let authority = url.split("://").nth(1).unwrap_or(url).split(['/', '?']).next().unwrap_or_default();
+    // Nothing else of it is shown: it may be a SAS, a key or a password.
+    let (_, rest) = url.split_once("://").ok_or("the argument is no URL: it does not begin with https://")?;
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err("the URL has a user name or password, which Blob Storage does not take".into());
+    }
     let with_port = if authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) {
         authority.to_owned()
     } else {
         format!("{authority}:{}", if url.starts_with("http:") { 80 } else { 443 })
     };
     let began = Instant::now();
-    let found = with_port.to_socket_addrs().map_err(|error| format!("{authority}: {error}"))?;
+    let found = with_port.to_socket_addrs().map_err(|error| format!("its host cannot be found: {error}"))?;
     let shown: Vec<_> = found.map(|address| format!("{} ({})", address.ip(), kind(address.ip()))).collect();
     Ok(format!("{} in {} ms", shown.join(", "), began.elapsed().as_millis()))
 }

@@ -101,3 +101,17 @@ fn without_a_credential_it_fails_and_says_why() {
     assert!(!well && lines(&report, "FAIL").len() == 1, "{report}");
     assert!(lines(&report, "FAIL")[0].contains("ManagedIdentityCredential: no instance metadata service"), "{report}");
 }
+
+#[test]
+fn a_secret_in_the_place_of_the_url_is_not_printed() {
+    let encoded = ACCOUNT_KEY.replace('/', "%2F");
+    for url in [
+        ACCOUNT_KEY.to_owned(),
+        format!("AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY}"),
+        format!("https://user:{ACCOUNT_KEY}@127.0.0.1:9/account/container"),
+        format!("https://{encoded}@127.0.0.1:9/account/container"),
+    ] {
+        let (report, well) = examine(&url, &[]);
+        assert!(!well && !report.contains("M02xNOcqFlqUwJPL"), "{report}");
+    }
+}

@@ -105,7 +105,8 @@ void finalize(void* user_data) {
 // The C ABI ends a string at its first NUL: what follows one must not be dropped silently.
 inline const char* c_string(const std::string& text) {
   if (text.find('\0') != std::string::npos) {
-    throw Error(AZT_STATUS_INVALID_ARGUMENT, "a string with a NUL character inside: " + std::string(text.c_str()));
+    // Without the text, which may be a secret.
+    throw Error(AZT_STATUS_INVALID_ARGUMENT, "a string has a NUL character inside");
   }
   return text.c_str();
 }

@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, Status};
+use crate::redact::shown;
 
 /// How long a statement is good for; it is used at once.
 const VALID: Duration = Duration::from_secs(600);
@@ -32,8 +33,11 @@ impl Certificate {
     /// Certificate and unencrypted RSA key out of one PEM file.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(Status::Unauthenticated, format!("AZURE_CLIENT_CERTIFICATE_PATH {}: {why}", path.display()))
-                .hint("it must be a PEM file with a certificate and its unencrypted RSA key")
+            Error::new(
+                Status::Unauthenticated,
+                format!("AZURE_CLIENT_CERTIFICATE_PATH {}: {why}", shown(&path.to_string_lossy())),
+            )
+            .hint("it must be a PEM file with a certificate and its unencrypted RSA key")
         };
         let pem = std::fs::read(path).map_err(|error| bad(&error.to_string()))?;
         let certificate = CertificateDer::from_pem_slice(&pem).map_err(|_| bad("no certificate was found in it"))?;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, Status};
 
 const SELECTION: &str = "AZURE_TOKEN_CREDENTIALS";
 /// What Azure's machines set for a managed identity that is not the metadata service's.
-const IDENTITY_ENDPOINTS: [&str; 2] = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"];
+pub(super) const IDENTITY_ENDPOINTS: [&str; 2] = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"];
 /// A machine without a metadata service must not make its users wait.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -66,7 +66,7 @@ fn selection(value: Option<&str>) -> Result<Vec<Member>> {
         || {
             Err(Error::new(
                 Status::Unauthenticated,
-                format!("{SELECTION} is '{value}'; here it can be prod, dev or one of {}", names.join(", ")),
+                format!("{SELECTION} has an unknown value; here it can be prod, dev or one of {}", names.join(", ")),
             ))
         },
     )

@@ -5,14 +5,10 @@ use std::sync::Arc;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use http::Uri;
 
-/// Only the service gives out names below these; the last one is of accounts with DNS zones
-/// (<https://learn.microsoft.com/azure/storage/common/storage-account-overview#storage-account-endpoints>).
-const STORAGE_DOMAINS: [&str; 4] = [
-    ".blob.core.windows.net",
-    ".blob.core.usgovcloudapi.net",
-    ".blob.core.chinacloudapi.cn",
-    ".blob.storage.azure.net",
-];
+use crate::error::{Error, Result, Status};
+use crate::redact::has_secret;
+use crate::url::{host, is_azure_blob};
+
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 
 /// Whose tokens an account takes.
@@ -46,31 +42,30 @@ impl Cloud {
     /// Whether Azure Storage itself answers there, in whatever cloud and for whatever account, over https: who owns the
     /// account sees nothing of what a request was signed with.
     pub(super) fn is_storage(uri: &Uri) -> bool {
-        let host = host(uri);
-        uri.scheme_str() == Some("https") && STORAGE_DOMAINS.iter().any(|domain| host.ends_with(domain))
+        uri.scheme_str() == Some("https") && is_azure_blob(&host(uri))
     }
 
     /// The authority that gives out its tokens: `AZURE_AUTHORITY_HOST` where that is set.
-    pub(super) fn authority(self) -> String {
+    pub(super) fn authority(self) -> Result<String> {
         let host = std::env::var(AUTHORITY_HOST).unwrap_or_default();
-        match (host.trim_end_matches('/'), self) {
+        // It becomes a part of URLs, which logs and errors show.
+        if has_secret(&host) {
+            return Err(Error::new(Status::Unauthenticated, format!("{AUTHORITY_HOST} is not the name of a host")));
+        }
+        Ok(match (host.trim_end_matches('/'), self) {
             ("", Self::Public) => "https://login.microsoftonline.com".to_owned(),
             ("", Self::UsGovernment) => "https://login.microsoftonline.us".to_owned(),
             ("", Self::China) => "https://login.chinacloudapi.cn".to_owned(),
             (host, _) if host.contains("://") => host.to_owned(),
             (host, _) => format!("https://{host}"),
-        }
+        })
     }
 
-    pub(super) fn configuration(self) -> Arc<CloudConfiguration> {
+    pub(super) fn configuration(self) -> Result<Arc<CloudConfiguration>> {
         let mut custom = CustomConfiguration::default();
-        custom.authority_host = self.authority();
-        Arc::new(custom.into())
+        custom.authority_host = self.authority()?;
+        Ok(Arc::new(custom.into()))
     }
-}
-
-fn host(uri: &Uri) -> String {
-    uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -98,6 +93,15 @@ mod tests {
             ("https://ACC.privatelink.blob.core.windows.net./c/b", true),
             ("https://acc.blob.core.chinacloudapi.cn/c/b", true),
             ("https://acc.z12.blob.storage.azure.net/c/b", true),
+            ("https://acc-secondary.z12.blob.storage.azure.net/c/b", true),
+            ("https://acc-secondary-dualstack.blob.core.windows.net/c/b", true),
+            ("https://acc-ipv6.blob.core.usgovcloudapi.net/c/b", true),
+            ("https://evil-blob.storage.azure.net.attacker.example/c/b", false),
+            ("https://evil-blob.storage.azure.net/c/b", false),
+            ("https://acc.z12.evil-blob.storage.azure.net/c/b", false),
+            ("https://acc.z12.blob.storage.azure.net.attacker.example/c/b", false),
+            ("https://z12.blob.storage.azure.net.attacker.example/c/b", false),
+            ("https://acc.blob.core.windows.net@attacker.example/c/b", false),
             ("http://acc.blob.core.windows.net/c/b", false),
             ("https://acc.blob.core.windows.net.evil.example/c/b", false),
             ("https://evil-blob.core.windows.net/c/b", false),

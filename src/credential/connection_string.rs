@@ -14,23 +14,23 @@ const EMULATOR_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2U
 const EMULATOR_PORT: u16 = 10000;
 
 const KEYS: [&str; 17] = [
-    "accountkey",
-    "accountname",
-    "blobendpoint",
-    "blobsecondaryendpoint",
-    "defaultendpointsprotocol",
-    "developmentstorageproxyuri",
-    "dfsendpoint",
-    "dfssecondaryendpoint",
-    "endpointsuffix",
-    "fileendpoint",
-    "filesecondaryendpoint",
-    "queueendpoint",
-    "queuesecondaryendpoint",
-    "sharedaccesssignature",
-    "tableendpoint",
-    "tablesecondaryendpoint",
-    "usedevelopmentstorage",
+    "AccountKey",
+    "AccountName",
+    "BlobEndpoint",
+    "BlobSecondaryEndpoint",
+    "DefaultEndpointsProtocol",
+    "DevelopmentStorageProxyUri",
+    "DfsEndpoint",
+    "DfsSecondaryEndpoint",
+    "EndpointSuffix",
+    "FileEndpoint",
+    "FileSecondaryEndpoint",
+    "QueueEndpoint",
+    "QueueSecondaryEndpoint",
+    "SharedAccessSignature",
+    "TableEndpoint",
+    "TableSecondaryEndpoint",
+    "UseDevelopmentStorage",
 ];
 
 /// What a connection string says: a credential, and where its account lives.
@@ -94,21 +94,46 @@ fn fields(text: &str) -> Result<HashMap<String, String>> {
         // A part without '=' may be a piece of a key, so it is not shown.
         let (key, value) = part.split_once('=').ok_or_else(|| bad("a part of it is not of the form Key=Value"))?;
         let (key, value) = (key.trim(), value.trim());
-        let known = key.to_ascii_lowercase();
-        if !KEYS.contains(&known.as_str()) {
-            return Err(bad(&format!("it has the unknown key '{}'", key.escape_debug())));
-        }
+        // An unknown key is not shown either: a key of an account ends in '=', too.
+        let Some(known) = KEYS.iter().find(|known| known.eq_ignore_ascii_case(key)) else {
+            return Err(bad(&match nearest(key) {
+                Some(known) => format!("it has an unknown key; {known} is meant?"),
+                None => "it has an unknown key, or is none: it has the form Key=Value;Key=Value".to_owned(),
+            }));
+        };
         if value.is_empty() {
-            return Err(bad(&format!("its {key} is empty")));
+            return Err(bad(&format!("its {known} is empty")));
         }
-        if fields.insert(known, value.to_owned()).is_some() {
-            return Err(bad(&format!("it has {key} twice")));
+        if fields.insert(known.to_ascii_lowercase(), value.to_owned()).is_some() {
+            return Err(bad(&format!("it has {known} twice")));
         }
     }
     if fields.is_empty() {
         return Err(bad("it is empty"));
     }
     Ok(fields)
+}
+
+/// The known key that differs least from this one, if by two letters at most.
+fn nearest(key: &str) -> Option<&'static str> {
+    let distance = |known: &str| edit_distance(&key.to_ascii_lowercase(), &known.to_ascii_lowercase());
+    let near = KEYS.iter().map(|known| (distance(known), *known)).min()?;
+    (near.0 <= 2).then_some(near.1)
+}
+
+/// How many letters have to be changed, added or taken away.
+fn edit_distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
 }
 
 fn bad(reason: &str) -> Error {
@@ -169,10 +194,12 @@ mod tests {
             ("AccountName=acc;AccountKey=a2V5;AccountKey=a2V5", "twice"),
             ("AccountName=acc;AccountKey=***hidden***", "base64"),
             ("AccountName=acc;AccountKey=", "empty"),
-            ("AccountName=acc;AccountKee=a2V5", "AccountKee"),
+            ("AccountName=acc;AccountKee=a2V5", "AccountKey is meant"),
+            ("hiddenKeyThatEndsInPadding==", "unknown key"),
+            ("AccountKey:hidden==", "unknown key"),
             ("UseDevelopmentStorage=false", "only be true"),
             ("SharedAccessSignature=sv=1&sig=x", "no account"),
-            ("BlobEndpoint=ftp://h;AccountName=acc;AccountKey=a2V5", "ftp"),
+            ("BlobEndpoint=ftp://h;AccountName=acc;AccountKey=a2V5", "https or http"),
             ("AccountName=acc;AccountKey=a2V5;SharedAccessSignature=sig=x", "both"),
             ("DevelopmentStorageProxyUri=http://h", "UseDevelopmentStorage"),
         ];

@@ -7,7 +7,7 @@ use once_cell::sync::OnceCell;
 use super::identity::variable;
 use super::{ConnectionString, Sas, SharedKey};
 use crate::error::Result;
-use crate::url::Endpoint;
+use crate::url::{Endpoint, account_in, host};
 
 const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
 const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
@@ -75,8 +75,9 @@ impl Environment {
                 StorageSecret::Sas(_) => "a SAS",
                 StorageSecret::SharedKey(_) => "an account key",
             };
-            let account = found.account.as_deref().unwrap_or("any account");
-            tracing::info!(target: "aztorch::credential", "the environment has {kind} for {account}");
+            // Its name is not shown: another variable's value may be in its place.
+            let whose = if found.account.is_some() { "one account" } else { "any account" };
+            tracing::info!(target: "aztorch::credential", "the environment has {kind} for {whose}");
         }
         found
     }
@@ -115,14 +116,13 @@ impl Found {
     }
 }
 
-/// The account that a URL shows: before `.blob.`, or first in the path on an address or a lone label.
+/// The account that a URL shows: in its host's name, or first in the path on an address or a lone label.
 fn account_of(uri: &Uri) -> Option<String> {
-    let host = uri.host()?.trim_end_matches('.').to_ascii_lowercase();
-    let (first, rest) = host.split_once('.').unwrap_or((&host, ""));
-    if rest.starts_with("blob.") || rest.starts_with("privatelink.blob.") {
-        return Some(first.trim_end_matches("-secondary").to_owned());
+    let host = host(uri);
+    if let Some(account) = account_in(&host) {
+        return Some(account.to_owned());
     }
-    let is_path_style = rest.is_empty() || host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    let is_path_style = !host.contains('.') || host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
     let in_path = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
     is_path_style.then(|| in_path.to_owned())
 }
@@ -172,8 +172,28 @@ mod tests {
             ("http://127.0.0.1:10000/acc/c/b", "key"),
             ("http://127.0.0.1:10000/other/c/b", "none"),
             ("https://data.example.org/c/b", "key"),
+            ("https://acc.z12.blob.storage.azure.net/c/b", "key"),
+            ("https://other.z12.blob.storage.azure.net/c/b", "none"),
+            ("https://acc-secondary.z12.blob.storage.azure.net/c/b", "key"),
+            ("https://acc-ipv6.blob.core.windows.net/c/b", "key"),
+            ("https://acc-dualstack.blob.core.windows.net/c/b", "key"),
+            ("https://acc-secondary-ipv6.blob.core.windows.net/c/b", "key"),
+            ("https://acc-secondary-dualstack.z01.blob.storage.azure.net/c/b", "key"),
+            ("https://acc-internetrouting.blob.core.windows.net/c/b", "key"),
+            ("https://other-ipv6.blob.core.windows.net/c/b", "none"),
+            ("https://acc-other.blob.core.windows.net/c/b", "none"),
         ] {
             assert_eq!(kind(&by_key, uri), expected, "{uri}");
+        }
+        // A connection string's key goes to its own account only, by whatever of its names.
+        let by_name = environment("AccountName=acc;AccountKey=a2V5", "", "", "");
+        for (uri, expected) in [
+            ("https://acc-ipv6.blob.core.windows.net/c/b", "key"),
+            ("https://acc.z12.blob.storage.azure.net/c/b", "key"),
+            ("https://other.z12.blob.storage.azure.net/c/b", "none"),
+            ("https://evil-blob.storage.azure.net.attacker.example/c/b", "none"),
+        ] {
+            assert_eq!(kind(&by_name, uri), expected, "{uri}");
         }
         let text = "BlobEndpoint=http://127.0.0.1:10000/acc;AccountName=acc;AccountKey=a2V5";
         let by_string = environment(text, "", "", "");

@@ -16,18 +16,19 @@ use azure_identity::{
 
 use super::callback::TokenCallback;
 use super::certificate::Certificate;
-use super::chain;
+use super::chain::{self, IDENTITY_ENDPOINTS};
 use super::cloud::Realm;
 use super::process::Patient;
 use super::token::BearerToken;
 use crate::error::{Error, Result, Status};
+use crate::redact::{has_secret, shown};
 use crate::transport::IdentityHttp;
 
 /// The audience of every storage account, in every cloud.
 const SCOPE: &str = "https://storage.azure.com/.default";
 
 /// What a client's tokens are asked for with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Identity {
     /// What works first of the default chain.
     Default,
@@ -148,41 +149,52 @@ impl Asking {
             _ => return Err(not_configured("AZURE_TENANT_ID and AZURE_CLIENT_ID are not both set")),
         };
         check_tenant(&tenant_id)?;
+        check_client_id(&client_id)?;
         if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
             return self.client_secret(&tenant_id, &client_id, Secret::new(secret)).await;
         }
         let Some(path) = variable("AZURE_CLIENT_CERTIFICATE_PATH") else {
             return Err(not_configured("neither AZURE_CLIENT_SECRET nor AZURE_CLIENT_CERTIFICATE_PATH is set"));
         };
-        check_client_id(&client_id)?;
-        let audience = format!("{}/{tenant_id}/oauth2/v2.0/token", self.realm.cloud.authority());
+        let audience = format!("{}/{tenant_id}/oauth2/v2.0/token", self.realm.cloud.authority()?);
         let assertion = Certificate::read(path.as_ref())?.assertion(&client_id, &audience)?;
-        let options = ClientAssertionCredentialOptions { client_options: self.client_options() };
+        let options = ClientAssertionCredentialOptions { client_options: self.client_options()? };
         let credential = ClientAssertionCredential::new(tenant_id, client_id, assertion, Some(options));
         get(credential.map_err(refused)?.as_ref()).await
     }
 
     async fn client_secret(&self, tenant_id: &str, client_id: &str, secret: Secret) -> Result<BearerToken> {
-        let options = ClientSecretCredentialOptions { client_options: self.client_options() };
+        let options = ClientSecretCredentialOptions { client_options: self.client_options()? };
         let credential = ClientSecretCredential::new(tenant_id, client_id.to_owned(), secret, Some(options));
         get(credential.map_err(refused)?.as_ref()).await
     }
 
     async fn workload_identity(&self) -> Result<BearerToken> {
-        for name in ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"] {
-            variable(name).ok_or_else(|| not_configured(&format!("{name} is not set")))?;
-        }
+        let wanted = |name: &str| variable(name).ok_or_else(|| not_configured(&format!("{name} is not set")));
+        check_tenant(&wanted("AZURE_TENANT_ID")?)?;
+        check_client_id(&wanted("AZURE_CLIENT_ID")?)?;
+        let file = wanted("AZURE_FEDERATED_TOKEN_FILE")?;
+        // Before the SDK reads it, whose error would show the path whatever it is.
+        std::fs::File::open(&file).map_err(|error| {
+            Error::new(Status::Unauthenticated, format!("AZURE_FEDERATED_TOKEN_FILE {}: {error}", shown(&file)))
+        })?;
         let options = WorkloadIdentityCredentialOptions {
-            credential_options: ClientAssertionCredentialOptions { client_options: self.client_options() },
+            credential_options: ClientAssertionCredentialOptions { client_options: self.client_options()? },
             ..WorkloadIdentityCredentialOptions::default()
         };
         get(WorkloadIdentityCredential::new(Some(options)).map_err(refused)?.as_ref()).await
     }
 
     async fn managed_identity(&self, client_id: Option<String>) -> Result<BearerToken> {
+        client_id.as_deref().map_or(Ok(()), check_client_id)?;
+        for name in IDENTITY_ENDPOINTS {
+            if variable(name).is_some_and(|value| has_secret(&value)) {
+                return Err(Error::new(Status::Unauthenticated, format!("{name} is no URL")));
+            }
+        }
         let options = ManagedIdentityCredentialOptions {
             user_assigned_id: client_id.map(UserAssignedId::ClientId),
-            client_options: self.client_options(),
+            client_options: self.client_options()?,
         };
         get(ManagedIdentityCredential::new(Some(options)).map_err(refused)?.as_ref()).await
     }
@@ -206,8 +218,8 @@ impl Asking {
         Some(self.realm.tenant.clone()).filter(|tenant| !tenant.is_empty())
     }
 
-    fn client_options(&self) -> ClientOptions {
-        ClientOptions {
+    fn client_options(&self) -> Result<ClientOptions> {
+        Ok(ClientOptions {
             transport: Some(Transport::new(self.http.clone())),
             // Entra that is busy (429, 5xx) is asked again a little later. The metadata service has a longer
             // patience of its own, as its documentation asks for.
@@ -215,9 +227,9 @@ impl Asking {
                 max_retries: 3,
                 ..ExponentialRetryOptions::default()
             }),
-            cloud: Some(self.realm.cloud.configuration()),
+            cloud: Some(self.realm.cloud.configuration()?),
             ..ClientOptions::default()
-        }
+        })
     }
 }
 
@@ -262,29 +274,52 @@ fn refused(error: azure_core::Error) -> Error {
     if busy { error.retryable(None) } else { error }
 }
 
+/// What ids may have. Longer ones are of the form that Entra gives them, so that no secret is taken for one, and ends up
+/// in the URL of a request, which logs and errors show.
+const LONGEST_FREE_FORM: usize = 24;
+
 pub(super) fn is_tenant(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
 }
 
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
+}
+
+/// Like contoso.onmicrosoft.com: labels of small letters, or of capitals, and digits, the last one of letters.
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let has = |is: fn(&u8) -> bool| label.bytes().any(|byte| is(&byte));
+        let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+        !label.is_empty() && !mixed
+    };
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.contains('.') && text.split('.').all(is_label) && last.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// Not shown, like the client id: a secret may have been passed in its place.
 fn check_tenant(tenant_id: &str) -> Result<()> {
-    if !is_tenant(tenant_id) {
-        return Err(Error::invalid(format!(
-            "the tenant '{}' is neither an id (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx) nor a domain",
-            tenant_id.escape_debug()
-        )));
+    let is_known = tenant_id.len() <= LONGEST_FREE_FORM || is_uuid(tenant_id) || is_domain(tenant_id);
+    if !is_tenant(tenant_id) || !is_known {
+        return Err(Error::invalid("the tenant is neither an id (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx) nor a domain"));
     }
     Ok(())
 }
 
 fn check_client_id(client_id: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if client_id.is_empty() || !client_id.bytes().all(plain) {
-        return Err(Error::invalid(format!(
-            "the client id '{}' is not one; it has the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
-            client_id.escape_debug()
-        )));
+    let is_free_form = client_id.len() <= LONGEST_FREE_FORM && client_id.bytes().all(plain);
+    if client_id.is_empty() || !(is_free_form || is_uuid(client_id)) {
+        return Err(Error::invalid("the client id is not one; it has the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"));
     }
     Ok(())
+}
+
+/// Without its values, of which one may be in the place of another.
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
 }
 
 impl fmt::Display for Member {

@@ -39,6 +39,12 @@ impl BearerToken {
         Ok(Self { bearer, expires })
     }
 
+    /// The text without this token.
+    pub(crate) fn hidden_in(&self, text: &str) -> String {
+        let token = self.bearer.to_str().ok().and_then(|header| header.strip_prefix("Bearer "));
+        token.map_or(text.to_owned(), |token| text.replace(token, "REDACTED"))
+    }
+
     pub(crate) fn header(&self) -> HeaderValue {
         self.bearer.clone()
     }

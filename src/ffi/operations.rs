@@ -48,7 +48,10 @@ pub unsafe extern "C" fn azt_blob_delete(
 }
 
 /// Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
-/// what was there; on failure nothing is left. AZT_STATUS_LOCAL_IO when the file cannot be written.
+/// what was there; on failure nothing is left. A file that is replaced hands on its mode, and its owner as far as that
+/// is permitted; a new one follows the umask. A symbolic link stays, and the file that it leads to is replaced or made.
+/// AZT_STATUS_LOCAL_IO when the file cannot be written, or is no regular file but a directory, a device, a FIFO or a
+/// socket.
 ///
 /// Thread-safe. Blocks.
 #[unsafe(no_mangle)]
@@ -67,7 +70,8 @@ pub unsafe extern "C" fn azt_blob_download(
 }
 
 /// Writes a file as a blob, in blocks large enough for its size. AZT_STATUS_LOCAL_IO when the file cannot be
-/// read; `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
+/// read, or is no regular file (/dev/null counts as an empty one): write what comes out of a pipe with
+/// azt_blob_write(). `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
 ///
 /// Thread-safe. Blocks.
 #[unsafe(no_mangle)]

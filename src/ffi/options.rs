@@ -141,7 +141,8 @@ pub unsafe extern "C" fn azt_client_options_set_max_concurrency(
 ///
 /// The limit is never exceeded, and nothing fails or waits for a caller because of it: what was only read ahead makes
 /// way for who needs the memory, a block that an idle writer has begun is sent as it is, and without memory readers
-/// fetch just what they are asked for. A block has no more than half of it.
+/// fetch just what they are asked for. A block that is buffered has no more than half of it, so that a blob written in
+/// small pieces has 25,000 times as much at most; an upload of a larger file is refused before anything is sent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_options_set_memory_limit(
     options: *mut azt_client_options,
@@ -154,7 +155,8 @@ pub unsafe extern "C" fn azt_client_options_set_memory_limit(
 
 /// The size in bytes of a blob's first blocks, 64 KiB to 4000 MiB. Default: 8 MiB. Block n (from 0) has
 /// block_size * (1 + n / 2500) bytes, n / 2500 rounded down, so that the 50,000 blocks which the service allows
-/// hold 525,000 * block_size: 4 TiB by default. For blobs of S bytes set at least S / 525,000.
+/// hold 525,000 * block_size: 4 TiB by default, with enough memory (see azt_client_options_set_memory_limit()). For
+/// blobs of S bytes set at least S / 525,000.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_options_set_block_size(
     options: *mut azt_client_options,

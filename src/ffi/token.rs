@@ -107,7 +107,12 @@ pub unsafe extern "C" fn azt_client_options_set_token_callback(
 }
 
 fn taken(status: azt_status, filled: Filled) -> Result<BearerToken> {
-    let failed = |status: Status, why: &str| Err(Error::new(status, filled.error.as_deref().unwrap_or(why)));
+    let failed = |status: Status, why: &str| {
+        let said = filled.error.as_deref().unwrap_or(why);
+        // A callback may say of a token that it is no good.
+        let said = filled.token.as_ref().map_or(said.to_owned(), |token| token.hidden_in(said));
+        Err(Error::new(status, said))
+    };
     match (status_of(status), &filled.token) {
         (Some(Status::Ok), Some(token)) if filled.error.is_none() => Ok(token.clone()),
         (Some(Status::Ok), _) => failed(Status::Unauthenticated, "it returned without a token"),

@@ -17,6 +17,7 @@ use super::network::Network;
 use super::pool::{self, Pool};
 use super::{ascii, origin_form, sdk};
 use crate::error::{Error, Result};
+use crate::redact::shown;
 use crate::stats::Counters;
 
 /// Tokens are asked for one after the other.
@@ -56,7 +57,8 @@ impl IdentityHttp {
     pub(crate) async fn probe_imds(&self, patience: Duration) -> Result<()> {
         let uri = imds("/metadata/identity/oauth2/token")?;
         let host = pool::origin(&uri);
-        let nobody = |why: String| Error::unsupported(format!("no instance metadata service at {host}: {why}"));
+        let nobody =
+            |why: String| Error::unsupported(format!("no instance metadata service at {}: {why}", shown(&host)));
         match timeout(patience, self.exchange(Method::GET, uri, HeaderMap::new(), Bytes::new())).await {
             Err(_) => Err(nobody(format!("no answer within {patience:?}"))),
             Ok(Err(error)) => Err(nobody(error.message().to_owned())),
@@ -70,7 +72,7 @@ impl IdentityHttp {
 
     async fn exchange(&self, method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Result<Answer> {
         let origin = pool::origin(&uri);
-        let shown = format!("{method} {origin}{}", uri.path());
+        let shown = format!("{method} {}", shown(&format!("{origin}{}", uri.path())));
         let pool = if uri.scheme_str() == Some("https") { &self.remote } else { &self.local };
         headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
         headers.insert(USER_AGENT, pool.network().user_agent()?);
@@ -123,7 +125,7 @@ impl IdentityHttp {
 fn imds(path: &str) -> Result<Uri> {
     let host = std::env::var(IMDS_OVERRIDE).unwrap_or_default();
     let host = if host.is_empty() { IMDS } else { host.trim_end_matches('/') };
-    format!("{host}{path}").parse().map_err(|_| Error::invalid(format!("{IMDS_OVERRIDE} is no URL: '{host}'")))
+    format!("{host}{path}").parse().map_err(|_| Error::invalid(format!("{IMDS_OVERRIDE} is no URL")))
 }
 
 impl fmt::Debug for IdentityHttp {

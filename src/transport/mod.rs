@@ -106,7 +106,7 @@ impl Request {
 
     pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Result<Self> {
         let value = HeaderValue::from_str(value)
-            .map_err(|_| Error::invalid(format!("'{}' cannot be sent as {name}", value.escape_debug())))?;
+            .map_err(|_| Error::invalid(format!("a value has characters that cannot be sent as {name}")))?;
         self.headers.insert(name, value);
         Ok(self)
     }

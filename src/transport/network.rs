@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::{Error, Result};
+use crate::redact::shown;
 
 /// What all requests say at least; a suffix comes behind it.
 const PRODUCT: &str = concat!("aztorch/", env!("CARGO_PKG_VERSION"));
@@ -54,7 +55,7 @@ impl Network {
             Some("http") => Ok(Some(proxy)),
             other => Err(Error::invalid(format!(
                 "the proxy {} is of the kind '{}'; only http:// proxies are supported",
-                proxy.uri(),
+                shown(&proxy.uri().to_string()),
                 other.unwrap_or_default()
             ))),
         }
@@ -93,17 +94,19 @@ impl Network {
 /// The certificates of a PEM file, each checked to be one.
 pub(crate) fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let pem = std::fs::read(path).map_err(|error| Error::file("cannot read the CA file", path, &error))?;
+    let path = shown(&path.to_string_lossy());
+    // The parser's error may repeat a line of the file, and that may be a key.
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<std::result::Result<_, _>>()
-        .map_err(|error| Error::invalid(format!("the CA file {} is no PEM file: {error}", path.display())))?;
+        .map_err(|_| Error::invalid(format!("the CA file {path} is no PEM file")))?;
     if certificates.is_empty() {
-        return Err(Error::invalid(format!("the CA file {} holds no certificate", path.display())));
+        return Err(Error::invalid(format!("the CA file {path} holds no certificate")));
     }
     let mut store = RootCertStore::empty();
     for certificate in &certificates {
-        store.add(certificate.clone()).map_err(|error| {
-            Error::invalid(format!("a certificate in the CA file {} cannot be used: {error}", path.display()))
-        })?;
+        store
+            .add(certificate.clone())
+            .map_err(|error| Error::invalid(format!("a certificate in the CA file {path} cannot be used: {error}")))?;
     }
     Ok(certificates)
 }

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::connection::{Idle, Socket};
 use super::network::Network;
 use crate::error::{Error, Result, Status, chain};
+use crate::redact::shown;
 use crate::stats::Counters;
 
 /// Azure's load balancers drop idle flows without a word after four minutes
@@ -104,7 +105,7 @@ impl Pool {
             }
         };
         let stream = stream.map_err(|error| match proxy {
-            Some(proxy) => error.context(format!("through the proxy {}", proxy.uri())),
+            Some(proxy) => error.context(format!("through the proxy {}", shown(&proxy.uri().to_string()))),
             None => error,
         })?;
         self.stats.connections_opened.add(1);

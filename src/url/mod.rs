@@ -1,5 +1,6 @@
 //! Blob and container URLs: what is accepted, what is translated, and what is refused with a reason.
 
+mod account;
 mod names;
 mod parse;
 
@@ -10,6 +11,7 @@ use crate::error::{Error, Result};
 
 use names::encode_name;
 
+pub(crate) use account::{account_in, host, is_azure_blob};
 pub(crate) use parse::{Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob};
 
 /// Where a request goes: an origin, a percent-encoded path and the query that the caller's URL had.

@@ -31,15 +31,14 @@ pub(super) fn check_container(name: &str) -> Result<(), String> {
     if matches!(name, "$root" | "$web" | "$logs") {
         return Ok(());
     }
-    let shown = name.escape_debug();
     if !(3..=63).contains(&name.chars().count()) {
-        return Err(format!("the container name '{shown}' must have 3 to 63 characters"));
+        return Err("the container name must have 3 to 63 characters".to_owned());
     }
     if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        return Err(format!("the container name '{shown}' may have lower-case letters, digits and hyphens only"));
+        return Err("the container name may have lower-case letters, digits and hyphens only".to_owned());
     }
     if name.starts_with('-') || name.ends_with('-') || name.contains("--") {
-        return Err(format!("in the container name '{shown}' each hyphen must stand between letters or digits"));
+        return Err("in the container name each hyphen must stand between letters or digits".to_owned());
     }
     Ok(())
 }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+use super::account::as_blob_host;
 use super::names::{check_blob, check_container, decode};
 use super::{Container, Target, has_signature, parameter};
 use crate::error::{Error, Result};
-use crate::redact::redact;
+use crate::redact::{has_secret, shown};
 
 const BLOB_FORM: &str =
     "https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB, or http://HOST:PORT/ACCOUNT/CONTAINER/BLOB for an emulator";
@@ -29,10 +30,7 @@ impl Endpoint {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let url = Url::parse(text).map_err(|error| Error::invalid(format!("BlobEndpoint: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Error::invalid(format!(
-                "BlobEndpoint: the scheme must be https or http, not '{}'",
-                url.scheme()
-            )));
+            return Err(Error::invalid("BlobEndpoint: the scheme must be https or http"));
         }
         let segments = url.path().split('/').filter(|segment| !segment.is_empty()).count();
         if segments > 1 || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
@@ -72,16 +70,16 @@ pub(crate) fn parse_blob_parts(text: &str, endpoint: Option<&Endpoint>) -> Resul
     Ok((Container { target, name: container }, blob.unwrap_or_default()))
 }
 
-fn names_blob(container: &str, blob: Option<&str>) -> std::result::Result<(), String> {
+fn names_blob(blob: Option<&str>) -> std::result::Result<(), String> {
     if blob.is_none_or(str::is_empty) {
-        return Err(format!("it names the container '{}' but no blob in it", container.escape_debug()));
+        return Err("it names a container but no blob in it".to_owned());
     }
     Ok(())
 }
 
 /// A container's URL.
 pub(crate) fn parse_container(text: &str, endpoint: Option<&Endpoint>) -> Result<Container> {
-    let parsed = parse(text, endpoint, CONTAINER_FORM, |_, blob| match blob {
+    let parsed = parse(text, endpoint, CONTAINER_FORM, |blob| match blob {
         Some(blob) if !blob.is_empty() => Err("it names a blob, not a container".to_owned()),
         _ => Ok(()),
     })?;
@@ -95,12 +93,11 @@ pub(crate) fn parse_container_and_blob(
     endpoint: Option<&Endpoint>,
 ) -> Result<Target> {
     let container = parse_container(container_url, endpoint)?;
-    check_blob(blob_name)
-        .map_err(|reason| Error::invalid(format!("blob name '{}': {reason}", blob_name.escape_debug())))?;
+    check_blob(blob_name).map_err(|reason| Error::invalid(format!("blob name '{}': {reason}", shown(blob_name))))?;
     Ok(container.blob(blob_name))
 }
 
-type CheckParts = fn(container: &str, blob: Option<&str>) -> std::result::Result<(), String>;
+type CheckParts = fn(blob: Option<&str>) -> std::result::Result<(), String>;
 
 /// A URL that passed every check.
 struct Parsed {
@@ -114,9 +111,8 @@ struct Parsed {
 fn parse(text: &str, endpoint: Option<&Endpoint>, form: &str, check_parts: CheckParts) -> Result<Parsed> {
     parse_parts(text, endpoint, check_parts).map_err(|reason| {
         // The query may hold a signature in a form that no redaction knows, so it is never shown.
-        let shown = redact(text.split('?').next().unwrap_or_default());
-        let shown: String = shown.chars().take(200).collect();
-        Error::invalid(format!("bad URL '{}': {reason}; expected {form}", shown.escape_debug()))
+        let shown: String = shown(text.split('?').next().unwrap_or_default()).chars().take(200).collect();
+        Error::invalid(format!("bad URL '{shown}': {reason}; expected {form}"))
     })
 }
 
@@ -153,13 +149,11 @@ fn parse_parts(
     }
     let blob = segments.next().map(decode).transpose()?;
     if skip == 0 && blob.is_none() && check_container(&container).is_err() {
-        return Err(format!(
-            "'{}' is the only path segment and no container name; a blob in the root container is written /$root/BLOB",
-            container.escape_debug()
-        ));
+        return Err("its only path segment is no container name; a blob in the root container is written /$root/BLOB"
+            .to_owned());
     }
     check_container(&container)?;
-    check_parts(&container, blob.as_deref())?;
+    check_parts(blob.as_deref())?;
     if let Some(blob) = blob.as_deref().filter(|blob| !blob.is_empty()) {
         check_blob(blob)?;
     }
@@ -206,33 +200,27 @@ fn translate(text: &str) -> std::result::Result<String, String> {
             if authority.is_empty() {
                 return Err("it has no host".to_owned());
             }
-            Ok(format!("{scheme}://{}{tail}", blob_host(authority)))
+            // Later errors would show it, in small letters, in which nothing is told from a name any more.
+            if has_secret(authority) {
+                return Err("its host looks like a key or another secret".to_owned());
+            }
+            Ok(format!("{scheme}://{}{tail}", as_blob_host(authority)))
         }
         "abfs" | "abfss" | "wasb" | "wasbs" => {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (authority, tail) = rest.split_at(end);
             match authority.split_once('@') {
                 Some((container, host)) if !container.is_empty() && !host.is_empty() && !container.contains(':') => {
-                    Ok(format!("https://{}/{container}{tail}", blob_host(host)))
+                    Ok(format!("https://{}/{container}{tail}", as_blob_host(host)))
                 }
                 _ => Err(format!(
                     "{scheme}:// URLs have the form {scheme}://CONTAINER@ACCOUNT.dfs.core.windows.net/BLOB"
                 )),
             }
         }
-        other => Err(format!("the scheme '{}' is not supported", other.escape_debug())),
-    }
-}
-
-/// `account.dfs.core.windows.net` and `account.blob.core.windows.net` are two doors to one store.
-fn blob_host(authority: &str) -> String {
-    let authority = authority.to_ascii_lowercase();
-    match authority.split_once('.') {
-        Some((account, domain)) if domain.starts_with("dfs.") => format!("{account}.blob.{}", &domain["dfs.".len()..]),
-        Some((account, domain)) if domain.starts_with("privatelink.dfs.") => {
-            format!("{account}.privatelink.blob.{}", &domain["privatelink.dfs.".len()..])
-        }
-        _ => authority,
+        // No secret is as short.
+        short if short.len() <= 8 => Err(format!("the scheme '{}' is not supported", short.escape_debug())),
+        _ => Err("its scheme is not supported".to_owned()),
     }
 }
 

@@ -27,6 +27,15 @@ fn good_urls_keep_their_bytes() {
         ("abfss://con@acc.dfs.core.windows.net/a/b", "https://acc.blob.core.windows.net/con/a/b"),
         ("ABFSS://con@acc.Dfs.core.windows.net/A", "https://acc.blob.core.windows.net/con/A"),
         ("wasbs://con@acc.blob.core.usgovcloudapi.net/a", "https://acc.blob.core.usgovcloudapi.net/con/a"),
+        ("https://acc.z12.blob.storage.azure.net/con/a", "https://acc.z12.blob.storage.azure.net/con/a"),
+        ("https://acc.z12.dfs.storage.azure.net/con/a", "https://acc.z12.blob.storage.azure.net/con/a"),
+        ("abfss://con@acc.Z12.dfs.storage.azure.net/a", "https://acc.z12.blob.storage.azure.net/con/a"),
+        ("https://acc-ipv6.dfs.core.windows.net/con/a", "https://acc-ipv6.blob.core.windows.net/con/a"),
+        ("https://acc.privatelink.dfs.core.windows.net/con/a", "https://acc.privatelink.blob.core.windows.net/con/a"),
+        ("https://acc.dfs.core.windows.net:443/con/a", "https://acc.blob.core.windows.net/con/a"),
+        // Not an account's name, though it has the word in it.
+        ("https://my.data.dfs.example.org/con/a", "https://my.data.dfs.example.org/con/a"),
+        ("https://dfs.example.org/con/a", "https://dfs.example.org/con/a"),
         (
             "https://acc.dfs.core.windows.net/con/a?snapshot=2020",
             "https://acc.blob.core.windows.net/con/a?snapshot=2020",

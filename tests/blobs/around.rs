@@ -55,8 +55,8 @@ fn trouble_with_a_local_file_is_local_io_and_names_the_file() {
     assert!(error.message().contains("absent"), "{error}");
     let error = expect_error(client().upload(&absent, &container.blob("new"), WriteMode::Replace), Status::LocalIo);
     assert!(error.message().contains("absent/file"), "{error}");
-    expect_error(client().upload(folder.path(), &container.blob("new"), WriteMode::Replace), Status::InvalidArgument);
-    expect_error(client().download(&container.blob("blob"), folder.path()), Status::InvalidArgument);
+    expect_error(client().upload(folder.path(), &container.blob("new"), WriteMode::Replace), Status::LocalIo);
+    expect_error(client().download(&container.blob("blob"), folder.path()), Status::LocalIo);
     assert_eq!(container.get("new"), None);
 }
 

@@ -1,15 +1,16 @@
 //! One memory limit for everything that reads ahead or writes: never exceeded, and nobody waits for a caller to free it.
 
-use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use aztorch::{BlobReader, BlobWriter, Client, Dataset, WriteMode};
+use aztorch::{BlobReader, BlobWriter, Client, Dataset, Status, WriteMode};
 
 use crate::support::child;
 use crate::support::client::client_with;
 use crate::support::content::{Content, assert_same};
+use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer};
+use crate::support::watchdog::within;
 
 const MIB: u64 = 1 << 20;
 const KIB: usize = 1 << 10;
@@ -19,19 +20,6 @@ fn limited(limit: u64, block: u64) -> Client {
         options.set_memory_limit(limit)?;
         options.set_block_size(block)
     })
-}
-
-/// A hang is a failure, not a test that never ends.
-fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
-    let (sender, receiver) = channel();
-    let running = thread::spawn(move || {
-        test();
-        sender.send(()).unwrap();
-    });
-    if receiver.recv_timeout(limit).is_err() {
-        assert!(running.is_finished(), "it hangs");
-        running.join().unwrap();
-    }
 }
 
 fn content(seed: u64, size: u64) -> Content {
@@ -215,4 +203,44 @@ fn clients_of_a_process_share_one_limit_and_little_is_resident_beside_it() {
     thread::sleep(Duration::from_secs(1));
     let left: u64 = clients.iter().map(|client| client.stats().unwrap().memory_in_use).sum();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn a_file_that_no_block_size_makes_fit_is_refused_before_anything_is_sent() {
+    let server = FaultServer::start();
+    server.on_request(|request| (request.method == "PUT").then(|| Fault::status(403, "AuthorizationFailure")));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // 50,000 blocks of half the memory hold some 24 GiB. The file has holes only.
+    file.as_file().set_len(30 << 30).unwrap();
+    for block in [64 << 10, 8 * MIB] {
+        let client = limited(MIB, block);
+        let refused = client.upload(file.path(), &server.url("blob"), WriteMode::Replace);
+        let error = expect_error(refused, Status::InvalidArgument);
+        assert!(error.message().contains("memory_limit") && error.message().contains("32212254720"), "{error}");
+    }
+    assert!(server.requests().is_empty(), "{:?}", server.requests());
+}
+
+#[test]
+fn the_blocks_that_are_sent_have_the_sizes_that_the_memory_allows() {
+    within(Duration::from_secs(60), || {
+        let server = FaultServer::start();
+        let whole = content(8, 5 * MIB + 1).all();
+        let sent = |write: &dyn Fn(&BlobWriter)| {
+            let before = server.requests_of("put-block").len();
+            let writer = limited(MIB, 8 * MIB).writer(&server.url("blob"), WriteMode::Replace).unwrap();
+            write(&writer);
+            writer.close().unwrap();
+            assert_same(&server.blob("blob").unwrap(), &whole);
+            let mut sizes: Vec<_> =
+                server.requests_of("put-block").iter().skip(before).map(|request| request.body_length).collect();
+            sizes.sort_unstable();
+            sizes
+        };
+        // A buffer has half of the memory, and what the caller's memory holds needs none.
+        let buffered = sent(&|writer| whole.chunks(100_000).for_each(|piece| writer.write_all(piece).unwrap()));
+        assert_eq!(buffered, [[1].as_slice(), &[MIB / 2; 10]].concat());
+        let at_once = sent(&|writer| writer.write_all(&whole).unwrap());
+        assert_eq!(at_once, [1, 5 * MIB / 4, 5 * MIB / 4, 5 * MIB / 4, 5 * MIB / 4]);
+    });
 }

@@ -1,6 +1,7 @@
 //! Writing and publishing, on Azurite.
 
 use std::io::Write;
+use std::time::Duration;
 
 use aztorch::{Status, WriteMode};
 
@@ -8,6 +9,8 @@ use crate::support::azurite::{Container, azurite};
 use crate::support::client::{client, client_with, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
+use crate::support::fault::FaultServer;
+use crate::support::watchdog::within;
 
 /// The requests other than ours that Azurite has answered for a blob: `PUT` and what `comp` says.
 fn puts(container: &Container, name: &str) -> Vec<String> {
@@ -182,4 +185,24 @@ fn many_threads_write_to_one_handle_one_after_the_other() {
     let bytes = container.get("blob").unwrap();
     assert_eq!(bytes.len(), 8 * 100 * 50_000);
     assert!(bytes.chunks(50_000).all(|write| write.iter().all(|byte| *byte == write[0])), "writes are whole");
+}
+
+/// A write is cut into blocks of its own when it is long. Each length is taken whole, whatever the block size.
+#[test]
+fn a_write_of_any_length_ends_with_any_block_size() {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    within(Duration::from_secs(120), || {
+        let server = FaultServer::start();
+        for block_size in [64 * KIB, 100_000, 128 * KIB, 256 * KIB - 1, 256 * KIB, 300 * KIB, MIB] {
+            let client = client_with(|options| options.set_block_size(block_size));
+            for length in
+                [4 * block_size - 1, 4 * block_size, 4 * block_size + 1, MIB - 1, MIB, 3 * MIB - 1, 5 * MIB + 7]
+            {
+                let content = Content::new(block_size + length, length).all();
+                write_blob(&client, &server.url("blob"), WriteMode::Replace, &content).unwrap();
+                assert_same(&server.blob("blob").unwrap(), &content);
+            }
+        }
+    });
 }

@@ -43,6 +43,13 @@ static azt_status say_nothing(void *user_data, const char *scope, const char *te
   return AZT_STATUS_OK;
 }
 
+static azt_status say_the_token(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
+  (void)user_data, (void)scope, (void)tenant_id;
+  CHECK(azt_token_set(out_token, "planted-token", 4070908800) == AZT_STATUS_OK);
+  CHECK(azt_token_set_error(out_token, "the vault gave planted-token, which is no good") == AZT_STATUS_OK);
+  return AZT_STATUS_PERMISSION_DENIED;
+}
+
 static azt_status expired_long_ago(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
   (void)user_data, (void)scope, (void)tenant_id;
   CHECK(azt_token_set(out_token, "planted-token", INT64_MIN) == AZT_STATUS_OK);
@@ -115,6 +122,13 @@ static void callbacks_and_their_ends(void) {
   CHECK(finalized == 2);
   OK(azt_client_new, options, &client);
   EXPECT(AZT_STATUS_UNAUTHENTICATED, azt_blob_exists, client, URL, &exists);
+  azt_client_free(client);
+  OK(azt_client_options_set_token_callback, options, say_the_token, NULL, NULL);
+  OK(azt_client_new, options, &client);
+  CHECK(azt_blob_exists(client, URL, &exists, &error) == AZT_STATUS_PERMISSION_DENIED);
+  CHECK(strstr(azt_error_message(error), "the vault gave") != NULL);
+  CHECK(strstr(azt_error_message(error), "planted") == NULL);
+  azt_error_free(error);
   azt_client_free(client);
   OK(azt_client_options_set_token_callback, options, expired_long_ago, NULL, NULL);
   OK(azt_client_options_set_max_retries, options, 0);

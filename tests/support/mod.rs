@@ -14,3 +14,4 @@ pub mod percent;
 pub mod proxy;
 pub mod secure;
 pub mod sockets;
+pub mod watchdog;

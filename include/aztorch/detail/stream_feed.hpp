@@ -111,7 +111,7 @@ class StreamFeed {
       char colon = 0;
       text >> place.position >> colon >> place.name >> std::noskipws >> separator >> std::skipws;
       if (!text || colon != ':' || (separator != ',' && separator != ' ')) {
-        throw Error(AZT_STATUS_INVALID_ARGUMENT, "not the cursor of an IterableBlobDataset: " + cursor);
+        throw Error(AZT_STATUS_INVALID_ARGUMENT, "this is no cursor of an IterableBlobDataset");
       }
       skip.emplace(key(place), place);
     }

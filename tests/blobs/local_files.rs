@@ -1,0 +1,179 @@
+//! What a download may replace and an upload may read: regular files, also behind symbolic links.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use aztorch::{Status, WriteMode};
+
+use crate::support::client::{client, client_with};
+use crate::support::error::expect_error;
+use crate::support::fault::FaultServer;
+use crate::support::watchdog::within;
+
+const BYTES: &[u8] = b"what the blob holds";
+
+fn server() -> FaultServer {
+    let server = FaultServer::start();
+    server.put("blob", BYTES.to_vec());
+    server
+}
+
+fn make(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().expect(program);
+    assert!(status.success(), "{program}: {status}");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// What is no regular file, each with the words by which a message names it.
+fn others(folder: &Path) -> Vec<(PathBuf, &'static str)> {
+    let path = |name: &str| folder.join(name);
+    make("mkfifo", &[path("fifo").to_str().unwrap()]);
+    drop(UnixListener::bind(path("socket")).unwrap());
+    fs::create_dir(path("directory")).unwrap();
+    symlink(path("fifo"), path("link")).unwrap();
+    let mut others = vec![
+        (path("fifo"), "FIFO"),
+        (path("socket"), "socket"),
+        (path("directory"), "directory"),
+        (path("link"), "FIFO"),
+    ];
+    // Who may not make one may not replace one either, so that nothing is lost should a test fail.
+    let made = Command::new("mknod").arg(path("device")).args(["c", "1", "7"]).status();
+    let device = if made.is_ok_and(|status| status.success()) { path("device") } else { PathBuf::from("/dev/full") };
+    others.push((device, "character device"));
+    others
+}
+
+#[test]
+fn a_download_replaces_regular_files_only() {
+    within(Duration::from_secs(60), || {
+        let (server, folder) = (server(), tempfile::tempdir().unwrap());
+        let others = others(folder.path());
+        let before = names(folder.path());
+        for (path, kind) in &others {
+            let kept = fs::symlink_metadata(path).unwrap();
+            let error = expect_error(client().download(&server.url("blob"), path), Status::LocalIo);
+            assert!(error.message().contains(path.to_str().unwrap()) && error.message().contains(kind), "{error}");
+            let now = fs::symlink_metadata(path).unwrap();
+            assert_eq!((now.ino(), now.file_type()), (kept.ino(), kept.file_type()), "{}", path.display());
+        }
+        assert!(server.requests().is_empty(), "it is seen before anything is asked for");
+        assert_eq!(names(folder.path()), before);
+        let missing = folder.path().join("directory/");
+        expect_error(client().download(&server.url("blob"), &missing.join("..")), Status::LocalIo);
+        for unusual in ["", "/", "..", "new/"] {
+            expect_error(client().download(&server.url("blob"), &PathBuf::from(unusual)), Status::LocalIo);
+        }
+    });
+}
+
+#[test]
+fn a_download_to_a_symbolic_link_replaces_what_it_leads_to() {
+    let server = server();
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    for folder in ["links", "files"] {
+        fs::create_dir(path(folder)).unwrap();
+    }
+    // Links to a file that is there, and to one that is not: absolute, relative, through another link, and below a
+    // folder that is a link itself.
+    symlink(path("files"), path("folder")).unwrap();
+    for file in ["old", "new"] {
+        symlink(path("files").join(file), path("links").join(format!("absolute-{file}"))).unwrap();
+        symlink(format!("../files/{file}"), path("links").join(format!("relative-{file}"))).unwrap();
+        symlink(format!("relative-{file}"), path("links").join(format!("chain-{file}"))).unwrap();
+        symlink(format!("../folder/{file}"), path("links").join(format!("through-{file}"))).unwrap();
+        for link in ["absolute", "relative", "chain", "through"] {
+            let (link, target) = (path("links").join(format!("{link}-{file}")), path("files").join(file));
+            fs::write(path("files/old"), b"the old file").unwrap();
+            // Gone already where no link has led to it yet.
+            let _ = fs::remove_file(path("files/new"));
+            client().download(&server.url("blob"), &link).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{}", link.display());
+            assert!(fs::symlink_metadata(&target).unwrap().is_file(), "{}", link.display());
+            assert_eq!(fs::read(&target).unwrap(), BYTES);
+        }
+    }
+    assert_eq!(names(&path("files")), ["new", "old"]);
+    assert_eq!(names(&path("links")).len(), 8);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_an_error_that_names_it() {
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    symlink("two", path("one")).unwrap();
+    symlink("one", path("two")).unwrap();
+    symlink("itself", path("itself")).unwrap();
+    symlink("absent/file", path("nowhere")).unwrap();
+    let before = names(folder.path());
+    for name in ["one", "itself", "nowhere"] {
+        let error = expect_error(client().download(&server.url("blob"), &path(name)), Status::LocalIo);
+        assert!(error.message().contains(name) || error.message().contains("absent"), "{error}");
+    }
+    assert_eq!(names(folder.path()), before);
+}
+
+#[test]
+fn a_replaced_file_keeps_its_mode_and_owner() {
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    for kept in [0o600, 0o640, 0o644, 0o755, 0o777, 0o444] {
+        let _ = fs::remove_file(&file);
+        fs::write(&file, b"the old file").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(kept)).unwrap();
+        client().download(&server.url("blob"), &file).unwrap();
+        assert_eq!((mode(&file), fs::read(&file).unwrap()), (kept, BYTES.to_vec()), "{kept:o}");
+    }
+    // Only who may give files away can try this: nobody else has a file of another's.
+    if std::os::unix::fs::chown(&file, Some(12), Some(34)).is_ok() {
+        client().download(&server.url("blob"), &file).unwrap();
+        let metadata = fs::metadata(&file).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
+    }
+    // As any program's new file.
+    File::create(folder.path().join("another")).unwrap();
+    client().download(&server.url("blob"), &folder.path().join("new")).unwrap();
+    assert_eq!(mode(&folder.path().join("new")), mode(&folder.path().join("another")));
+}
+
+#[test]
+fn an_upload_reads_regular_files_only() {
+    within(Duration::from_secs(60), || {
+        let (server, folder) = (server(), tempfile::tempdir().unwrap());
+        let client = client_with(|options| options.set_timeout(Some(Duration::from_secs(5))));
+        for (path, kind) in others(folder.path()) {
+            let refused = client.upload(&path, &server.url("new"), WriteMode::Replace);
+            let error = expect_error(refused, Status::LocalIo);
+            assert!(error.message().contains(path.to_str().unwrap()) && error.message().contains(kind), "{error}");
+        }
+        assert!(server.requests().is_empty());
+        let endless = client.upload(Path::new("/dev/zero"), &server.url("new"), WriteMode::Replace);
+        expect_error(endless, Status::LocalIo);
+        // The usual way to write an empty file.
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        client.upload(Path::new("/dev/null"), &server.url("empty"), WriteMode::Replace).unwrap();
+        assert_eq!(server.blob("empty").unwrap(), b"");
+        let link = folder.path().join("to-a-file");
+        fs::write(folder.path().join("file"), BYTES).unwrap();
+        symlink("file", &link).unwrap();
+        client.upload(&link, &server.url("linked"), WriteMode::Replace).unwrap();
+        assert_eq!(server.blob("linked").unwrap(), BYTES);
+    });
+}
