@@ -1,6 +1,8 @@
 //! A container's blobs, page by page. A page's document is parsed while it arrives, and only what a dataset
 //! needs of it is kept.
 
+use std::collections::VecDeque;
+
 use bytes::BytesMut;
 use http::Method;
 use memchr::memmem;
@@ -31,6 +33,9 @@ pub(crate) struct Listing {
     pub(crate) prefix: String,
 }
 
+/// So many names on either side tell a place in a listing, if one of them is still there.
+pub(crate) const NEARBY: usize = 16;
+
 /// A part of the blobs of a container.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -38,7 +43,8 @@ pub(crate) struct Page {
     pub(crate) entries: Entries,
     /// How many there were, taken or not.
     pub(crate) count: u64,
-    pub(crate) last_name: Option<String>,
+    /// The last of them, taken or not, [`NEARBY`] at most.
+    pub(crate) last_names: VecDeque<String>,
     /// Where the next page begins; `None` after the last.
     pub(crate) next: Option<String>,
 }
@@ -146,7 +152,7 @@ impl PageParser {
         let mut entries = Entries::default();
         entries.add_source(Source::of_blobs(container))?;
         Ok(Self {
-            page: Page { entries, count: 0, last_name: None, next: None },
+            page: Page { entries, count: 0, last_names: VecDeque::new(), next: None },
             path: Vec::new(),
             text: String::new(),
             name_is_encoded: false,
@@ -248,8 +254,10 @@ impl PageParser {
             self.page.entries.push(0, New { name: &self.name, size: self.size, etag: &self.etag, offset: None })?;
         }
         self.page.count += 1;
-        let last = self.page.last_name.get_or_insert_default();
-        std::mem::swap(last, &mut self.name);
+        // The oldest one's memory is used for the next name.
+        let last = &mut self.page.last_names;
+        let free = if last.len() == NEARBY { last.pop_front() } else { None };
+        last.push_back(std::mem::replace(&mut self.name, free.unwrap_or_default()));
         Ok(())
     }
 
@@ -299,7 +307,8 @@ mod tests {
         assert_eq!(names, ["a&b <A>", "b\u{fffe}%", "file"]);
         assert_eq!(entries.iter().map(|entry| entry.size()).collect::<Vec<_>>(), [Some(12), Some(0), Some(3)]);
         assert_eq!((entries[0].etag().as_str(), entries[1].etag().as_str()), ("0x8DC1", ""));
-        assert_eq!((page.count, page.next.as_deref(), page.last_name.as_deref()), (3, Some("2!8!x--"), Some("file")));
+        assert_eq!((page.count, page.next.as_deref()), (3, Some("2!8!x--")));
+        assert_eq!(page.last_names, ["a&b <A>", "b\u{fffe}%", "file"]);
     }
 
     fn names(page: &Page) -> Vec<&str> {
