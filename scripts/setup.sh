@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Makes sure that this machine has what `make PURPOSE` needs: setup.sh build|check|demo|test
 # Everything that is missing or too old is listed at once, each with the line that mends it. As root,
-# what Debian's apt can give is then installed; Azurite and some wheels for Python go under
-# target/ and nowhere else.
+# what Debian's apt can give is then installed; Azurite, the Node that it runs on and some wheels for Python go
+# under target/ and nowhere else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly azurite_version=3.35.0
-readonly node_major=20
+readonly azurite_version=3.37.0
+# One gate goes on with an Azurite that users still run, and that checks less.
+readonly earlier_azurite=3.35 earlier_azurite_version=3.35.0
+# Azurite 3.37 wants Node 22, which comes from npm: the machine's own runs npm and tests/support/azurite.mjs only,
+# and may be Debian 12's.
+readonly node_version=22.23.3 node_major=18
 # What Debian has no package of, or an old one; the newest that its Python takes would do as well.
 readonly wheels=(pyarrow==21.0.0 grpcio==1.74.0)
 readonly python=/usr/bin/python3
@@ -65,16 +69,15 @@ need_cargo_component() { # SUBCOMMAND COMPONENT
     cargo "$1" --version >/dev/null 2>&1 || lack "cargo $1" missing "rustup component add $2"
 }
 
-need_node() {
+need_npm() {
     local found
     found=$(node --version 2>/dev/null) || found=missing
-    if [[ $found == missing ]] || ! at_least "$node_major" "${found#v}"; then
-        # Debian 12's own Node is 18, which Azurite no longer runs on.
+    if [[ $found != missing ]] && ! at_least "$node_major" "${found#v}"; then
         command -v curl >/dev/null || lack_package curl curl
-        lack "node >= $node_major" "$found" "curl -fsSL https://deb.nodesource.com/setup_$node_major.x \
+        lack "node >= $node_major" "$found" "curl -fsSL https://deb.nodesource.com/setup_${node_version%%.*}.x \
 | $(as_root || echo 'sudo -E ')bash - && $(sudo_prefix)apt-get install -y nodejs"
-    elif ! command -v npm >/dev/null; then
-        lack_package npm npm
+    elif ! npm --version >/dev/null 2>&1; then
+        lack_package npm npm # which brings Node
     fi
 }
 
@@ -131,7 +134,7 @@ look() {
         need_libtorch
         need_gloo
         need_python_torch
-        wants_azurite && need_node
+        wants_azurite && need_npm
     fi
     if [[ $purpose == test ]]; then
         need_asan
@@ -175,18 +178,25 @@ need_tools() {
     exit 1
 }
 
-need_azurite() {
-    local home=target/azurite partial=target/azurite.partial installed
-    installed=$(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' $home/node_modules/azurite/package.json 2>/dev/null) || true
-    [[ $installed == "$azurite_version" ]] && return
-    echo "Installing Azurite $azurite_version under $home (usually 20 s)"
+need_npm_package() { # HOME PACKAGE VERSION
+    local home=target/$1 partial=target/$1.partial installed
+    installed=$(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' "$home/node_modules/$2/package.json" 2>/dev/null) || true
+    [[ $installed == "$3" ]] && return
+    echo "Installing $2 $3 under $home (usually less than a minute)"
     # Moved into place when whole, so that an interrupted install is never taken for one.
-    rm -rf $home $partial
-    mkdir -p $partial
-    npm install --prefix $partial --cache $partial/cache --ignore-scripts --no-audit --no-fund \
-        --no-update-notifier --loglevel=error "azurite@$azurite_version"
-    rm -rf $partial/cache
-    mv $partial $home
+    rm -rf "$home" "$partial"
+    mkdir -p "$partial"
+    npm install --prefix "$partial" --cache "$partial/cache" --ignore-scripts --no-audit --no-fund \
+        --no-update-notifier --loglevel=error "$2@$3"
+    rm -rf "$partial/cache"
+    mv "$partial" "$home"
+}
+
+need_azurite() {
+    # The package `node` finds this one by an install script, and those do not run.
+    need_npm_package node "node-linux-$(node -p process.arch)" "$node_version"
+    need_npm_package azurite azurite "$azurite_version"
+    [[ $purpose != test ]] || need_npm_package "azurite-$earlier_azurite" azurite "$earlier_azurite_version"
 }
 
 need_wheels() {

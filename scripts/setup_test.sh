@@ -43,8 +43,7 @@ bare_machine
 setup test
 refuses
 says 'cargo >= 1\.[0-9]+ +missing +curl .*sh\.rustup\.rs'
-says 'node >= 20 +missing +curl .*deb\.nodesource\.com/setup_20'
-for package in curl gcc g++ cmake binutils libgloo-dev valgrind openssl; do
+for package in npm curl gcc g++ cmake binutils libgloo-dev valgrind openssl; do
     says "missing +(sudo )?apt-get install .* ${package//+/\\+}$"
 done
 if ((EUID == 0)); then
@@ -55,7 +54,7 @@ else
     says 'All packages at once: sudo apt-get install'
 fi
 
-# What Debian 12 itself has is too old.
+# Debian 12's own cargo is too old; its Node is not.
 bare_machine
 pretend cargo 'echo "cargo 1.66.0"'
 pretend node 'echo v18.20.4'
@@ -63,8 +62,20 @@ pretend npm ''
 setup demo
 refuses
 says 'cargo >= 1\.[0-9]+ +1\.66\.0 '
-says 'node >= 20 +v18\.20\.4 '
-says_not 'binutils|rustfmt'
+says_not 'node|npm|binutils|rustfmt'
+
+# A Node that npm does not run on, and one without npm.
+bare_machine
+pretend node 'echo v12.22.9'
+pretend npm ''
+setup demo
+refuses
+says 'node >= 18 +v12\.22\.9 +curl .*deb\.nodesource\.com/setup_22'
+pretend node 'echo v20.20.2'
+pretend npm 'exit 1'
+setup demo
+refuses
+says 'npm +missing +(sudo )?apt-get install .* npm$'
 
 # rustup mends its own; a real account needs no Node.
 bare_machine
@@ -73,7 +84,7 @@ pretend rustup ''
 url='https://account.blob.core.windows.net/container?sig=x' setup demo
 refuses
 says 'cargo >= 1\.[0-9]+ +missing +rustup update stable'
-says_not 'node'
+says_not 'node|npm'
 
 # The library alone needs a C compiler and cargo.
 bare_machine

@@ -1,7 +1,7 @@
 //! What vouches for bytes on their way to the service and back: CRC64 or MD5, over a whole body or over segments of it.
 //!
-//! The service offers three ways, and not every one of them speaks all of them (Azurite knows MD5 only), so a client
-//! begins with the best and falls back, never to less than a checksum.
+//! The service offers three ways, and not every one of them speaks all of them (Azurite gives MD5 only, and before 3.37
+//! compares MD5 only), so a client begins with the best and falls back, never to less than a checksum.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -166,7 +166,7 @@ impl Checksums {
     /// The headers of an upload with this body.
     pub(crate) fn vouch(&self, request: &mut Request) -> Result<Vouched> {
         let is_strict = self.wanted == Some(true);
-        // Plain http is for emulators, which do not know it and say so with a 500.
+        // Plain http is for emulators, of which earlier ones do not know it and say so with a 500.
         let is_https = request.uri.scheme_str() == Some("https");
         let (name, sum) = match self.uploads.load(Ordering::Relaxed) {
             _ if self.wanted == Some(false) || request.body.is_empty() => return Ok(Vouched(None)),
@@ -197,6 +197,8 @@ impl Checksums {
             }
             _ if !response.status.is_success() => Ok(true),
             "" if self.wanted.is_none() => Ok(true),
+            // It compares what it gets, and repeats it for blocks only, as Azurite 3.37 does.
+            "" if self.uploads.load(Ordering::Relaxed) == TAKEN => Ok(true),
             "" => {
                 self.uploads.store(UNHEARD, Ordering::Relaxed);
                 Ok(false)

@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::order::Shuffle;
 
-const FORMAT: &str = "azt-cursor-1";
+const FORMAT: &str = "azt-cursor-2";
+/// Said of a place by the name that stood there alone, and lost it when that was deleted.
+const EARLIER_FORMAT: &str = "azt-cursor-1";
 
 /// What a stream needs to go on: which sequence it is, how far the listing was used, and what was left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +22,10 @@ pub(crate) struct Cursor {
     pub(crate) epoch: u64,
     /// The next position.
     pub(crate) position: u64,
-    pub(crate) listed: Listed,
+    pub(crate) place: Place,
     /// What the shuffle's buffer holds, by [`key`].
     pub(crate) slots: Vec<u64>,
-    /// What was listed and has not been in the buffer, by [`key`], where `listed` does not say so.
+    /// What was listed and has not been in the buffer, by [`key`], where `place` does not say so.
     pub(crate) queue: Vec<u64>,
     /// Earlier positions whose samples failed for now.
     pub(crate) retry: Vec<(u64, u64)>,
@@ -38,30 +40,30 @@ pub(crate) struct Which {
     pub(crate) shuffle: Option<Shuffle>,
 }
 
-/// How far the listing was used: `count` entries of all shards, and the name that stands there.
+/// How far the listing was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listed {
+pub(crate) struct Place {
+    /// So many entries of all shards.
     pub(crate) count: u64,
-    pub(crate) at: At,
+    /// What tells the place in a listing; `None` in a table, which never changes.
+    pub(crate) landmarks: Option<Landmarks>,
 }
 
+/// What tells a place in a listing that may have changed. No comparison of names could: services list in different
+/// orders. Names that are in both listings are in the same order in both, so one of those nearby is enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum At {
-    /// The beginning, or a place in a table that never changes.
-    Count,
-    /// Up to this name, included.
-    After(String),
-    /// Up to this name, not included.
-    Before(String),
+pub(crate) struct Landmarks {
+    /// The last names before the place, by [`key`], the nearest first.
+    pub(crate) before: Vec<u64>,
+    /// The first names behind the place, as far as they are known, by [`key`], the nearest first.
+    pub(crate) behind: Vec<u64>,
+    /// The marker of the page with the place on it; `None`: the place is the end of the listing.
+    pub(crate) page: Option<String>,
 }
 
-impl At {
-    /// The name that stands there.
-    pub(crate) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Count => None,
-            Self::After(name) | Self::Before(name) => Some(name),
-        }
+impl Landmarks {
+    pub(crate) fn of_the_beginning() -> Self {
+        Self { before: Vec::new(), behind: Vec::new(), page: Some(String::new()) }
     }
 }
 
@@ -106,18 +108,26 @@ impl Cursor {
         if let Some(Shuffle { buffer, seed }) = shuffle {
             let _ = write!(text, ";shuffle={buffer}/{seed}");
         }
-        let _ = write!(text, ";epoch={};position={};count={}", self.epoch, self.position, self.listed.count);
-        match &self.listed.at {
-            At::Count => {}
-            At::After(name) => {
-                let _ = write!(text, ";after={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+        let _ = write!(text, ";epoch={};position={};count={}", self.epoch, self.position, self.place.count);
+        let (before, behind) = match &self.place.landmarks {
+            None => (&[][..], &[][..]),
+            Some(Landmarks { before, behind, page }) => {
+                let _ = match page {
+                    Some(marker) => write!(text, ";page={}", utf8_percent_encode(marker, NON_ALPHANUMERIC)),
+                    None => write!(text, ";end=1"),
+                };
+                (&before[..], &behind[..])
             }
-            At::Before(name) => {
-                let _ = write!(text, ";before={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
-            }
-        }
+        };
         let retry: Vec<_> = self.retry.iter().flat_map(|&(position, key)| [position, key]).collect();
-        for (name, numbers) in [("buffer", &self.slots), ("queue", &self.queue), ("retry", &retry)] {
+        let lists = [
+            ("before", before),
+            ("behind", behind),
+            ("buffer", &self.slots),
+            ("queue", &self.queue),
+            ("retry", &retry),
+        ];
+        for (name, numbers) in lists {
             if !numbers.is_empty() {
                 let bytes: Vec<_> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
                 let _ = write!(text, ";{name}={}", URL_SAFE_NO_PAD.encode(bytes));
@@ -130,6 +140,10 @@ impl Cursor {
 
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let refused = |why: &str| Error::invalid(format!("this is no cursor of a stream: {why}"));
+        if text.starts_with(&format!("{EARLIER_FORMAT};")) {
+            let message = "the cursor was made by an earlier version of this library and cannot be resumed";
+            return Err(Error::invalid(message).hint("begin the epoch anew"));
+        }
         let (body, check) = text.rsplit_once(";check=").ok_or_else(|| refused("it has no checksum"))?;
         if !body.starts_with(&format!("{FORMAT};")) {
             return Err(refused(&format!("it does not begin with '{FORMAT}'")));
@@ -144,7 +158,6 @@ impl Cursor {
     fn from_fields(fields: &HashMap<&str, &str>) -> Option<Self> {
         // Far more than any epoch has, and something can still be added to it.
         let number = |name: &str| fields.get(name)?.parse::<u64>().ok().filter(|&number| number <= i64::MAX as u64);
-        let name = |name: &str| fields.get(name).map(|text| percent_decode_str(text).decode_utf8().ok());
         let numbers = |name: &str| match fields.get(name) {
             None => Some(Vec::new()),
             Some(text) => {
@@ -161,10 +174,14 @@ impl Cursor {
                 Some(Shuffle { buffer: buffer.parse().ok()?, seed: seed.parse().ok()? })
             }
         };
-        let at = match (name("after"), name("before")) {
-            (None, None) => At::Count,
-            (Some(after), None) => At::After(after?.into_owned()),
-            (None, Some(before)) => At::Before(before?.into_owned()),
+        let (before, behind) = (numbers("before")?, numbers("behind")?);
+        let landmarks = match (fields.get("page"), fields.get("end")) {
+            (None, None) if before.is_empty() && behind.is_empty() => None,
+            (Some(marker), None) => {
+                let marker = percent_decode_str(marker).decode_utf8().ok()?.into_owned();
+                Some(Landmarks { before, behind, page: Some(marker) })
+            }
+            (None, Some(&"1")) => Some(Landmarks { before, behind, page: None }),
             _ => return None,
         };
         Some(Self {
@@ -176,7 +193,7 @@ impl Cursor {
             },
             epoch: number("epoch")?,
             position: number("position")?,
-            listed: Listed { count: number("count")?, at },
+            place: Place { count: number("count")?, landmarks },
             slots: numbers("buffer")?,
             queue: numbers("queue")?,
             retry: numbers("retry")?.as_chunks::<2>().0.iter().map(|&[position, key]| (position, key)).collect(),
@@ -195,20 +212,30 @@ mod tests {
             which,
             epoch: 2,
             position: 11,
-            listed: Listed { count: 40, at: At::After("a;b=ü\n".to_owned()) },
+            place: Place {
+                count: 40,
+                landmarks: Some(Landmarks {
+                    before: vec![key("b"), key("a")],
+                    behind: vec![key("c")],
+                    page: Some("2!a;b=ü\n".to_owned()),
+                }),
+            },
             slots: vec![1, u64::MAX],
             queue: vec![key("x")],
             retry: vec![(3, key("y"))],
         };
         let plain = Cursor {
             which: Which { shuffle: None, ..which },
-            listed: Listed { count: 0, at: At::Count },
+            place: Place { count: 0, landmarks: None },
             slots: Vec::new(),
             queue: Vec::new(),
             retry: Vec::new(),
             ..cursor.clone()
         };
-        for cursor in [cursor, plain] {
+        let with = |landmarks| Cursor { place: Place { count: 1, landmarks: Some(landmarks) }, ..plain.clone() };
+        let begun = with(Landmarks::of_the_beginning());
+        let ended = with(Landmarks { page: None, before: vec![7], ..Landmarks::of_the_beginning() });
+        for cursor in [cursor, begun, ended, plain] {
             let text = cursor.to_text();
             assert!(text.is_ascii() && !text.contains(char::is_whitespace), "{text}");
             assert_eq!(Cursor::parse(&text).unwrap(), cursor);
@@ -227,7 +254,7 @@ mod tests {
             which,
             epoch,
             position,
-            listed: Listed { count, at: At::Count },
+            place: Place { count, landmarks: None },
             slots: Vec::new(),
             queue: Vec::new(),
             retry: Vec::new(),

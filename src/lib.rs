@@ -23,7 +23,8 @@
 //! * `files`: whole blobs from and to files; `local_file`: which files may be replaced and read
 //! * `fetch`: ranged GETs, pinned and resumed; `ranges`: their arithmetic; `receive`: their bodies, checked; `checksum`: what vouches for bytes;
 //!   `structured`: bodies that bring their own
-//! * `service`: all other operations; control documents are `azure_storage_blob`'s business
+//! * `service`: all other operations; control documents are `azure_storage_blob`'s business; `xml`: what the parsers of
+//!   listings and errors share
 //! * `transport`: connections, one exchange at a time; the pace of requests under a quota; what an answer means; the
 //!   SDK's way in
 //! * `credential`: who signs, with what, and where tokens come from; `log`, `stats`, `progress`: what can be seen;
@@ -83,6 +84,7 @@ mod url;
 mod walk;
 mod window;
 mod writer;
+mod xml;
 
 pub use client::{Answer, Client};
 pub use credential::BearerToken;

@@ -1,12 +1,13 @@
 //! A container's blobs, page by page. A page's document is parsed while it arrives, and only what a dataset
 //! needs of it is kept.
 
+use std::collections::VecDeque;
+
 use bytes::BytesMut;
 use http::Method;
 use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use quick_xml::Reader;
-use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 
 use crate::entries::{Entries, New, Source};
@@ -15,6 +16,7 @@ use crate::retry::retry;
 use crate::session::Call;
 use crate::transport::{Request, Response};
 use crate::url::Container;
+use crate::xml;
 
 /// The service's own limit (<https://learn.microsoft.com/rest/api/storageservices/list-blobs>).
 const MAX_RESULTS: usize = 5000;
@@ -31,6 +33,9 @@ pub(crate) struct Listing {
     pub(crate) prefix: String,
 }
 
+/// So many names on either side tell a place in a listing, if one of them is still there.
+pub(crate) const NEARBY: usize = 16;
+
 /// A part of the blobs of a container.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -38,7 +43,8 @@ pub(crate) struct Page {
     pub(crate) entries: Entries,
     /// How many there were, taken or not.
     pub(crate) count: u64,
-    pub(crate) last_name: Option<String>,
+    /// The last of them, taken or not, [`NEARBY`] at most.
+    pub(crate) last_names: VecDeque<String>,
     /// Where the next page begins; `None` after the last.
     pub(crate) next: Option<String>,
 }
@@ -80,33 +86,58 @@ impl Listing {
 }
 
 const BLOB_END: &[u8] = b"</Blob>";
+/// A page nests six elements at most.
+const MAX_DEPTH: usize = 64;
 
-/// Where in the document the parser is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Outside,
+/// What an element is, which its place in the document decides: metadata has any name for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Element {
+    Results,
+    NextMarker,
+    Blobs,
     Blob,
-    Properties,
-    Metadata,
-}
-
-/// What the text being read is of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Other,
     Name,
+    Properties,
     Size,
     Etag,
     ResourceType,
+    Metadata,
     IsFolder,
-    NextMarker,
+    Other,
+}
+
+impl Element {
+    fn new(parent: Option<Self>, name: &[u8]) -> Self {
+        match (parent, name) {
+            (None, b"EnumerationResults") => Self::Results,
+            (Some(Self::Results), b"NextMarker") => Self::NextMarker,
+            (Some(Self::Results), b"Blobs") => Self::Blobs,
+            (Some(Self::Blobs), b"Blob") => Self::Blob,
+            (Some(Self::Blob), b"Name") => Self::Name,
+            (Some(Self::Blob), b"Properties") => Self::Properties,
+            (Some(Self::Properties), b"Content-Length") => Self::Size,
+            (Some(Self::Properties), b"Etag") => Self::Etag,
+            (Some(Self::Properties), b"ResourceType") => Self::ResourceType,
+            (Some(Self::Blob), b"Metadata") => Self::Metadata,
+            (Some(Self::Metadata), key) if key.eq_ignore_ascii_case(b"hdi_isfolder") => Self::IsFolder,
+            _ => Self::Other,
+        }
+    }
+
+    fn has_text(self) -> bool {
+        match self {
+            Self::NextMarker | Self::Name | Self::Size | Self::Etag | Self::ResourceType | Self::IsFolder => true,
+            Self::Results | Self::Blobs | Self::Blob | Self::Properties | Self::Metadata | Self::Other => false,
+        }
+    }
 }
 
 /// Reads a page in pieces, each of which ends behind a whole element.
 struct PageParser {
     page: Page,
-    place: Place,
-    field: Field,
+    /// The elements that have begun and not ended, the outermost first.
+    path: Vec<Element>,
+    /// The text of the innermost element, if it [has one](Element::has_text).
     text: String,
     name_is_encoded: bool,
     name: String,
@@ -121,9 +152,8 @@ impl PageParser {
         let mut entries = Entries::default();
         entries.add_source(Source::of_blobs(container))?;
         Ok(Self {
-            page: Page { entries, count: 0, last_name: None, next: None },
-            place: Place::Outside,
-            field: Field::Other,
+            page: Page { entries, count: 0, last_names: VecDeque::new(), next: None },
+            path: Vec::new(),
             text: String::new(),
             name_is_encoded: false,
             name: String::new(),
@@ -134,8 +164,8 @@ impl PageParser {
         })
     }
 
-    /// Reads and takes out of `document` what has arrived whole: all up to the end of a blob's element, so that no
-    /// event is cut in two, and at the end all there is.
+    /// Reads and takes out of `document` what has arrived whole: all up to the end of an element, so that no event is
+    /// cut in two, and at the end all there is.
     fn take(&mut self, document: &mut BytesMut, at_end: bool, keep: &impl Fn(u64) -> bool) -> Result<()> {
         let whole = match at_end {
             true => document.len(),
@@ -155,93 +185,60 @@ impl PageParser {
         reader.config_mut().allow_unmatched_ends = true;
         loop {
             match reader.read_event().map_err(|error| unreadable(&error.to_string()))? {
-                Event::Start(start) => self.start(&start),
-                Event::End(end) => self.end(end.local_name().as_ref(), keep)?,
-                Event::Text(text) if self.field != Field::Other => {
-                    self.text.push_str(&text.decode().map_err(|error| unreadable(&error.to_string()))?);
-                }
-                Event::CData(text) if self.field != Field::Other => {
-                    self.text.push_str(&text.decode().map_err(|error| unreadable(&error.to_string()))?);
-                }
-                Event::GeneralRef(reference) if self.field != Field::Other => {
-                    let character = reference.resolve_char_ref().map_err(|error| unreadable(&error.to_string()))?;
-                    let name = reference.decode().map_err(|error| unreadable(&error.to_string()))?;
-                    match (character, resolve_predefined_entity(&name)) {
-                        (Some(character), _) => self.text.push(character),
-                        (None, Some(text)) => self.text.push_str(text),
-                        (None, None) => return Err(unreadable("it has an unknown entity")),
-                    }
-                }
+                Event::Start(start) => self.start(&start)?,
+                Event::End(_) => self.end(keep)?,
                 Event::Eof => return Ok(()),
+                event if self.path.last().is_some_and(|element| element.has_text()) => {
+                    xml::push_text(&event, &mut self.text).map_err(|why| unreadable(&why))?;
+                }
                 _ => {}
             }
         }
     }
 
-    fn start(&mut self, start: &BytesStart<'_>) {
-        let name = start.local_name();
-        let name = name.as_ref();
-        self.field = match (self.place, name) {
-            (Place::Outside, b"Blob") => {
-                self.place = Place::Blob;
+    fn start(&mut self, start: &BytesStart<'_>) -> Result<()> {
+        if self.path.len() == MAX_DEPTH {
+            return Err(unreadable("its elements are nested too deep"));
+        }
+        let element = Element::new(self.path.last().copied(), start.local_name().as_ref());
+        self.path.push(element);
+        self.text.clear();
+        match element {
+            Element::Blob => {
                 self.size = None;
                 self.etag.clear();
                 self.name.clear();
                 self.is_directory = false;
-                Field::Other
             }
-            (Place::Outside, b"NextMarker") => Field::NextMarker,
-            (Place::Blob, b"Name") => {
+            Element::Name => {
                 // Names that XML cannot hold come percent-encoded.
                 let encoded = start.try_get_attribute("Encoded").ok().flatten();
                 self.name_is_encoded = encoded.is_some_and(|attribute| attribute.value.eq_ignore_ascii_case(b"true"));
-                Field::Name
             }
-            (Place::Blob, b"Properties") => {
-                self.place = Place::Properties;
-                Field::Other
-            }
-            // Their names are the user's: a key called "Name" is no blob's name.
-            (Place::Blob, b"Metadata" | b"OrMetadata" | b"Tags") => {
-                self.place = Place::Metadata;
-                Field::Other
-            }
-            (Place::Properties, b"Content-Length") => Field::Size,
-            (Place::Properties, b"Etag") => Field::Etag,
-            (Place::Properties, b"ResourceType") => Field::ResourceType,
-            (Place::Metadata, key) if key.eq_ignore_ascii_case(b"hdi_isfolder") => Field::IsFolder,
-            _ => Field::Other,
-        };
-        self.text.clear();
+            _ => {}
+        }
+        Ok(())
     }
 
-    fn end(&mut self, name: &[u8], keep: &impl Fn(u64) -> bool) -> Result<()> {
-        match self.field {
-            Field::Other => {}
-            Field::Name if self.name_is_encoded => {
+    fn end(&mut self, keep: &impl Fn(u64) -> bool) -> Result<()> {
+        match self.path.pop().ok_or_else(|| unreadable("an element ends that did not begin"))? {
+            Element::Name if self.name_is_encoded => {
                 let decoded = percent_decode_str(&self.text).decode_utf8();
                 self.name.push_str(&decoded.map_err(|_| unreadable("an encoded name is not UTF-8"))?);
             }
-            Field::Name => std::mem::swap(&mut self.name, &mut self.text),
-            Field::Size => {
+            Element::Name => std::mem::swap(&mut self.name, &mut self.text),
+            Element::Size => {
                 self.size = Some(self.text.parse().map_err(|_| unreadable("a Content-Length is no number"))?);
             }
-            Field::Etag => self.etag.push_str(self.text.trim_matches('"')),
-            Field::ResourceType => self.is_directory |= self.text == "directory",
-            Field::IsFolder => self.is_directory |= self.text.eq_ignore_ascii_case("true"),
-            Field::NextMarker => self.page.next = Some(std::mem::take(&mut self.text)).filter(|text| !text.is_empty()),
-        }
-        self.field = Field::Other;
-        match (self.place, name) {
-            (Place::Blob, b"Blob") => {
-                self.place = Place::Outside;
-                self.take_blob(keep)?;
+            Element::Etag => self.etag.push_str(self.text.trim_matches('"')),
+            Element::ResourceType => self.is_directory |= self.text == "directory",
+            Element::IsFolder => self.is_directory |= self.text.eq_ignore_ascii_case("true"),
+            Element::NextMarker => {
+                self.page.next = Some(std::mem::take(&mut self.text)).filter(|text| !text.is_empty());
             }
-            (Place::Properties, b"Properties") | (Place::Metadata, b"Metadata" | b"OrMetadata" | b"Tags") => {
-                self.place = Place::Blob;
-            }
-            (Place::Outside, b"EnumerationResults") => self.ended = true,
-            _ => {}
+            Element::Blob => self.take_blob(keep)?,
+            Element::Results => self.ended = true,
+            Element::Blobs | Element::Properties | Element::Metadata | Element::Other => {}
         }
         Ok(())
     }
@@ -257,8 +254,10 @@ impl PageParser {
             self.page.entries.push(0, New { name: &self.name, size: self.size, etag: &self.etag, offset: None })?;
         }
         self.page.count += 1;
-        let last = self.page.last_name.get_or_insert_default();
-        std::mem::swap(last, &mut self.name);
+        // The oldest one's memory is used for the next name.
+        let last = &mut self.page.last_names;
+        let free = if last.len() == NEARBY { last.pop_front() } else { None };
+        last.push_back(std::mem::replace(&mut self.name, free.unwrap_or_default()));
         Ok(())
     }
 
@@ -308,7 +307,32 @@ mod tests {
         assert_eq!(names, ["a&b <A>", "b\u{fffe}%", "file"]);
         assert_eq!(entries.iter().map(|entry| entry.size()).collect::<Vec<_>>(), [Some(12), Some(0), Some(3)]);
         assert_eq!((entries[0].etag().as_str(), entries[1].etag().as_str()), ("0x8DC1", ""));
-        assert_eq!((page.count, page.next.as_deref(), page.last_name.as_deref()), (3, Some("2!8!x--"), Some("file")));
+        assert_eq!((page.count, page.next.as_deref()), (3, Some("2!8!x--")));
+        assert_eq!(page.last_names, ["a&b <A>", "b\u{fffe}%", "file"]);
+    }
+
+    fn names(page: &Page) -> Vec<&str> {
+        (0..page.entries.len()).map(|index| page.entries.entry(index).unwrap().name()).collect()
+    }
+
+    #[test]
+    fn metadata_with_the_names_of_elements_is_metadata() {
+        for key in ["Metadata", "OrMetadata", "Tags", "Properties", "Blob", "Blobs", "Name", "EnumerationResults"] {
+            for element in ["Metadata", "OrMetadata", "Tags", "Properties"] {
+                let document = format!(
+                    "<EnumerationResults><Blobs><Blob><Name>right</Name><Properties><Content-Length>1</Content-Length>\
+                     <Etag>0x1</Etag></Properties><{element}><{key}>v</{key}><Name>wrong</Name><{key} />\
+                     <Properties><Content-Length>2</Content-Length></Properties><NextMarker>no</NextMarker>\
+                     <{key}><Etag>0x2</Etag><Name>wrong</Name></{key}></{element}></Blob><Blob><Name>next</Name>\
+                     </Blob></Blobs><{key}><Name>wrong</Name></{key}><NextMarker>2!</NextMarker></EnumerationResults>"
+                );
+                let page = parse(&document).unwrap_or_else(|error| panic!("{element}, {key}: {error}"));
+                assert_eq!(names(&page), ["right", "next"], "{element}, {key}");
+                let blob = page.entries.entry(0).unwrap();
+                assert_eq!((blob.size(), blob.etag().as_str()), (Some(1), "0x1"), "{element}, {key}");
+                assert_eq!((page.count, page.next.as_deref()), (2, Some("2!")), "{element}, {key}");
+            }
+        }
     }
 
     #[test]
@@ -319,9 +343,16 @@ mod tests {
             let error = parse(&DOCUMENT[..cut]).unwrap_err();
             assert!(error.may_be_retried(), "{cut}: {error}");
         }
-        for hostile in
-            ["", "<html>busy</html>", "<EnumerationResults><Blobs><Blob></Blob></Blobs></EnumerationResults>"]
-        {
+        let deep = "<a>".repeat(1 << 20);
+        for hostile in [
+            "",
+            "<html>busy</html>",
+            "</EnumerationResults>",
+            "<Blobs><EnumerationResults></EnumerationResults></Blobs>",
+            "<EnumerationResults><Blobs><Blob></Blob></Blobs></EnumerationResults>",
+            "<EnumerationResults></a></EnumerationResults>",
+            &deep,
+        ] {
             assert!(parse(hostile).is_err(), "{hostile}");
         }
     }

@@ -172,9 +172,9 @@ pub unsafe extern "C" fn azt_stream_reset(stream: *const azt_stream, error: *mut
 /// what threads may have fetched; UINT64_MAX means the last one that was given out. Positions go back 65,536.
 ///
 /// `out_size` is the size with the NUL. A buffer that is too small is AZT_STATUS_BUFFER_TOO_SMALL, and `out_size` the
-/// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, with a shuffle 11 more for each name
-/// in its buffer, with several shards of a container up to 11 more for each name of the page. A position that was not
-/// given out, or too long ago: AZT_STATUS_OUT_OF_RANGE.
+/// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, of a container some 700, with a shuffle
+/// 11 more for each name in its buffer, with several shards of a container up to 11 more for each name of the page. A
+/// position that was not given out, or too long ago: AZT_STATUS_OUT_OF_RANGE.
 ///
 /// Thread-safe. Sends nothing.
 #[unsafe(no_mangle)]
@@ -203,10 +203,15 @@ pub unsafe extern "C" fn azt_stream_cursor(
 /// Goes on where a cursor was taken, in this process or another one: the samples that were still to come then come now,
 /// in the same order and with the same positions. A container that grew meanwhile neither repeats nor loses what was
 /// there before; what was deleted is left out. Of several shards that holds for what each had listed (pages have 5,000
-/// names): beyond, they count anew, and agree if nothing was added there.
+/// names): beyond, they count anew, and agree if nothing was added or deleted there.
+///
+/// The place is found by the names around it, 16 on either side where they are known, in whatever order the service
+/// lists. If all of them were deleted, the stream goes on with the beginning of its page of the listing: nothing is
+/// lost, and what was taken out of that page and is still there comes once more. The log says so.
 ///
 /// The stream must have the same listing (container and prefix, URLs, or entries of the dataset), shard and shuffle, or
-/// it is AZT_STATUS_INVALID_ARGUMENT, and so is a damaged cursor. Thread-safe. Sends nothing.
+/// it is AZT_STATUS_INVALID_ARGUMENT, and so is a damaged cursor or one of an earlier version of the library that this
+/// one cannot read. Thread-safe. Sends nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_resume(
     stream: *const azt_stream,

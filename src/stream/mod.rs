@@ -18,7 +18,9 @@ use crate::session::Session;
 use crate::sys::process::PerProcess;
 
 mod feed;
+mod pages;
 mod running;
+mod search;
 
 use feed::{Feed, Shard};
 use running::{Running, State};
@@ -159,13 +161,14 @@ impl Stream {
             return if position == resumed.position { Ok(resumed.to_text()) } else { Err(too_old()) };
         }
         let rest = state.sequence.rest_at(position).ok_or_else(too_old)?;
-        let (listed, slots, queue) = state.feed.tell(&rest, self.shard)?;
+        let (place, slots, queue) = state.feed.tell(&rest, self.shard)?;
         let retry = state.retry.range(..position).map(|(&position, item)| Ok((position, state.feed.key(item)?)));
         let retry = retry.collect::<Result<_>>()?;
-        Ok(Cursor { which, epoch, position, listed, slots, queue, retry }.to_text())
+        Ok(Cursor { which, epoch, position, place, slots, queue, retry }.to_text())
     }
 
-    /// Goes on where a cursor of the same listing, shard and shuffle was taken, in this process or another one.
+    /// Goes on where a cursor of the same listing, shard and shuffle was taken, in this process or another one. When all
+    /// names around its place were deleted, what was given out of its page comes once more, and nothing is lost.
     pub fn resume(&self, cursor: &str) -> Result<()> {
         let cursor = Cursor::parse(cursor)?;
         let mut settings = self.settings();

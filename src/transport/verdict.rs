@@ -10,6 +10,7 @@ use quick_xml::events::Event;
 use super::X_MS_REQUEST_ID;
 use crate::credential::Denial;
 use crate::error::{Error, Status};
+use crate::xml;
 
 pub(crate) const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
@@ -84,23 +85,32 @@ fn describe(http_status: StatusCode, code: &str, message: &str, detail: &str) ->
 fn read_document(document: &[u8]) -> (String, String, String) {
     let (mut code, mut message, mut detail) = (String::new(), String::new(), String::new());
     let mut reader = Reader::from_reader(document);
-    let mut element = Vec::new();
+    let (mut depth, mut is_error, mut text) = (0_usize, false, String::new());
     // Not every answer has a document (a proxy's page, an empty body): what cannot be read says nothing.
     while let Ok(event) = reader.read_event() {
         match event {
-            Event::Start(start) => element = start.local_name().as_ref().to_vec(),
-            Event::End(_) => element.clear(),
-            Event::Text(text) => {
-                let Ok(text) = text.decode() else { break };
-                let field = match element.as_slice() {
-                    b"Code" => &mut code,
-                    b"Message" => &mut message,
-                    b"AuthenticationErrorDetail" => &mut detail,
-                    _ => continue,
+            Event::Start(start) => {
+                is_error |= depth == 0 && start.local_name().as_ref() == b"Error";
+                depth += 1;
+                text.clear();
+            }
+            Event::End(end) => {
+                // By depth, since what is nested may have the same names.
+                let field = match end.local_name().as_ref() {
+                    _ if !is_error || depth != 2 => None,
+                    b"Code" => Some(&mut code),
+                    b"Message" => Some(&mut message),
+                    b"AuthenticationErrorDetail" => Some(&mut detail),
+                    _ => None,
                 };
-                field.push_str(text.lines().next().unwrap_or("").trim());
+                if let Some(field) = field {
+                    *field = text.trim().lines().next().unwrap_or_default().trim().to_owned();
+                }
+                depth = depth.saturating_sub(1);
+                text.clear();
             }
             Event::Eof => break,
+            event if xml::push_text(&event, &mut text).is_err() => break,
             _ => {}
         }
     }
@@ -159,6 +169,20 @@ mod tests {
             assert_eq!((error.http_status(), error.service_code()), (http_status, code));
         }
         assert!(verdict(400, "X").message().contains("400 X: Why."), "{}", verdict(400, "X"));
+    }
+
+    #[test]
+    fn only_the_elements_right_below_the_error_are_its_own() {
+        let nested = "<Error><ExtendedErrorDetail><Code>Inner</Code><Message>No</Message></ExtendedErrorDetail>\
+                      <Code>Outer</Code><Message>The &quot;name&quot; &amp; why.\nRequestId:1</Message>\
+                      <More><Code>Inner</Code></More></Error>";
+        assert_eq!(
+            read_document(nested.as_bytes()),
+            ("Outer".to_owned(), "The \"name\" & why.".to_owned(), String::new())
+        );
+        for other in ["<html><Code>x</Code></html>", "<a><Error><Code>x</Code></Error></a>", "<Code>x</Code>"] {
+            assert_eq!(read_document(other.as_bytes()).0, "", "{other}");
+        }
     }
 
     #[test]

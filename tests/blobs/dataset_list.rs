@@ -154,6 +154,22 @@ fn azurites_directory_stubs_are_none_either() {
     assert_eq!(names(&dataset), ["folder/blob", "other"]);
 }
 
+#[test]
+fn metadata_cannot_rename_a_blob() {
+    let container = azurite().container();
+    for key in ["Metadata", "Tags", "OrMetadata", "Blob", "Properties"] {
+        let key = format!("x-ms-meta-{key}");
+        container.put_with(
+            "images/1.jpg",
+            &[(&key, "x"), ("x-ms-meta-Name", "other"), ("x-ms-meta-Etag", "y")],
+            b"one",
+        );
+        let dataset = Dataset::list(&client(), &container.url(), None).unwrap();
+        assert_eq!(names(&dataset), ["images/1.jpg"], "{key}");
+        assert_eq!(dataset.get(0).unwrap().bytes(), b"one", "{key}");
+    }
+}
+
 const NAMES: [&str; 22] = [
     "!$&'()*+,;=:@",
     " leading and trailing ",

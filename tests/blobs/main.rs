@@ -41,6 +41,7 @@ mod stalls;
 mod statuses;
 mod stream_changes;
 mod stream_cursors;
+mod stream_deletions;
 mod stream_faults;
 mod stream_reading;
 mod streams;

@@ -6,7 +6,7 @@ use crate::stream_cursors::{SHUFFLES, Streams, numbered, take};
 use crate::streams::all;
 
 /// Shards that have got differently far, the cursors that they left, and what had come by then.
-fn interrupt(streams: &Streams, progress: &[usize]) -> (Vec<String>, Vec<String>) {
+pub fn interrupt(streams: &Streams, progress: &[usize]) -> (Vec<String>, Vec<String>) {
     let mut seen = Vec::new();
     let cursors = progress.iter().enumerate().map(|(index, count)| {
         let stream = streams.shard(index, progress.len());
@@ -18,7 +18,11 @@ fn interrupt(streams: &Streams, progress: &[usize]) -> (Vec<String>, Vec<String>
 }
 
 /// Resumes all shards, and counts how often each name came in all.
-fn go_on(streams: &Streams, cursors: &[String], mut seen: Vec<String>) -> std::collections::BTreeMap<String, usize> {
+pub fn go_on(
+    streams: &Streams,
+    cursors: &[String],
+    mut seen: Vec<String>,
+) -> std::collections::BTreeMap<String, usize> {
     for (index, cursor) in cursors.iter().enumerate() {
         let stream = streams.shard(index, cursors.len());
         stream.resume(cursor).unwrap();
@@ -55,7 +59,7 @@ fn add_and_go_on(streams: &Streams, new: impl IntoIterator<Item = String>, progr
 }
 
 /// Folders, and files whose names begin as those of the folders do.
-fn in_folders() -> Vec<String> {
+pub fn in_folders() -> Vec<String> {
     let folders = ["a", "a b", "a-b", "a.b", "ab"];
     folders
         .iter()

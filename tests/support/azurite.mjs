@@ -5,6 +5,8 @@
 //   node azurite.mjs [--log PATH] [--tls CERTIFICATE KEY] -- COMMAND ARG…
 //       runs COMMAND with the AZTORCH_TEST_* variables below, then exits with its code.
 //
+// Any Node from 18 on runs this; Azurite runs on the one under target/node. AZTORCH_TEST_AZURITE names another folder
+// under target/ that has an Azurite in it, such as azurite-3.35.
 // With --tls it speaks https and takes tokens too; COMMAND trusts the certificate through SSL_CERT_FILE.
 // The log gets one line per request (method, URL, status): request counts are taken from it.
 
@@ -21,7 +23,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
-const AZURITE = resolve(ROOT, "target/azurite/node_modules/azurite/dist/src/blob/main.js");
+const HOME = resolve(ROOT, "target", process.env.AZTORCH_TEST_AZURITE || "azurite");
+const AZURITE = resolve(HOME, "node_modules/azurite/dist/src/blob/main.js");
+const NODE = resolve(ROOT, `target/node/node_modules/node-linux-${process.arch}/bin/node`);
 const START_LIMIT_MS = 60_000;
 
 // Azurite's documented account: the same on every machine, so no secret.
@@ -51,8 +55,10 @@ function parseArguments(argv) {
 }
 
 async function startServer(log, tls) {
-  if (!existsSync(AZURITE)) {
-    throw new Error("Azurite is not installed; run: make setup");
+  for (const path of [AZURITE, NODE]) {
+    if (!existsSync(path)) {
+      throw new Error(`${path} is missing; run: make setup`);
+    }
   }
   mkdirSync(dirname(log), { recursive: true });
   const output = openSync(log, "w");
@@ -63,7 +69,7 @@ async function startServer(log, tls) {
     args.push("--cert", tls.certificate, "--key", tls.key, "--oauth", "basic");
   }
   // A group of its own: Ctrl-C in a terminal must not end the server before the tests that use it.
-  const server = spawn(process.execPath, args, {
+  const server = spawn(NODE, args, {
     cwd: dirname(log),
     detached: true,
     stdio: ["ignore", output, output, "ipc"],

@@ -78,6 +78,16 @@ impl Azurite {
         Azurite { url: url.to_owned(), log, _server: server }
     }
 
+    /// Whether it compares the CRC64 of what it gets: 3.37 does, 3.35 refuses it.
+    pub fn knows_crc64(&self) -> bool {
+        let headers = http::send("GET", &format!("{}/", self.url), &[], b"");
+        let server = headers.header("server").expect("its name and version").to_owned();
+        let is_earlier = std::env::var("AZTORCH_TEST_AZURITE").is_ok_and(|folder| folder == "azurite-3.35");
+        let version = if is_earlier { "3.35." } else { "3.37." };
+        assert!(server.starts_with(&format!("Azurite-Blob/{version}")), "{server} in place of {version}");
+        !is_earlier
+    }
+
     /// A container that no other test uses.
     pub fn container(&self) -> Container {
         self.container_with(&[])

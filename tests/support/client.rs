@@ -2,8 +2,6 @@
 
 use aztorch::{BlobReader, Client, ClientOptions, Dataset, Result, WriteMode};
 
-use super::secure;
-
 /// A client without a credential: the tests' URLs bring their SAS.
 pub fn client() -> Client {
     client_with(|_| Ok(()))
@@ -11,11 +9,6 @@ pub fn client() -> Client {
 
 pub fn client_with(set: impl FnOnce(&mut ClientOptions) -> Result<()>) -> Client {
     let mut options = ClientOptions::new();
-    // Over https a client tries whether its service knows CRC64. Azurite does not, and learning that costs a request
-    // more than the tests count.
-    if secure::given().is_some() {
-        options.set_checksum(false).expect("the option");
-    }
     set(&mut options).expect("the options");
     Client::new(&options).expect("a client")
 }

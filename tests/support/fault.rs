@@ -17,7 +17,7 @@ pub use chance::by_chance;
 pub use checksums::Knows;
 pub use quota::{Count, Quota};
 pub use request::{Request, longest_chain};
-pub use store::{Kind, MadeUp};
+pub use store::{Kind, MadeUp, Order};
 
 mod chance;
 mod checksums;
@@ -252,7 +252,12 @@ impl FaultServer {
 
     /// Lists as accounts with a hierarchical namespace do, a folder's blobs right behind the folder.
     pub fn order_slash_first(&self) {
-        self.shared.state().store.order_slash_first();
+        self.order_by(|name| name.replace('/', "\0").into_bytes());
+    }
+
+    /// Lists names in the order of what `order` makes of them.
+    pub fn order_by(&self, order: Order) {
+        self.shared.state().store.order_by(order);
     }
 
     /// The next pages of listings have at most so many entries each, possibly none: the service may end a page early.

@@ -9,6 +9,9 @@ use super::percent::{percent_decode, percent_encode};
 use super::store::{Blob, Kind, Refusal, Store};
 
 const MAX_RESULTS: usize = 5000;
+/// Keys that are names of the document's own elements.
+const METADATA: &str = "<Metadata><Metadata>1</Metadata><OrMetadata>2</OrMetadata><Tags>3</Tags><Blob>4</Blob>\
+                        <Properties>5</Properties><Name>not the blob's</Name><Etag>nor this</Etag></Metadata>";
 const DATE: &str = "Mon, 27 Jan 2020 10:12:31 GMT";
 
 /// What a page holds, taken from the store in one go; [`Page::xml`] needs the store no more.
@@ -101,7 +104,7 @@ fn write_blob(xml: &mut String, name: &str, blob: &Blob, with_metadata: bool) {
     match blob.kind {
         _ if !with_metadata => {}
         Kind::Stub(key) => *xml += &format!("<Metadata><{key}>true</{key}></Metadata>"),
-        _ => *xml += "<Metadata><Name>not the blob's</Name><Etag>nor this</Etag></Metadata>",
+        _ => *xml += METADATA,
     }
     *xml += "<OrMetadata /></Blob>";
 }

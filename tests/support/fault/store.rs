@@ -111,9 +111,12 @@ pub struct Store {
     blobs: BTreeMap<String, Blob>,
     staged: HashMap<String, Vec<Block>>,
     made_up: HashMap<String, MadeUp>,
-    slash_first: bool,
+    order: Option<Order>,
     versions: u64,
 }
+
+/// Names are listed in the order of what this makes of them.
+pub type Order = fn(&str) -> Vec<u8>;
 
 /// An error answer: status and service code.
 pub type Refusal = (u16, &'static str);
@@ -151,12 +154,12 @@ impl Store {
         self.made_up.insert(container.to_owned(), blobs);
     }
 
-    pub fn order_slash_first(&mut self) {
-        self.slash_first = true;
+    pub fn order_by(&mut self, order: Order) {
+        self.order = Some(order);
     }
 
-    /// The names of a container from `first` on, and their blobs: in the byte order of their UTF-8, or with the slash
-    /// before all else. `None` when there is no such container: one comes to be with the first blob in it.
+    /// The names of a container from `first` on, and their blobs: in the byte order of their UTF-8, or in the one of
+    /// [`order_by`](Self::order_by). `None` when there is no such container: one comes to be with the first blob in it.
     pub fn list(&self, container: &str, first: &str) -> Option<Box<dyn Iterator<Item = (String, Blob)> + '_>> {
         if let Some(all) = self.made_up.get(container) {
             let indices = all.first_from(first)..all.count;
@@ -166,14 +169,14 @@ impl Store {
         if !self.blobs.keys().any(|path| path.starts_with(&folder)) && container != super::CONTAINER {
             return None;
         }
-        if self.slash_first {
-            let slash_first = |name: &str| name.replace('/', "\0");
+        if let Some(order) = self.order {
             let blobs = self.blobs.iter().filter_map(|(path, blob)| Some((path.strip_prefix(&folder)?, blob)));
+            // No name: from the beginning, whatever the order.
             let mut blobs: Vec<_> = blobs
-                .filter(|(name, _)| slash_first(name) >= slash_first(first))
+                .filter(|(name, _)| first.is_empty() || order(name) >= order(first))
                 .map(|(name, blob)| (name.to_owned(), blob.clone()))
                 .collect();
-            blobs.sort_by_cached_key(|(name, _)| slash_first(name));
+            blobs.sort_by_cached_key(|(name, _)| order(name));
             return Some(Box::new(blobs.into_iter()));
         }
         let blobs = self
