@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Durations that are kept.
 const KEPT: usize = 32;
-/// Microseconds that a request takes, at a guess, while none was granted.
-const UNKNOWN: u32 = 10_000;
+/// So many durations are enough for an estimate.
+const ENOUGH: usize = 4;
 /// For so many seconds the most requests in flight are remembered, and at least as long before that.
 const PEAK_SECONDS: f64 = 1.0;
 
@@ -56,12 +56,17 @@ impl DemandEstimator {
         }
     }
 
+    /// Whether enough requests were granted for an estimate.
+    pub(super) fn is_known(&self) -> bool {
+        self.next.load(Ordering::Relaxed) >= ENOUGH
+    }
+
     /// Requests per second.
     pub(super) fn per_second(&self) -> f64 {
         let mut durations: Vec<_> = self.durations.iter().map(|duration| duration.load(Ordering::Relaxed)).collect();
         durations.retain(|duration| *duration > 0);
         durations.sort_unstable();
-        let quartile = durations.get(durations.len() / 4).copied().unwrap_or(UNKNOWN);
+        let quartile = durations.get(durations.len() / 4).copied().unwrap_or(1);
         let peak = self.peak.load(Ordering::Relaxed).max(self.previous_peak.load(Ordering::Relaxed)).max(1);
         f64::from(peak) / (f64::from(quartile) * 1e-6)
     }

@@ -6,6 +6,8 @@
 //! clients try it together, at multiples of half a second of the wall clock. A controller is in one of these states:
 //!
 //! * **Unlimited**, until too many of the latest answers are refusals.
+//! * **Waiting**: refusals came before any request was granted. They may come sooner than other answers do, so that they
+//!   prove nothing yet; some requests a second go out until it is known how long those take.
 //! * **Onset**: the rate is a quarter of the demand at once, and the answers are compared with those before ([`Comparison`]).
 //!   If clearly fewer are refused, it is a quota. If not, a probe follows. All clients with equal demand begin at the same
 //!   rate, so that their shares are equal from the start: the refusals before tell too little to find one's share by.
@@ -113,6 +115,7 @@ pub(super) struct RateController {
 #[derive(Debug)]
 enum State {
     Unlimited,
+    Waiting,
     Onset(Onset),
     Limited(Limited),
     Probe(Probe),
@@ -213,6 +216,7 @@ impl RateController {
     pub(super) fn per_second(&self) -> Option<f64> {
         match &self.state {
             State::Unlimited => None,
+            State::Waiting => Some(OUTAGE_RATE),
             State::Onset(onset) => Some(onset.rate),
             State::Limited(limited) => Some(limited.share.rate()),
             State::Probe(probe) => Some(probe.demand),
@@ -228,7 +232,7 @@ impl RateController {
     /// Whether there is a limit, and requests are granted under it. Then the limit alone spaces a refused request's next try.
     pub(super) fn paces_retries(&self) -> bool {
         match &self.state {
-            State::Unlimited => false,
+            State::Unlimited | State::Waiting => false,
             State::Outage(outage) => outage.sample.refused < outage.sample.answers,
             _ => self.latest.last(8).answers < 8 || self.latest.last(8).refused <= 6,
         }
@@ -291,6 +295,13 @@ impl RateController {
         let next = match &mut self.state {
             State::Unlimited if refused => self.refused_unlimited(now, took, answer, looks, demand),
             State::Unlimited => Next::GoOn,
+            State::Waiting => {
+                if demand.is_known() {
+                    // The answers so far keep their weight.
+                    self.state = State::Unlimited;
+                }
+                Next::GoOn
+            }
             State::Onset(onset) => onset.answered(now, sent, refused, probes),
             State::Limited(limited) => limited.answered(now, sent, refused, probes, &self.latest, took),
             State::Probe(probe) => probe.answered(now, sent, refused),
@@ -311,6 +322,10 @@ impl RateController {
         let Some(belief) = &mut self.belief else {
             let count = if answer == Answer::AskedToWait { TOLD_REFUSALS } else { REFUSALS };
             let many = self.latest.since_refusal(count).filter(|sample| sample.answers < WITHIN);
+            if many.is_some() && !demand.is_known() {
+                (self.state, self.next_turn) = (State::Waiting, now);
+                return Next::GoOn;
+            }
             return match many.or(self.latest.since_refusal(MORE_REFUSALS)) {
                 Some(before) => Next::Onset(Onset::new(now, demand.per_second(), before, took)),
                 None => Next::GoOn,
