@@ -7,6 +7,7 @@
 mod connection;
 mod counted;
 mod identity;
+mod liveness;
 mod network;
 mod pace;
 mod pool;
@@ -36,8 +37,9 @@ use crate::checksum::Checksums;
 use crate::credential::{Denial, Signer};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
-use crate::retry::{current_attempt, request_goes_out};
+use crate::retry::{current_attempt, needs_new_connection, request_goes_out};
 use crate::stats::Counters;
+use liveness::Liveness;
 use pace::Pace;
 use pool::Pool;
 use stall::Stall;
@@ -198,7 +200,9 @@ impl Transport {
             _ => self.stall_timeout.max(HEAD_TIMEOUT),
         };
 
-        let connection = self.pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
+        let connection = self.pool.checkout(&origin, &uri, needs_new_connection()).await;
+        let connection = connection.map_err(|error| error.context(&shown))?;
+        let liveness = Liveness::new(&self.pool, &origin, connection.traffic().clone());
         let (body, sending) = Sending::watch(body);
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
@@ -214,11 +218,12 @@ impl Transport {
         };
         let (began, in_flight) = (Instant::now(), self.stats.request());
         request_goes_out();
-        let sent = connection.sent();
         let exchange = pin!(connection.exchange(outgoing));
-        let (head, body) = match stall::answered(exchange, &sending, &sent, self.stall_timeout, patience).await {
+        let answered = stall::answered(exchange, &sending, liveness.traffic(), self.stall_timeout, patience).await;
+        let (head, body) = match answered {
             Ok(answered) => answered,
             Err(error) => {
+                let error = liveness.failed(error, length);
                 log_failure(&shown, &error, &client_request_id);
                 return Err(error.context(&shown));
             }
@@ -236,6 +241,8 @@ impl Transport {
             head.headers.get(X_MS_REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("-"),
         );
         check_echo(&head.headers, &client_request_id).map_err(|error| error.context(&shown))?;
+        let generation = liveness.traffic().generation;
+        drop(liveness);
         Ok(Response {
             status: head.status,
             headers: head.headers,
@@ -243,6 +250,7 @@ impl Transport {
             body: Some(body),
             pool: self.pool.clone(),
             origin,
+            generation,
             sending,
             stall: Stall::new(self.stall_timeout),
             denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
@@ -290,7 +298,8 @@ fn origin_form(uri: &Uri) -> Uri {
 fn check_echo(headers: &HeaderMap, sent: &str) -> Result<()> {
     match headers.get(X_MS_CLIENT_REQUEST_ID) {
         Some(echo) if echo.as_bytes() != sent.as_bytes() => {
-            Err(Error::network("the answer belongs to another request (its client request id differs)"))
+            let message = "the answer belongs to another request (its client request id differs)";
+            Err(Error::network(message).with_unknown_outcome())
         }
         _ => Ok(()),
     }

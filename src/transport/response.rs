@@ -30,6 +30,8 @@ pub(crate) struct Response {
     pub(super) body: Option<Body>,
     pub(super) pool: Arc<Pool>,
     pub(super) origin: String,
+    /// Of its connection.
+    pub(super) generation: u64,
     pub(super) sending: Sending,
     pub(super) stall: Stall,
     pub(super) denial: Denial,
@@ -60,12 +62,17 @@ impl Response {
     pub(crate) async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
         let Some(body) = self.body.as_mut() else { return Ok(0) };
         let received = loop {
-            self.stall.check().map_err(|error| error.context(&self.shown))?;
+            if let Err(error) = self.stall.check() {
+                // A path that died in the middle of a body is no better for the idle connections.
+                self.pool.retire(&self.origin, self.generation);
+                return Err(error.context(&self.shown).with_unknown_outcome());
+            }
             let began = Instant::now();
             match timeout(self.stall.left(), body.receive(to, limit)).await {
                 Ok(received) => {
-                    let received =
-                        received.map_err(|error| error.context(format!("{}: the body broke off", self.shown)))?;
+                    let received = received.map_err(|error| {
+                        error.context(format!("{}: the body broke off", self.shown)).with_unknown_outcome()
+                    })?;
                     self.stall.saw(began.elapsed(), received);
                     break received;
                 }

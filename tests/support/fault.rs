@@ -80,6 +80,17 @@ pub enum Fault {
     Delay(Duration),
 }
 
+/// How a connection ends that a NAT or a load balancer has forgotten: when its next request arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// With a RST.
+    Reset,
+    /// With a FIN.
+    Close,
+    /// Without a word: nothing comes back until the server ends.
+    Silence,
+}
+
 impl Fault {
     pub fn status(status: u16, code: &'static str) -> Fault {
         Fault::Status { status, code, retry_after: None }
@@ -96,6 +107,10 @@ struct State {
     forgets: bool,
     script: VecDeque<(&'static str, Fault)>,
     connections: Vec<TcpStream>,
+    /// How many of the connections, the oldest ones, are dead, and how that shows.
+    forgotten: (usize, Option<Death>),
+    /// How many requests were sent on dead connections.
+    swallowed: usize,
     stopped: bool,
     bytes_per_second: Option<u64>,
     page_limits: VecDeque<usize>,
@@ -157,6 +172,15 @@ impl Shared {
         hook.and_then(|hook| hook(request))
     }
 
+    /// How the connection of this number has died, if it has. Counts the request that met it.
+    fn death(&self, number: usize) -> Option<Death> {
+        let mut state = self.state();
+        let (count, death) = state.forgotten;
+        let death = death.filter(|_| number < count)?;
+        state.swallowed += 1;
+        Some(death)
+    }
+
     fn wait_until_stopped(&self) {
         drop(self.stopped.wait_while(self.state(), |state| !state.stopped));
     }
@@ -187,10 +211,11 @@ impl FaultServer {
                 if state.stopped {
                     return;
                 }
+                let number = state.connections.len();
                 state.connections.push(stream.try_clone().expect("a second handle"));
                 let shared = shared.clone();
                 thread::spawn(move || {
-                    connection::serve(&stream, &shared);
+                    connection::serve(&stream, number, &shared);
                     // The list of connections holds the socket open; a peer that is gone already refuses.
                     let _ = stream.shutdown(Shutdown::Both);
                 });
@@ -329,6 +354,17 @@ impl FaultServer {
 
     pub fn connections(&self) -> usize {
         self.shared.state().connections.len()
+    }
+
+    /// All connections that are open now are dead: their next requests reach nobody, and are not kept to look at.
+    pub fn forget_connections(&self, death: Death) {
+        let mut state = self.shared.state();
+        state.forgotten = (state.connections.len(), Some(death));
+    }
+
+    /// How many requests were sent on connections that were dead by then.
+    pub fn swallowed(&self) -> usize {
+        self.shared.state().swallowed
     }
 }
 

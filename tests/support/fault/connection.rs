@@ -13,7 +13,7 @@ use super::percent::percent_decode;
 use super::socket::{reset, wait_until_received};
 use super::spoil::{spoil, without_range};
 use super::store::{Blob, Body, Refusal};
-use super::{Fault, Request, Shared, checksums, listing};
+use super::{Death, Fault, Request, Shared, checksums, listing};
 
 /// The name of the header that repeats the request's.
 pub(super) const ECHO: &str = "x-ms-client-request-id";
@@ -28,12 +28,19 @@ pub(super) struct Answer {
     pub(super) chunked: bool,
 }
 
-pub fn serve(stream: &TcpStream, shared: &Shared) {
+pub fn serve(stream: &TcpStream, number: usize, shared: &Shared) {
     // A body must not wait until the peer has acknowledged its head, 40 ms later. Refused when the peer is gone.
     let _ = stream.set_nodelay(true);
     let mut reader = BufReader::new(stream);
     // A peer that goes away ends its connection and no more.
     while let Ok(Some((line, headers))) = http::read_head(&mut reader) {
+        match shared.death(number) {
+            None => {}
+            // Refused when the peer is gone already.
+            Some(Death::Reset) => return drop(reset(stream)),
+            Some(Death::Close) => return,
+            Some(Death::Silence) => return shared.wait_until_stopped(),
+        }
         let mut words = line.split(' ');
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
