@@ -644,8 +644,8 @@ azt_status azt_blob_flush(struct azt_blob *blob, struct azt_error **error);
 // the same answer. The handle stays until azt_blob_free().
 //
 // A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless the
-// message says that the outcome is unknown because the service's answer was lost: then the blob is wholly old or
-// wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
+// message says that the outcome is unknown because the service's answer was lost, or was an error that may stand for
+// a success (HTTP 408, 500, 502, 503, 504): then the blob is wholly old or wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
 // than azt_blob_set_if_match() has named, or another writer was faster. One thread at a time. Blocks.
 azt_status azt_blob_close(struct azt_blob *blob,
                           struct azt_error **error);
@@ -693,7 +693,8 @@ azt_status azt_blob_upload(const struct azt_client *client,
                            azt_blob_mode mode,
                            struct azt_error **error);
 
-// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS.
+// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS. The new one has the metadata aztorch_write, by which
+// this call knows its own work again when the service's answer was lost.
 //
 // Thread-safe. Blocks.
 azt_status azt_container_create(const struct azt_client *client,

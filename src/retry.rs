@@ -196,12 +196,13 @@ pub(crate) struct Attempts<'a> {
     tries: u32,
     /// The last try met a dead connection.
     was_stale: bool,
+    in_doubt: bool,
     sent: Arc<AtomicBool>,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(limits: &'a Limits) -> Self {
-        Self { limits, failed: 0, tries: 0, was_stale: false, sent: Arc::default() }
+        Self { limits, failed: 0, tries: 0, was_stale: false, in_doubt: false, sent: Arc::default() }
     }
 
     /// Runs one try, ended by the deadline or a cancel. Dropping `future` is what aborts its connection.
@@ -216,19 +217,38 @@ impl<'a> Attempts<'a> {
         self.outcome(Box::pin(ATTEMPT.scope(attempt, future)))
     }
 
-    async fn outcome<T>(&self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
+    async fn outcome<T>(&mut self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
         self.limits.cancel.check()?;
         let result = match self.limits.unless_interrupted(attempt).await {
             Ok(result) => result,
             Err(why) => {
                 let sent = self.sent.load(Ordering::Relaxed);
-                return Err(if sent { why.with_unknown_outcome() } else { why }.last_word());
+                Err(if sent { why.with_unknown_outcome() } else { why }.last_word())
             }
         };
-        if result.is_ok() {
-            self.limits.trouble.set(None);
+        match &result {
+            Ok(_) => self.limits.trouble.set(None),
+            Err(error) => self.in_doubt |= error.outcome_unknown(),
         }
         result
+    }
+
+    /// Runs `operation` until it succeeds or its error is the last word.
+    pub(crate) async fn run<T, F>(&mut self, mut operation: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        loop {
+            match self.try_once(operation()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => self.pause_after(error).await?,
+            }
+        }
+    }
+
+    /// Whether the service may have carried out a try that it did not confirm.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// Waits before the next try, or gives the error that ends them.
@@ -293,17 +313,11 @@ fn deadline_error(last: Option<&Error>) -> Error {
 }
 
 /// Runs `operation` until it succeeds or its error is the last word.
-pub(crate) async fn retry<T, F>(limits: &Limits, mut operation: impl FnMut() -> F) -> Result<T>
+pub(crate) async fn retry<T, F>(limits: &Limits, operation: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let mut attempts = Attempts::new(limits);
-    loop {
-        match attempts.try_once(operation()).await {
-            Ok(value) => return Ok(value),
-            Err(error) => attempts.pause_after(error).await?,
-        }
-    }
+    Attempts::new(limits).run(operation).await
 }
 
 /// Exponential with full jitter, which spreads a crowd out best. The pace of the client sees to it that it does not hurry.

@@ -87,7 +87,8 @@ pub unsafe extern "C" fn azt_blob_upload(
     })
 }
 
-/// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS.
+/// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS. The new one has the metadata aztorch_write, by which
+/// this call knows its own work again when the service's answer was lost.
 ///
 /// Thread-safe. Blocks.
 #[unsafe(no_mangle)]

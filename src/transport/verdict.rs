@@ -27,6 +27,7 @@ pub(crate) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8
     let status = status(http_status, code);
     let line = describe(http_status, code, &message, &detail);
     let error = Error::service(status, http_status.as_u16(), code, text(&X_MS_REQUEST_ID), &line);
+    let error = if may_be_done(http_status, code) { error.with_unknown_outcome() } else { error };
     match status {
         // What went wrong on the way may go right the next time.
         Status::Throttled | Status::Unavailable | Status::Corrupt => {
@@ -64,6 +65,17 @@ fn status(http_status: StatusCode, code: &str) -> Status {
         (408 | 500 | 502 | 504, _) => Status::Unavailable,
         (500.., _) => Status::Unavailable,
         _ => Status::Rejected,
+    }
+}
+
+/// Whether the service may have carried out what it answers like this. It says of OperationTimedOut that "the operation may
+/// or may not have succeeded on the server side", and of ServerBusy that it is "unable to receive requests"
+/// (<https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>). A 502, 503 or 504 without that code
+/// may come from a gateway that lost the service's answer, and so may any other 5xx that does not refuse outright.
+fn may_be_done(http_status: StatusCode, code: &str) -> bool {
+    match (http_status.as_u16(), code) {
+        (503, "ServerBusy") | (501 | 505 | 511, _) => false,
+        (status, _) => status == 408 || status >= 500,
     }
 }
 
@@ -157,6 +169,21 @@ mod tests {
                 matches!(expected, Status::Throttled | Status::Unavailable | Status::Corrupt)
             );
             assert_eq!((error.http_status(), error.service_code()), (http_status, code));
+        }
+        for (http_status, code, expected) in [
+            (408, "", true),
+            (500, "InternalError", true),
+            (500, "OperationTimedOut", true),
+            (502, "", true),
+            (503, "", true),
+            (503, "ServerBusy", false),
+            (504, "", true),
+            (501, "NotImplemented", false),
+            (429, "", false),
+            (412, "ConditionNotMet", false),
+            (404, "BlobNotFound", false),
+        ] {
+            assert_eq!(verdict(http_status, code).outcome_unknown(), expected, "{http_status} {code}");
         }
         assert!(verdict(400, "X").message().contains("400 X: Why."), "{}", verdict(400, "X"));
     }

@@ -40,6 +40,8 @@ pub enum Fault {
     Close { after: Option<u64> },
     /// The request is carried out, and its answer never sent.
     LoseAnswer,
+    /// The request is carried out, and the answer is this error.
+    DoneBut { status: u16, code: &'static str },
     /// A true head, then nothing until the server ends.
     StallAfterHead,
     /// A true head, then a byte of the body with each of these pauses.
@@ -193,7 +195,11 @@ pub struct FaultServer {
 
 impl FaultServer {
     pub fn start() -> FaultServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        FaultServer::start_at("127.0.0.1:0")
+    }
+
+    pub fn start_at(address: &str) -> FaultServer {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
             state: Mutex::default(),
