@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, PROXY_AUTHORIZATION,
+    USER_AGENT,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -193,6 +194,7 @@ impl Transport {
         let signing = self.signer.authorize(&method, uri, &mut headers, length, &self.stats).await;
         let (uri, signed) = signing.map_err(|error| error.context(&shown))?;
         let authorization = headers.get(AUTHORIZATION).cloned();
+        let creates = headers.get(IF_NONE_MATCH).is_some_and(|unwanted| unwanted == "*");
         headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
         // A read may as well be asked again as waited for.
         let patience = match method {
@@ -254,6 +256,7 @@ impl Transport {
             sending,
             stall: Stall::new(self.stall_timeout),
             denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
+            creates,
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
             voucher: None,

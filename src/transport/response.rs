@@ -35,6 +35,8 @@ pub(crate) struct Response {
     pub(super) sending: Sending,
     pub(super) stall: Stall,
     pub(super) denial: Denial,
+    /// The request had `If-None-Match: *`.
+    pub(super) creates: bool,
     pub(super) stats: Arc<Counters>,
     /// Until the body's end.
     pub(super) in_flight: Option<InFlight>,
@@ -116,6 +118,6 @@ impl Response {
         }
         // The status and headers say enough if the document does not arrive.
         let document = self.bytes(MAX_ERROR_BODY).await.unwrap_or_default();
-        Err(verdict::error(self.status, &self.headers, &document, &self.denial).context(&self.shown))
+        Err(verdict::error(self.status, &self.headers, &document, &self.denial, self.creates).context(&self.shown))
     }
 }

@@ -16,15 +16,24 @@ pub(crate) const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-err
 /// A service that asks for more patience than this is as good as down.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// The error that an unsuccessful answer stands for.
-pub(crate) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8], denial: &Denial) -> Error {
+/// The error that an unsuccessful answer stands for. `creates`: the request was to find nothing there.
+pub(crate) fn error(
+    http_status: StatusCode,
+    headers: &HeaderMap,
+    document: &[u8],
+    denial: &Denial,
+    creates: bool,
+) -> Error {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (xml_code, message, detail) = read_document(document);
     let code = match text(&X_MS_ERROR_CODE) {
         "" => xml_code.as_str(),
         code => code,
     };
-    let status = status(http_status, code);
+    let status = match status(http_status, code) {
+        Status::Modified if creates => Status::AlreadyExists,
+        status => status,
+    };
     let line = describe(http_status, code, &message, &detail);
     let error = Error::service(status, http_status.as_u16(), code, text(&X_MS_REQUEST_ID), &line);
     let error = if may_be_done(http_status, code) { error.with_unknown_outcome() } else { error };
@@ -139,7 +148,7 @@ mod tests {
             format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>Why.\nRequestId:1</Message></Error>");
         let uri = "https://acc.blob.core.windows.net/c/b?sig=x".parse().unwrap();
         let denial = Denial::new(&uri, crate::credential::Signed::SasInUrl);
-        error(StatusCode::from_u16(http_status).unwrap(), &HeaderMap::new(), document.as_bytes(), &denial)
+        error(StatusCode::from_u16(http_status).unwrap(), &HeaderMap::new(), document.as_bytes(), &denial, false)
     }
 
     #[test]
