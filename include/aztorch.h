@@ -660,7 +660,8 @@ azt_status azt_blob_set_progress(struct azt_blob *blob,
                                  void (*finalizer)(void *user_data),
                                  struct azt_error **error);
 
-// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND.
+// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND. Without a credential the service does not tell what
+// a private container holds, or whether there is one: AZT_STATUS_UNAUTHENTICATED.
 //
 // Thread-safe. Blocks.
 azt_status azt_blob_exists(const struct azt_client *client,

@@ -32,6 +32,9 @@ pub(crate) fn error(
     };
     let status = match status(http_status, code) {
         Status::Modified if creates => Status::AlreadyExists,
+        // Without a credential the service says this of a private container, whatever is in it, and of one that is not
+        // there (<https://github.com/Azure/azure-storage-cpp/issues/397>). Of a public one it says BlobNotFound.
+        Status::NotFound if code == "ResourceNotFound" && denial.is_anonymous() => Status::Unauthenticated,
         status => status,
     };
     let line = describe(http_status, code, &message, &detail);
@@ -64,7 +67,6 @@ fn status(http_status: StatusCode, code: &str) -> Status {
     match (http_status.as_u16(), code) {
         (409, "BlobAlreadyExists" | "ContainerAlreadyExists" | "ResourceAlreadyExists") => Status::AlreadyExists,
         (412, "ConditionNotMet" | "") => Status::Modified,
-        // A public container that is none answers an anonymous request like this.
         (404 | 410, _) => Status::NotFound,
         (400, "Crc64Mismatch" | "Md5Mismatch") => Status::Corrupt,
         (409, "ContainerBeingDeleted") => Status::Rejected,
