@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::pool::Pool;
 use crate::error::Error;
 
-/// A request that was given up after this long without an answer counts as evidence: its caller's deadline may come
-/// before the stall timeout each time. To be wrong about that costs the next requests a new connection each.
+/// A request that was given up after this long without an answer is some evidence too: its caller's deadline may come
+/// before the stall timeout each time.
 const LONG_SILENCE: Duration = Duration::from_secs(1);
 
 /// What a connection has carried so far, and when it was made.
@@ -73,7 +73,7 @@ impl<'a> Liveness<'a> {
         let is_whole = self.traffic.sent() - self.sent > body_length as u64;
         let error = if is_whole { error.with_unknown_outcome() } else { error };
         if self.is_suspect() {
-            self.retire();
+            self.pool.retire(self.origin, self.traffic.generation);
             return error.with_stale_connection();
         }
         error
@@ -83,16 +83,12 @@ impl<'a> Liveness<'a> {
     fn is_suspect(&self) -> bool {
         self.received > 0 && self.traffic.received() == self.received
     }
-
-    fn retire(&self) {
-        self.pool.retire(self.origin, self.traffic.generation);
-    }
 }
 
 impl Drop for Liveness<'_> {
     fn drop(&mut self) {
         if self.is_suspect() && self.began.elapsed() >= LONG_SILENCE {
-            self.retire();
+            self.pool.drop_idle_since(self.origin, self.began);
         }
     }
 }

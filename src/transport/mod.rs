@@ -243,7 +243,6 @@ impl Transport {
             head.headers.get(X_MS_REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("-"),
         );
         check_echo(&head.headers, &client_request_id).map_err(|error| error.context(&shown))?;
-        let generation = liveness.traffic().generation;
         drop(liveness);
         Ok(Response {
             status: head.status,
@@ -252,7 +251,6 @@ impl Transport {
             body: Some(body),
             pool: self.pool.clone(),
             origin,
-            generation,
             sending,
             stall: Stall::new(self.stall_timeout),
             denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),

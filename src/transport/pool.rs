@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
@@ -106,6 +106,14 @@ impl Pool {
                 "{origin}: a connection was dead; dropping the {} idle ones",
                 idle.len()
             );
+        }
+    }
+
+    /// Drops the connections that have been idle since before `then`: weaker evidence than a dead connection, such as a
+    /// body that stalled, says nothing against those that have served since.
+    pub(super) fn drop_idle_since(&self, origin: &str, then: Instant) {
+        if let Some(known) = self.origins().get_mut(origin) {
+            known.idle.retain(|connection| connection.since() >= then);
         }
     }
 
@@ -250,6 +258,10 @@ mod tests {
         pool.retire(&origin, dies_later.traffic().generation);
         assert_eq!(idle(), 1, "an older connection took a newer one with it");
         assert_eq!(pool.origins()[elsewhere].idle.len(), 1);
+
+        pool.check_in(&origin, connected().await.aged(Duration::from_secs(20)));
+        pool.drop_idle_since(&origin, Instant::now() - Duration::from_secs(10));
+        assert_eq!(idle(), 1, "one that has served since was dropped, or one that has not was kept");
 
         let newer = pool.checkout(&origin, &uri, true).await.unwrap();
         assert_eq!((newer.traffic().generation, idle()), (1, 1), "an idle one was taken in place of a new one");

@@ -30,8 +30,6 @@ pub(crate) struct Response {
     pub(super) body: Option<Body>,
     pub(super) pool: Arc<Pool>,
     pub(super) origin: String,
-    /// Of its connection.
-    pub(super) generation: u64,
     pub(super) sending: Sending,
     pub(super) stall: Stall,
     pub(super) denial: Denial,
@@ -66,7 +64,9 @@ impl Response {
         let received = loop {
             if let Err(error) = self.stall.check() {
                 // A path that died in the middle of a body is no better for the idle connections.
-                self.pool.retire(&self.origin, self.generation);
+                if let Some(began) = self.stall.began() {
+                    self.pool.drop_idle_since(&self.origin, began);
+                }
                 return Err(error.context(&self.shown).with_unknown_outcome());
             }
             let began = Instant::now();

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -38,6 +38,11 @@ impl Stall {
     pub(super) fn saw(&mut self, waited: Duration, received: usize) {
         self.waited += waited;
         self.received += received as u64;
+    }
+
+    /// When the period began, or later, if the receiver needed time for itself.
+    pub(super) fn began(&self) -> Option<Instant> {
+        Instant::now().checked_sub(self.waited)
     }
 
     /// An error when too little came in a whole period; otherwise the next one begins after it.
