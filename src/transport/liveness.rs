@@ -12,18 +12,26 @@ use crate::error::Error;
 /// before the stall timeout each time.
 const LONG_SILENCE: Duration = Duration::from_secs(1);
 
-/// What a connection has carried so far, and when it was made.
+/// What a connection has carried so far, and the generation that it belongs to.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     /// The generation of its origin's connections, see [`Pool::retire`].
-    pub(super) generation: u64,
+    generation: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
 }
 
 impl Traffic {
     pub(super) fn new(generation: u64) -> Self {
-        Self { generation, ..Self::default() }
+        Self { generation: AtomicU64::new(generation), ..Self::default() }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
     }
 
     pub(super) fn has_sent(&self, bytes: usize) {
@@ -73,7 +81,7 @@ impl<'a> Liveness<'a> {
         let is_whole = self.traffic.sent() - self.sent > body_length as u64;
         let error = if is_whole { error.with_unknown_outcome() } else { error };
         if self.is_suspect() {
-            self.pool.retire(self.origin, self.traffic.generation);
+            self.pool.retire(self.origin, self.traffic.generation());
             return error.with_stale_connection();
         }
         error
