@@ -386,7 +386,8 @@ azt_status azt_client_options_set_block_size(struct azt_client_options *options,
 
 // How often a request that failed for now (HTTP 408, 429, 500, 502, 503, 504, connection errors, broken
 // bodies) is tried again, 0 to 1000. Default: 8, some six seconds of patience. A pause lasts up to 0.05 s, then up to
-// twice that and so on, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke.
+// twice that and so on, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke. A request that met
+// an idle connection which had died is sent again at once on a new one, and that does not count.
 azt_status azt_client_options_set_max_retries(struct azt_client_options *options,
                                               uint32_t retries,
                                               struct azt_error **error);
@@ -645,8 +646,8 @@ azt_status azt_blob_flush(struct azt_blob *blob, struct azt_error **error);
 // the same answer. The handle stays until azt_blob_free().
 //
 // A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless the
-// message says that the outcome is unknown because the service's answer was lost: then the blob is wholly old or
-// wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
+// message says that the outcome is unknown because the service's answer was lost, or was an error that may stand for
+// a success (HTTP 408, 500, 502, 503, 504): then the blob is wholly old or wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
 // than azt_blob_set_if_match() has named, or another writer was faster. One thread at a time. Blocks.
 azt_status azt_blob_close(struct azt_blob *blob,
                           struct azt_error **error);
@@ -661,7 +662,8 @@ azt_status azt_blob_set_progress(struct azt_blob *blob,
                                  void (*finalizer)(void *user_data),
                                  struct azt_error **error);
 
-// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND.
+// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND. Without a credential the service does not tell what
+// a private container holds, or whether there is one: AZT_STATUS_UNAUTHENTICATED.
 //
 // Thread-safe. Blocks.
 azt_status azt_blob_exists(const struct azt_client *client,
@@ -698,7 +700,8 @@ azt_status azt_blob_upload(const struct azt_client *client,
                            azt_blob_mode mode,
                            struct azt_error **error);
 
-// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS.
+// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS. The new one has the metadata aztorch_write, by which
+// this call knows its own work again when the service's answer was lost.
 //
 // Thread-safe. Blocks.
 azt_status azt_container_create(const struct azt_client *client,

@@ -72,6 +72,7 @@ struct Details {
     retry_after: Option<Duration>,
     paced: bool,
     outcome_unknown: bool,
+    stale_connection: bool,
     last_word: bool,
 }
 
@@ -87,6 +88,7 @@ impl Error {
             retry_after: None,
             paced: false,
             outcome_unknown: false,
+            stale_connection: false,
             last_word: false,
         }))
     }
@@ -109,10 +111,7 @@ impl Error {
 
     /// Trouble on the way to the service or back: no verdict, so the request may be tried again.
     pub(crate) fn network(message: impl AsRef<str>) -> Self {
-        Self::new(Status::Unavailable, message).edit(|details| {
-            details.retryable = true;
-            details.outcome_unknown = true;
-        })
+        Self::new(Status::Unavailable, message).retryable(None)
     }
 
     pub(crate) fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
@@ -180,6 +179,15 @@ impl Error {
     /// The request was on its way when this happened: the service may have carried it out.
     pub(crate) fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
+    }
+
+    /// The connection had served before and was dead when this request was sent.
+    pub(crate) fn with_stale_connection(self) -> Self {
+        self.edit(|details| details.stale_connection = true)
+    }
+
+    pub(crate) fn was_stale_connection(&self) -> bool {
+        self.0.stale_connection
     }
 
     pub(crate) fn retry_after(&self) -> Option<Duration> {

@@ -149,9 +149,11 @@ pub fn content_range_and_error(data: &[u8]) {
     let uri = Uri::from_static(
         "https://account.blob.core.windows.net/con/blob?se=2030-01-01&sig=c2VjcmV0LXNlY3JldC1zZWNyZXQ",
     );
-    for signed in [Signed::SasInUrl, Signed::SharedKey, Signed::Token, Signed::NothingOverHttp] {
+    for (signed, creates) in
+        [(Signed::SasInUrl, false), (Signed::SharedKey, true), (Signed::Token, false), (Signed::NothingOverHttp, true)]
+    {
         let denial = Denial::new(&uri, signed);
-        let error = error_of_answer(status, &headers, document, &denial);
+        let error = error_of_answer(status, &headers, document, &denial, creates);
         check_error(&error);
         assert_eq!(error.http_status(), status.as_u16());
         assert!(error.retry_after().is_none_or(|wait| wait.as_secs() <= 120), "{:?}", error.retry_after());

@@ -21,6 +21,7 @@ tokio::task_local! {
 struct Attempt {
     /// From 1.
     number: u32,
+    needs_new_connection: bool,
     sent: Arc<AtomicBool>,
     trouble: Arc<Trouble>,
 }
@@ -28,6 +29,11 @@ struct Attempt {
 /// Which try of a request this is, from 1, for the log.
 pub(crate) fn current_attempt() -> u32 {
     ATTEMPT.try_with(|attempt| attempt.number).unwrap_or(1)
+}
+
+/// Whether the try before this one met a dead connection: this one must not meet another.
+pub(crate) fn needs_new_connection() -> bool {
+    ATTEMPT.try_with(|attempt| attempt.needs_new_connection).unwrap_or(false)
 }
 
 /// From here on the service may carry out what this try asks for, also if nobody waits for the answer.
@@ -192,42 +198,68 @@ pub(crate) struct Attempts<'a> {
     limits: &'a Limits,
     failed: u32,
     tries: u32,
+    /// The last try met a dead connection.
+    was_stale: bool,
+    in_doubt: bool,
     sent: Arc<AtomicBool>,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(limits: &'a Limits) -> Self {
-        Self { limits, failed: 0, tries: 0, sent: Arc::default() }
+        Self { limits, failed: 0, tries: 0, was_stale: false, in_doubt: false, sent: Arc::default() }
     }
 
-    /// Runs one try, ended by the deadline or a cancel. Dropping `attempt` is what aborts its connection.
-    pub(crate) fn try_once<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
+    /// Runs one try, ended by the deadline or a cancel. Dropping `future` is what aborts its connection.
+    pub(crate) fn try_once<T>(&mut self, future: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
         self.tries += 1;
         self.sent.store(false, Ordering::Relaxed);
         let (sent, trouble) = (self.sent.clone(), self.limits.trouble.clone());
         // On the heap, and before anything awaits it: it has kilobytes, which all futures around it would have as well,
         // and which would be copied each time that one of those is passed on.
-        let attempt = Box::pin(ATTEMPT.scope(Attempt { number: self.tries, sent, trouble }, attempt));
-        self.outcome(attempt)
+        let (number, needs_new_connection) = (self.tries, std::mem::take(&mut self.was_stale));
+        let attempt = Attempt { number, needs_new_connection, sent, trouble };
+        self.outcome(Box::pin(ATTEMPT.scope(attempt, future)))
     }
 
-    async fn outcome<T>(&self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
+    async fn outcome<T>(&mut self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
         self.limits.cancel.check()?;
         let result = match self.limits.unless_interrupted(attempt).await {
             Ok(result) => result,
             Err(why) => {
                 let sent = self.sent.load(Ordering::Relaxed);
-                return Err(if sent { why.with_unknown_outcome() } else { why }.last_word());
+                Err(if sent { why.with_unknown_outcome() } else { why }.last_word())
             }
         };
-        if result.is_ok() {
-            self.limits.trouble.set(None);
+        match &result {
+            Ok(_) => self.limits.trouble.set(None),
+            Err(error) => self.in_doubt |= error.outcome_unknown(),
         }
         result
     }
 
+    /// Runs `operation` until it succeeds or its error is the last word.
+    pub(crate) async fn run<T, F>(&mut self, mut operation: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        loop {
+            match self.try_once(operation()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => self.pause_after(error).await?,
+            }
+        }
+    }
+
+    /// Whether the service may have carried out a try that it did not confirm.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
     /// Waits before the next try, or gives the error that ends them.
     pub(crate) async fn pause_after(&mut self, error: Error) -> Result<()> {
+        if error.was_stale_connection() && error.may_be_retried() {
+            return self.go_on_after_stale(error);
+        }
         if !error.may_be_retried() || self.failed >= self.limits.max_retries {
             return Err(match self.failed {
                 0 => error,
@@ -255,6 +287,17 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
+    /// An idle connection that died says nothing of the service, so this is no retry, and needs no pause. The next try is
+    /// on a new connection, whose failure counts: there is at most one such try for each that counts.
+    fn go_on_after_stale(&mut self, error: Error) -> Result<()> {
+        tracing::info!(target: "aztorch::retry", "again at once on a new connection: {error}");
+        self.was_stale = true;
+        self.limits.trouble.set(Some(error));
+        self.limits.check()?;
+        self.limits.stats.retries.add(1);
+        Ok(())
+    }
+
     /// Something arrived, so the next trouble counts from the beginning.
     pub(crate) fn progressed(&mut self) {
         self.failed = 0;
@@ -274,17 +317,11 @@ fn deadline_error(last: Option<&Error>) -> Error {
 }
 
 /// Runs `operation` until it succeeds or its error is the last word.
-pub(crate) async fn retry<T, F>(limits: &Limits, mut operation: impl FnMut() -> F) -> Result<T>
+pub(crate) async fn retry<T, F>(limits: &Limits, operation: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let mut attempts = Attempts::new(limits);
-    loop {
-        match attempts.try_once(operation()).await {
-            Ok(value) => return Ok(value),
-            Err(error) => attempts.pause_after(error).await?,
-        }
-    }
+    Attempts::new(limits).run(operation).await
 }
 
 /// Exponential with full jitter, which spreads a crowd out best. The throttle keeps a client from asking too much.

@@ -1,12 +1,14 @@
 //! The service's operations other than ranged reads. Blocks go straight to the transport, from the
 //! caller's memory where it lends it; everything that carries a document is the SDK's.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::future::Future;
 
 use azure_core::http::headers::{ETAG as SDK_ETAG, HeaderName as SdkName, Headers};
 use azure_core::http::{Etag, RequestContent};
 use azure_storage_blob::models::{
-    BlobClientGetPropertiesOptions, BlockBlobClientCommitBlockListOptions, BlockListType, BlockLookupList,
+    BlobClientGetPropertiesOptions, BlobContainerClientCreateOptions, BlockBlobClientCommitBlockListOptions,
+    BlockListType, BlockLookupList,
 };
 use azure_storage_blob::{
     BlobClient, BlobClientOptions, BlobContainerClient, BlobContainerClientOptions, BlockBlobClient,
@@ -20,14 +22,16 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::blocks::Plan;
 use crate::error::{Error, Result, Status};
-use crate::retry::retry;
+use crate::retry::{Attempts, retry};
 use crate::session::Call;
 use crate::transport::{Request, Response, SERVICE_VERSION, SdkTransport, X_MS_BLOB_TYPE};
 use crate::url::Target;
 
-/// Metadata of a blob that was written in one request under a condition: a name of its own for each write.
-const MARK: &str = "x-ms-meta-aztorch_write";
-const X_MS_META_MARK: HeaderName = HeaderName::from_static(MARK);
+/// Metadata of a container, and of a blob that was written in one request under a condition: a name of its own for each
+/// write.
+const MARK: &str = "aztorch_write";
+const MARK_HEADER: &str = "x-ms-meta-aztorch_write";
+const X_MS_META_MARK: HeaderName = HeaderName::from_static(MARK_HEADER);
 
 /// What must hold of the blob for a write to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,11 +90,9 @@ const MAX_ANSWER: usize = 64 << 10;
 
 /// Writes a whole small blob in one request; gives its ETag.
 pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
-    let doubt = Doubt::default();
-    let mark = uuid::Uuid::new_v4().simple().to_string();
-    let result = retry(&call.limits, || {
-        let (doubt, mark) = (&doubt, &mark);
-        let body = body.clone();
+    let mark = new_mark();
+    let (result, doubt) = retry_write(call, || {
+        let (mark, body) = (&mark, body.clone());
         async move {
             let mut request = Request::new(Method::PUT, target.uri("")?).header(X_MS_BLOB_TYPE, "BlockBlob")?;
             request = match condition {
@@ -100,30 +102,34 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
             };
             request.body = body;
             let answer = send_checked(call, request).await.map_err(|error| disputed(error, condition));
-            let mut response = doubt.watch(answer)?.success().await?;
+            let mut response = answer?.success().await?;
             let etag = response.header(&ETAG).to_owned();
             response.bytes(MAX_ANSWER).await?;
             Ok(etag)
         }
     })
     .await;
-    if result.as_ref().is_err_and(|error| error.status() != Status::Corrupt)
-        && doubt.exists()
+    let error = match result {
+        Ok(etag) => return Ok(etag),
+        Err(error) => error,
+    };
+    if doubt.may_be_cleared(call)
+        && error.status() != Status::Corrupt
         && *condition != Condition::None
-        && let Some(etag) = marked(call, target, &mark).await
+        && let Ok(headers) = properties(call, target).await
+        && is_marked(&headers, &mark)
     {
-        // A try whose answer was lost did it; the error is about what came after.
-        return Ok(etag);
+        // A try that was not confirmed did it; the error is about what came after.
+        return Ok(etag(&headers));
     }
-    match result {
-        Err(refused) if refused.status() == Status::AlreadyExists && *condition == Condition::Absent => {
-            if exists(call, target).await? {
-                return doubt.settle(Err(refused));
-            }
-            put_over_leftovers(call, target, condition, body).await
-        }
-        result => doubt.settle(result),
+    // Where nobody may look, the service's word stands.
+    if error.status() == Status::AlreadyExists
+        && *condition == Condition::Absent
+        && let Ok(false) = exists(call, target).await
+    {
+        return put_over_leftovers(call, target, condition, body).await;
     }
+    Err(doubt.explain(error, UNKNOWN_BLOB))
 }
 
 /// The service has published the blob and disagrees on its bytes. Another try replaces it; under a condition it would meet
@@ -136,12 +142,14 @@ fn disputed(error: Error, condition: &Condition) -> Error {
     }
 }
 
-/// The ETag of the blob that is there, if it was written with this mark. Its bytes would not do: whoever else creates
-/// it may write the same.
-async fn marked(call: &Call, target: &Target, mark: &str) -> Option<String> {
-    let headers = properties(call, target).await.ok()?;
-    let found = headers.get_optional_str(&SdkName::from_static(MARK))?;
-    (found == mark).then(|| etag(&headers))
+fn new_mark() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// Whether what has these headers was written with this mark. Its bytes would not do: whoever else creates it may write
+/// the same.
+fn is_marked(headers: &Headers, mark: &str) -> bool {
+    headers.get_optional_str(&SdkName::from_static(MARK_HEADER)) == Some(mark)
 }
 
 /// Azurite takes blocks that were staged and never committed for a blob, where the service itself does not.
@@ -163,9 +171,8 @@ pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, 
     let blocks =
         BlockLookupList { latest: Some(ids.iter().map(|id| id.clone().into_bytes()).collect()), ..Default::default() };
     let content: RequestContent<_, _> = blocks.try_into()?;
-    let doubt = Doubt::default();
-    let result = retry(&call.limits, || {
-        let (doubt, client, content) = (&doubt, &client, content.clone());
+    let (result, doubt) = retry_write(call, || {
+        let (client, content) = (&client, content.clone());
         async move {
             let (if_match, if_none_match) = match condition {
                 Condition::None => (None, None),
@@ -173,18 +180,22 @@ pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, 
                 Condition::Matches(etag) => (Some(Etag::from(etag.clone())), None),
             };
             let options = BlockBlobClientCommitBlockListOptions { if_match, if_none_match, ..Default::default() };
-            let answer = client.commit_block_list(content, Some(options)).await.map_err(Error::from);
-            doubt.watch(answer).map(|response| etag(response.headers()))
+            let response = client.commit_block_list(content, Some(options)).await?;
+            Ok(etag(response.headers()))
         }
     })
     .await;
-    match result {
-        Err(refused) if doubt.exists() && is_committed(call, &client, ids).await => {
-            // A try whose answer was lost did it, and the next one met its result.
-            exists_etag(call, target).await.map_err(|_| doubt.explain(refused))
-        }
-        other => doubt.settle(other).map_err(lost_blocks),
+    let error = match result {
+        Ok(etag) => return Ok(etag),
+        Err(error) => error,
+    };
+    if doubt.may_be_cleared(call)
+        && let Some(etag) = committed(call, &client, ids).await
+    {
+        // A try that was not confirmed did it, and the next one met its result.
+        return Ok(etag);
     }
+    Err(lost_blocks(doubt.explain(error, UNKNOWN_BLOB)))
 }
 
 /// Someone else's commit discards the blocks that were staged before it.
@@ -197,52 +208,54 @@ fn lost_blocks(error: Error) -> Error {
     }
 }
 
-async fn is_committed(call: &Call, client: &BlockBlobClient, ids: &[String]) -> bool {
+/// The ETag of the blob that is there, if it was committed from these blocks. No blocks say nothing: any blob that was
+/// written in one request has none.
+async fn committed(call: &Call, client: &BlockBlobClient, ids: &[String]) -> Option<String> {
     let listed = retry(&call.limits, || async {
-        Ok(client.get_block_list(BlockListType::Committed, None).await?.into_model()?)
+        let response = client.get_block_list(BlockListType::Committed, None).await?;
+        let etag = etag(response.headers());
+        Ok((response.into_model()?.committed_blocks.unwrap_or_default(), etag))
     });
-    let Ok(list) = listed.await else { return false };
-    let committed = list.committed_blocks.unwrap_or_default();
-    committed.len() == ids.len()
-        && committed.iter().zip(ids).all(|(block, id)| block.name.as_deref() == Some(id.as_bytes()))
+    let (blocks, etag) = listed.await.ok()?;
+    let is_ours = !ids.is_empty()
+        && blocks.len() == ids.len()
+        && blocks.iter().zip(ids).all(|(block, id)| block.name.as_deref() == Some(id.as_bytes()));
+    is_ours.then_some(etag)
 }
 
-/// Whether an earlier try of a write may have been carried out though no answer came.
-#[derive(Default)]
-struct Doubt(AtomicBool);
+/// The tries of a write; beside the result, whether one may have been carried out that was not confirmed.
+async fn retry_write<T, F>(call: &Call, operation: impl FnMut() -> F) -> (Result<T>, Doubt)
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut attempts = Attempts::new(&call.limits);
+    let result = attempts.run(operation).await;
+    (result, Doubt(attempts.in_doubt()))
+}
+
+/// Whether the service may have carried out a try of a write that it did not confirm: the answer was lost or not waited
+/// for, or was an error that leaves it open.
+struct Doubt(bool);
 
 impl Doubt {
-    fn watch<T>(&self, answer: Result<T>) -> Result<T> {
-        if let Err(error) = &answer
-            && error.outcome_unknown()
-        {
-            self.0.store(true, Ordering::Relaxed);
-        }
-        answer
-    }
-
     fn exists(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0
     }
 
-    fn explain(&self, error: Error) -> Error {
-        error.hint(format!("{UNKNOWN}: the blob is wholly old or wholly new"))
+    /// Whether looking may help: not when the call is over.
+    fn may_be_cleared(&self, call: &Call) -> bool {
+        self.exists() && call.limits.check().is_ok()
     }
 
-    fn settle<T>(&self, result: Result<T>) -> Result<T> {
-        match result {
-            Err(error) if self.is_left(&error) => Err(self.explain(error)),
-            result => result,
-        }
-    }
-
-    /// Whether `error` says less than what may have happened.
-    fn is_left(&self, error: &Error) -> bool {
-        self.exists() || error.outcome_unknown()
+    /// An error that says what may have happened as well.
+    fn explain(&self, error: Error, unknown: &str) -> Error {
+        if self.exists() { error.hint(unknown) } else { error }
     }
 }
 
-const UNKNOWN: &str = "an answer was lost or not waited for, so the outcome is unknown";
+const UNKNOWN: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown";
+const UNKNOWN_BLOB: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown: the \
+                            blob is wholly old or wholly new";
 
 pub(crate) async fn exists(call: &Call, target: &Target) -> Result<bool> {
     match exists_etag(call, target).await {
@@ -268,18 +281,15 @@ async fn properties(call: &Call, target: &Target) -> Result<Headers> {
 
 pub(crate) async fn delete(call: &Call, target: &Target) -> Result<()> {
     let client = blob_client(call, target)?;
-    let doubt = Doubt::default();
-    let result =
-        retry(&call.limits, || async { doubt.watch(client.delete(None).await.map(drop).map_err(Error::from)) });
-    match result.await {
-        // It is gone, which was the wish; whether by a try whose answer was lost, nobody can say.
+    let (result, doubt) = retry_write(call, || async { Ok(client.delete(None).await.map(drop)?) }).await;
+    match result {
+        // It is gone, which was the wish; whether by a try that was not confirmed, nobody can say.
         Err(error)
             if error.status() == Status::NotFound && error.service_code() == "BlobNotFound" && doubt.exists() =>
         {
             Ok(())
         }
-        Err(error) if doubt.is_left(&error) => Err(error.hint(UNKNOWN)),
-        result => result,
+        result => result.map_err(|error| doubt.explain(error, UNKNOWN)),
     }
 }
 
@@ -289,13 +299,21 @@ pub(crate) async fn create_container(call: &Call, target: &Target) -> Result<()>
         version: SERVICE_VERSION.to_owned(),
     };
     let client = BlobContainerClient::new(target.url()?, None, Some(options))?;
-    let doubt = Doubt::default();
-    let result =
-        retry(&call.limits, || async { doubt.watch(client.create(None).await.map(drop).map_err(Error::from)) });
-    match result.await {
-        Err(error) if doubt.is_left(&error) => Err(error.hint(UNKNOWN)),
-        result => result,
+    let mark = new_mark();
+    let (result, doubt) = retry_write(call, || async {
+        let metadata = Some(HashMap::from([(MARK.to_owned(), mark.clone())]));
+        let options = BlobContainerClientCreateOptions { metadata, ..Default::default() };
+        Ok(client.create(Some(options)).await.map(drop)?)
+    })
+    .await;
+    let Err(error) = result else { return Ok(()) };
+    if doubt.may_be_cleared(call) {
+        let looked = retry(&call.limits, || async { Ok(client.get_properties(None).await?.headers().clone()) }).await;
+        if looked.is_ok_and(|headers| is_marked(&headers, &mark)) {
+            return Ok(());
+        }
     }
+    Err(doubt.explain(error, UNKNOWN))
 }
 
 fn blob_client(call: &Call, target: &Target) -> Result<BlobClient> {

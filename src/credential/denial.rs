@@ -39,6 +39,11 @@ impl Denial {
         self.another_tenant
     }
 
+    /// Whether the request had no credential at all.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(self.signed, Signed::Anonymous | Signed::NothingOverHttp)
+    }
+
     /// The hint for an answer of this status, code and detail; "" when there is nothing to add.
     pub(crate) fn hint(&self, http_status: u16, code: &str, detail: &str, headers: &HeaderMap) -> String {
         let now = SystemTime::now();
@@ -57,7 +62,16 @@ impl Denial {
             "AuthorizationResourceTypeMismatch" => "the SAS is not for this kind of resource: it needs srt=sco",
             "AuthorizationProtocolMismatch" => "the SAS is for https only",
             "AuthorizationSourceIPMismatch" => "the SAS is for other IP addresses (sip=)",
-            "AuthorizationFailure" if !matches!(self.signed, Signed::Anonymous | Signed::NothingOverHttp) => {
+            "ResourceNotFound" if self.signed == Signed::Anonymous => {
+                "no credential was given, and without one the service shows only what is public, so it may exist: \
+                 give a credential, or put a SAS into the URL"
+            }
+            "ResourceNotFound" if self.signed == Signed::NothingOverHttp => {
+                "no credential was sent (none is configured, and a token is never sent over http), and without one the \
+                 service shows only what is public, so it may exist: put a SAS into the URL, set a SAS or an \
+                 account key, or use https"
+            }
+            "AuthorizationFailure" if !self.is_anonymous() => {
                 "the account's firewall, or its private endpoint, does not let this machine in: add its network or \
                  address to the account's networking rules, or come through the private endpoint"
             }
@@ -152,7 +166,7 @@ mod tests {
         let mut challenge = HeaderMap::new();
         let bearer = "Bearer authorization_uri=https://login.microsoftonline.com/1234-tenant/oauth2/authorize resource_id=https://storage.azure.com";
         challenge.insert(WWW_AUTHENTICATE, bearer.parse().unwrap());
-        let cases: [(Signed, &str, u16, &str, &str, &HeaderMap, &str); 13] = [
+        let cases: [(Signed, &str, u16, &str, &str, &HeaderMap, &str); 16] = [
             (Signed::Token, "", 403, "AuthorizationPermissionMismatch", "", &none, "Owner"),
             (Signed::Sas, "", 403, "AuthorizationPermissionMismatch", "", &none, "sp="),
             (Signed::Token, "", 403, "AuthorizationFailure", "", &none, "firewall"),
@@ -182,6 +196,9 @@ mod tests {
             (Signed::Anonymous, "", 401, "NoAuthenticationInformation", "", &none, "anonymous"),
             (Signed::NothingOverHttp, "", 403, "", "", &none, "never sent over http"),
             (Signed::Token, "", 409, "LeaseIdMissing", "", &none, ""),
+            (Signed::Anonymous, "", 404, "ResourceNotFound", "", &none, "no credential was given"),
+            (Signed::NothingOverHttp, "", 404, "ResourceNotFound", "", &none, "no credential was sent"),
+            (Signed::Sas, "", 404, "ResourceNotFound", "", &none, ""),
         ];
         for (signed, query, status, code, detail, headers, expected) in cases {
             let hint = hint(signed, query, status, code, detail, headers);

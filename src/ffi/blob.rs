@@ -218,8 +218,8 @@ pub unsafe extern "C" fn azt_blob_flush(blob: *mut azt_blob, error: *mut *mut az
 /// the same answer. The handle stays until azt_blob_free().
 ///
 /// A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless the
-/// message says that the outcome is unknown because the service's answer was lost: then the blob is wholly old or
-/// wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
+/// message says that the outcome is unknown because the service's answer was lost, or was an error that may stand for
+/// a success (HTTP 408, 500, 502, 503, 504): then the blob is wholly old or wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
 /// than azt_blob_set_if_match() has named, or another writer was faster. One thread at a time. Blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_close(blob: *mut azt_blob, error: *mut *mut azt_error) -> azt_status {

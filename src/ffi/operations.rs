@@ -11,7 +11,8 @@ use super::handle;
 use super::status::azt_status;
 use crate::error::Error;
 
-/// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND.
+/// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND. Without a credential the service does not tell what
+/// a private container holds, or whether there is one: AZT_STATUS_UNAUTHENTICATED.
 ///
 /// Thread-safe. Blocks.
 #[unsafe(no_mangle)]
@@ -91,7 +92,8 @@ pub unsafe extern "C" fn azt_blob_upload(
     })
 }
 
-/// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS.
+/// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS. The new one has the metadata aztorch_write, by which
+/// this call knows its own work again when the service's answer was lost.
 ///
 /// Thread-safe. Blocks.
 #[unsafe(no_mangle)]

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -23,30 +22,30 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::counted::Counted;
+use super::liveness::Traffic;
 use crate::error::{Error, Result, chain};
 
 pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// On the heap once for all of a connection's requests, since TLS has a kilobyte that each step of one would move.
-type Stream = Box<Counted<Socket>>;
+type Stream = Box<Counted<TokioIo<Socket>>>;
 
 /// A connection that no request is using.
 pub(super) struct Idle {
-    stream: TokioIo<Stream>,
+    stream: Stream,
     since: Instant,
 }
 
 impl Idle {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self::again(Box::new(Counted::new(socket)))
+    pub(super) fn new(socket: Socket, generation: u64) -> Self {
+        Self::again(Box::new(Counted::new(TokioIo::new(socket), generation)))
     }
 
     fn again(stream: Stream) -> Self {
-        Self { stream: TokioIo::new(stream), since: Instant::now() }
+        Self { stream, since: Instant::now() }
     }
 
-    /// Counts the bytes that the connection has taken.
-    pub(super) fn sent(&self) -> Arc<AtomicU64> {
-        self.stream.inner().sent().clone()
+    pub(super) fn traffic(&self) -> &Arc<Traffic> {
+        self.stream.traffic()
     }
 
     pub(super) fn since(&self) -> Instant {
@@ -68,7 +67,7 @@ impl Idle {
     /// Sends a request and waits for the head of its response. Dropped meanwhile, the connection is closed.
     pub(super) async fn exchange(self, request: http::Request<Full<Bytes>>) -> Result<(http::response::Parts, Body)> {
         let is_get = request.method() == Method::GET;
-        let mut exchange = Exchange::begin(self.stream.into_inner()).await?;
+        let mut exchange = Exchange::begin(self.stream).await?;
         let (head, incoming) = exchange.send(request).await?.into_parts();
         let body = match incoming.size_hint().exact() {
             Some(length) if is_get => Body::Plain(exchange.take_over(incoming, length, stays_open(&head))?),
@@ -127,7 +126,7 @@ impl Body {
         match self {
             Self::Plain(body) => {
                 let clean = body.left == 0 && body.early.is_empty() && body.reusable;
-                clean.then(|| Idle { stream: body.stream, since: Instant::now() })
+                clean.then(|| Idle::again(body.stream))
             }
             Self::Framed(exchange, _) => exchange.into_idle(),
         }
@@ -136,7 +135,7 @@ impl Body {
 
 /// The rest of a body of known length, straight from the socket.
 pub(super) struct PlainBody {
-    stream: TokioIo<Stream>,
+    stream: Stream,
     /// What came together with the head, in the order in which it came.
     early: VecDeque<Bytes>,
     left: u64,
@@ -177,12 +176,13 @@ fn too_long() -> Error {
 /// A connection that hyper is driving, polled by the request that owns it.
 pub(super) struct Exchange {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: http1::Connection<Stream, Full<Bytes>>,
+    driver: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
 }
 
 impl Exchange {
     async fn begin(stream: Stream) -> Result<Self> {
-        let (sender, driver) = http1::handshake(stream).await.map_err(|error| Error::network(chain(&error)))?;
+        let (sender, driver) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| Error::network(chain(&error)))?;
         Ok(Self { sender, driver })
     }
 
@@ -216,7 +216,7 @@ impl Exchange {
         }
         let parts = self.driver.into_parts();
         early.extend(Some(parts.read_buf).filter(|rest| !rest.is_empty()));
-        Ok(PlainBody { stream: TokioIo::new(parts.io), early, left: length, reusable })
+        Ok(PlainBody { stream: parts.io.into_inner(), early, left: length, reusable })
     }
 
     async fn next_frame(&mut self, body: &mut Incoming) -> Result<Option<Bytes>> {
@@ -248,6 +248,6 @@ impl Exchange {
             return None;
         }
         let parts = self.driver.into_parts();
-        parts.read_buf.is_empty().then(|| Idle::again(parts.io))
+        parts.read_buf.is_empty().then(|| Idle::again(parts.io.into_inner()))
     }
 }

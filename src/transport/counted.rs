@@ -1,26 +1,27 @@
-//! A connection's socket that counts what it has taken, so that a body which does not move can be told from a slow one.
+//! A connection's socket that counts what it has taken and given, so that a body which does not move can be told from a
+//! slow one, and a connection that brought nothing from one that broke.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::liveness::Traffic;
 
 pub(super) struct Counted<S> {
     socket: S,
-    sent: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
 }
 
 impl<S: Unpin> Counted<S> {
-    pub(super) fn new(socket: S) -> Self {
-        Self { socket, sent: Arc::default() }
+    pub(super) fn new(socket: S, generation: u64) -> Self {
+        Self { socket, traffic: Arc::new(Traffic::new(generation)) }
     }
 
-    /// How many bytes it has taken so far.
-    pub(super) fn sent(&self) -> &Arc<AtomicU64> {
-        &self.sent
+    pub(super) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     fn socket(self: Pin<&mut Self>) -> Pin<&mut S> {
@@ -29,18 +30,21 @@ impl<S: Unpin> Counted<S> {
 
     fn count(&self, written: &Poll<Result<usize>>) {
         if let Poll::Ready(Ok(written)) = written {
-            self.sent.fetch_add(*written as u64, Ordering::Relaxed);
+            self.traffic.has_sent(*written);
         }
     }
 }
 
-impl<S: Read + Unpin> Read for Counted<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: ReadBufCursor<'_>) -> Poll<Result<()>> {
-        self.socket().poll_read(cx, to)
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let before = to.filled().len();
+        let read = self.as_mut().socket().poll_read(cx, to);
+        self.traffic.has_received(to.filled().len() - before);
+        read
     }
 }
 
-impl<S: Write + Unpin> Write for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = self.as_mut().socket().poll_write(cx, bytes);
         self.count(&written);

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Full;
 use tokio::time::timeout;
 
+use super::liveness::Liveness;
 use super::network::Network;
 use super::pool::{self, Pool};
 use super::{ascii, origin_form, sdk};
@@ -70,7 +71,23 @@ impl IdentityHttp {
         }
     }
 
-    async fn exchange(&self, method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Result<Answer> {
+    /// One try, and another on a new connection if the idle one was dead.
+    async fn exchange(&self, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<Answer> {
+        let first = self.exchange_once(method.clone(), uri.clone(), headers.clone(), body.clone(), false).await;
+        match first {
+            Err(error) if error.was_stale_connection() => self.exchange_once(method, uri, headers, body, true).await,
+            answer => answer,
+        }
+    }
+
+    async fn exchange_once(
+        &self,
+        method: Method,
+        uri: Uri,
+        mut headers: HeaderMap,
+        body: Bytes,
+        only_new: bool,
+    ) -> Result<Answer> {
         let origin = pool::origin(&uri);
         let shown = format!("{method} {}", shown(&format!("{origin}{}", uri.path())));
         let pool = if uri.scheme_str() == Some("https") { &self.remote } else { &self.local };
@@ -80,7 +97,8 @@ impl IdentityHttp {
             headers.insert(CONTENT_LENGTH, body.len().into());
         }
         let began = Instant::now();
-        let connection = pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
+        let connection = pool.checkout(&origin, &uri, only_new).await.map_err(|error| error.context(&shown))?;
+        let (liveness, length) = (Liveness::new(pool, &origin, connection.traffic().clone()), body.len());
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
         *outgoing.uri_mut() = origin_form(&uri);
@@ -100,9 +118,10 @@ impl IdentityHttp {
             Ok::<_, Error>(Answer { status: head.status, headers: head.headers, body: bytes.freeze() })
         };
         let answer = match timeout(PATIENCE, whole).await {
-            Ok(answer) => answer.map_err(|error| error.context(&shown))?,
-            Err(_) => return Err(Error::network(format!("{shown}: no answer within {} s", PATIENCE.as_secs()))),
+            Ok(answer) => answer,
+            Err(_) => Err(Error::network(format!("no answer within {} s", PATIENCE.as_secs()))),
         };
+        let answer = answer.map_err(|error| liveness.failed(error, length).context(&shown))?;
         let (status, took) = (answer.status.as_u16(), began.elapsed().as_secs_f64() * 1e3);
         tracing::debug!(target: "aztorch::credential", "{shown}: {status} in {took:.1} ms");
         Ok(answer)
@@ -140,5 +159,43 @@ impl HttpClient for IdentityHttp {
         // `Io` would be tried again below us for a minute; who waits for a token decides that.
         let kind = azure_core::error::ErrorKind::Other;
         self.carry(request).await.map_err(|error| azure_core::Error::new(kind, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+
+    fn answer_one(stream: &mut TcpStream) {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dead_idle_connection_costs_no_token() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri: Uri = format!("http://{}/token", listener.local_addr().unwrap()).parse().unwrap();
+        thread::spawn(move || {
+            let (mut first, _) = listener.accept().unwrap();
+            answer_one(&mut first);
+            // It dies under the second request, not before.
+            first.read_exact(&mut [0]).unwrap();
+            drop(first);
+            let (mut second, _) = listener.accept().unwrap();
+            answer_one(&mut second);
+        });
+        let http = IdentityHttp::new(&Network::default().direct());
+        for _ in 0..2 {
+            let asked = http.exchange(Method::GET, uri.clone(), HeaderMap::new(), Bytes::new());
+            assert_eq!(asked.await.unwrap().status, StatusCode::OK);
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod connection;
 mod counted;
 mod identity;
+mod liveness;
 mod network;
 mod pool;
 mod response;
@@ -21,8 +22,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, PROXY_AUTHORIZATION,
+    RETRY_AFTER, USER_AGENT,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -33,8 +34,9 @@ use crate::checksum::Checksums;
 use crate::credential::{Denial, Signer};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
-use crate::retry::{current_attempt, request_goes_out};
+use crate::retry::{current_attempt, needs_new_connection, request_goes_out};
 use crate::stats::Counters;
+use liveness::Liveness;
 use pool::Pool;
 use stall::Stall;
 use throttle::Throttle;
@@ -188,6 +190,7 @@ impl Transport {
         let signing = self.signer.authorize(&method, uri, &mut headers, length, &self.stats).await;
         let (uri, signed) = signing.map_err(|error| error.context(&shown))?;
         let authorization = headers.get(AUTHORIZATION).cloned();
+        let creates = headers.get(IF_NONE_MATCH).is_some_and(|unwanted| unwanted == "*");
         headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);
         // A read may as well be asked again as waited for.
         let patience = match method {
@@ -195,7 +198,9 @@ impl Transport {
             _ => self.stall_timeout.max(HEAD_TIMEOUT),
         };
 
-        let connection = self.pool.checkout(&origin, &uri).await.map_err(|error| error.context(&shown))?;
+        let connection = self.pool.checkout(&origin, &uri, needs_new_connection()).await;
+        let connection = connection.map_err(|error| error.context(&shown))?;
+        let liveness = Liveness::new(&self.pool, &origin, connection.traffic().clone());
         let (body, sending) = Sending::watch(body);
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
@@ -211,11 +216,12 @@ impl Transport {
         };
         let (sent, in_flight) = (self.throttle.sent(), self.stats.request());
         request_goes_out();
-        let taken = connection.sent();
         let exchange = pin!(connection.exchange(outgoing));
-        let (head, body) = match stall::answered(exchange, &sending, &taken, self.stall_timeout, patience).await {
+        let answered = stall::answered(exchange, &sending, liveness.traffic(), self.stall_timeout, patience).await;
+        let (head, body) = match answered {
             Ok(answered) => answered,
             Err(error) => {
+                let error = liveness.failed(error, length);
                 log_failure(&shown, &error, &client_request_id);
                 return Err(error.context(&shown));
             }
@@ -234,6 +240,7 @@ impl Transport {
             head.headers.get(X_MS_REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("-"),
         );
         check_echo(&head.headers, &client_request_id).map_err(|error| error.context(&shown))?;
+        drop(liveness);
         Ok(Response {
             status: head.status,
             headers: head.headers,
@@ -244,6 +251,7 @@ impl Transport {
             sending,
             stall: Stall::new(self.stall_timeout),
             denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
+            creates,
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
             is_paced,
@@ -289,7 +297,8 @@ fn origin_form(uri: &Uri) -> Uri {
 fn check_echo(headers: &HeaderMap, sent: &str) -> Result<()> {
     match headers.get(X_MS_CLIENT_REQUEST_ID) {
         Some(echo) if echo.as_bytes() != sent.as_bytes() => {
-            Err(Error::network("the answer belongs to another request (its client request id differs)"))
+            let message = "the answer belongs to another request (its client request id differs)";
+            Err(Error::network(message).with_unknown_outcome())
         }
         _ => Ok(()),
     }

@@ -1,8 +1,8 @@
 //! Idle connections, by origin, and how new ones are made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
@@ -32,7 +32,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client's connections that no request is using.
 pub(super) struct Pool {
-    idle: Mutex<HashMap<String, Vec<Idle>>>,
+    origins: Mutex<HashMap<String, Origin>>,
     max_idle: usize,
     network: Network,
     stats: Arc<Counters>,
@@ -41,53 +41,100 @@ pub(super) struct Pool {
     tls: OnceCell<Arc<ClientConfig>>,
 }
 
+#[derive(Default)]
+struct Origin {
+    idle: Vec<Idle>,
+    /// How often its connections were retired.
+    generation: u64,
+}
+
 impl Pool {
     pub(super) fn new(max_idle: usize, network: Network, stats: Arc<Counters>) -> Self {
-        let (idle, tls) = (Mutex::default(), OnceCell::new());
-        Self { idle, max_idle, network, stats, http: http_connector(), tls }
+        let (origins, tls) = (Mutex::default(), OnceCell::new());
+        Self { origins, max_idle, network, stats, http: http_connector(), tls }
     }
 
     pub(super) fn network(&self) -> &Network {
         &self.network
     }
 
-    /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a new one.
-    pub(super) async fn checkout(&self, origin: &str, uri: &Uri) -> Result<Idle> {
-        while let Some(mut connection) = self.take_idle(origin) {
+    fn origins(&self) -> MutexGuard<'_, HashMap<String, Origin>> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a
+    /// new one.
+    pub(super) async fn checkout(&self, origin: &str, uri: &Uri, only_new: bool) -> Result<Idle> {
+        while !only_new && let Some(mut connection) = self.take_idle(origin) {
             if connection.is_usable() {
                 return Ok(connection);
             }
         }
         // Rarely needed, and large: on the heap, so that every other request is not as large.
-        match timeout(CONNECT_TIMEOUT, Box::pin(self.connect(uri))).await {
+        match timeout(CONNECT_TIMEOUT, Box::pin(self.connect(origin, uri))).await {
             Ok(connected) => connected,
             Err(_) => Err(Error::network(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }
 
-    /// Keeps a connection for the next request.
+    /// Keeps a connection for the next request. What was retired meanwhile has just brought the end of an answer, so it is
+    /// alive: a path that drops some connections must not cost all of them.
     pub(super) fn check_in(&self, origin: &str, connection: Idle) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        match idle.get_mut(origin) {
-            Some(connections) if connections.len() < self.max_idle => connections.push(connection),
-            Some(_) => {}
-            None => drop(idle.insert(origin.to_owned(), vec![connection])),
+        let mut origins = self.origins();
+        if !origins.contains_key(origin) {
+            origins.insert(origin.to_owned(), Origin::default());
+        }
+        let Some(known) = origins.get_mut(origin) else { return };
+        if known.idle.len() < self.max_idle {
+            connection.traffic().set_generation(known.generation);
+            known.idle.push(connection);
         }
     }
 
+    /// A connection of this generation was found dead, so the idle ones are dropped. Once for each generation: where
+    /// several requests met dead connections at the same time, the failures that come in later say nothing of the
+    /// connections that were made since.
+    pub(super) fn retire(&self, origin: &str, generation: u64) {
+        let mut origins = self.origins();
+        if let Some(known) = origins.get_mut(origin)
+            && known.generation == generation
+        {
+            known.generation += 1;
+            let idle = std::mem::take(&mut known.idle);
+            drop(origins);
+            tracing::debug!(
+                target: "aztorch::http",
+                "{origin}: a connection was dead; dropping the {} idle ones",
+                idle.len()
+            );
+        }
+    }
+
+    /// Drops the connections that have been idle since before `then`: weaker evidence than a dead connection, such as a
+    /// body that stalled, says nothing against those that have served since.
+    pub(super) fn drop_idle_since(&self, origin: &str, then: Instant) {
+        if let Some(known) = self.origins().get_mut(origin) {
+            known.idle.retain(|connection| connection.since() >= then);
+        }
+    }
+
+    fn generation(&self, origin: &str) -> u64 {
+        self.origins().get(origin).map_or(0, |known| known.generation)
+    }
+
     fn take_idle(&self, origin: &str) -> Option<Idle> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.get_mut(origin)?;
-        let connection = connections.pop()?;
+        let mut origins = self.origins();
+        let idle = &mut origins.get_mut(origin)?.idle;
+        let connection = idle.pop()?;
         if connection.since().elapsed() > MAX_IDLE {
             // All the others have been idle for longer.
-            connections.clear();
+            idle.clear();
             return None;
         }
         Some(connection)
     }
 
-    async fn connect(&self, uri: &Uri) -> Result<Idle> {
+    async fn connect(&self, origin: &str, uri: &Uri) -> Result<Idle> {
         let proxy = self.network.proxy(uri)?;
         let stream = match (uri.scheme_str() == Some("https"), &proxy) {
             (true, None) => secure(self.http.clone(), self.tls()?, uri).await,
@@ -109,7 +156,7 @@ impl Pool {
             None => error,
         })?;
         self.stats.connections_opened.add(1);
-        Ok(Idle::new(stream))
+        Ok(Idle::new(stream, self.generation(origin)))
     }
 
     fn tls(&self) -> Result<Arc<ClientConfig>> {
@@ -174,12 +221,12 @@ mod tests {
                 let stats: Arc<Counters> = Arc::default();
                 let pool = Pool::new(8, Network::default().direct(), stats.clone());
                 for seconds in idle {
-                    let connection = pool.connect(&uri).await.unwrap();
+                    let connection = pool.connect(&origin, &uri).await.unwrap();
                     pool.check_in(&origin, connection.aged(Duration::from_secs(seconds)));
                 }
                 let before = stats.connections_opened.get();
-                pool.checkout(&origin, &uri).await.unwrap();
-                (stats.connections_opened.get() - before, pool.idle.lock().unwrap()[&origin].len())
+                pool.checkout(&origin, &uri, false).await.unwrap();
+                (stats.connections_opened.get() - before, pool.origins()[&origin].idle.len())
             }
         };
         // New connections, and how many are still kept.
@@ -187,5 +234,40 @@ mod tests {
         assert_eq!(opened(vec![61]).await, (1, 0));
         assert_eq!(opened(vec![300, 62, 61]).await, (1, 0));
         assert_eq!(opened(vec![300, 61, 50]).await, (0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_dead_connection_takes_those_of_its_generation_with_it_and_no_others() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let (origin, elsewhere) = (origin(&uri), "http://elsewhere");
+        let pool = Pool::new(8, Network::default().direct(), Arc::default());
+        let connected = || async { pool.connect(&origin, &uri).await.unwrap() };
+        let idle = || pool.origins()[&origin].idle.len();
+        let (dead, dies_later, in_use) = (connected().await, connected().await, connected().await);
+        for _ in 0..2 {
+            pool.check_in(&origin, connected().await);
+        }
+        pool.check_in(elsewhere, connected().await);
+
+        pool.retire(&origin, dead.traffic().generation());
+        assert_eq!(idle(), 0);
+        pool.check_in(&origin, in_use);
+        pool.check_in(&origin, connected().await);
+        assert_eq!(idle(), 2);
+        pool.retire(&origin, dies_later.traffic().generation());
+        assert_eq!(idle(), 2, "an older connection took a newer one with it");
+        let came_back = pool.origins()[&origin].idle[0].traffic().generation();
+        pool.retire(&origin, came_back);
+        assert_eq!(idle(), 0, "one that came back is not of the new generation");
+        pool.check_in(&origin, connected().await);
+        assert_eq!(pool.origins()[elsewhere].idle.len(), 1);
+
+        pool.check_in(&origin, connected().await.aged(Duration::from_secs(20)));
+        pool.drop_idle_since(&origin, Instant::now() - Duration::from_secs(10));
+        assert_eq!(idle(), 1, "one that has served since was dropped, or one that has not was kept");
+
+        let newer = pool.checkout(&origin, &uri, true).await.unwrap();
+        assert_eq!((newer.traffic().generation(), idle()), (2, 1), "an idle one was taken in place of a new one");
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Response {
     pub(super) sending: Sending,
     pub(super) stall: Stall,
     pub(super) denial: Denial,
+    /// The request had `If-None-Match: *`.
+    pub(super) creates: bool,
     pub(super) stats: Arc<Counters>,
     /// Until the body's end.
     pub(super) in_flight: Option<InFlight>,
@@ -62,12 +64,19 @@ impl Response {
     pub(crate) async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
         let Some(body) = self.body.as_mut() else { return Ok(0) };
         let received = loop {
-            self.stall.check().map_err(|error| error.context(&self.shown))?;
+            if let Err(error) = self.stall.check() {
+                // A path that died in the middle of a body is no better for the idle connections.
+                if let Some(began) = self.stall.began() {
+                    self.pool.drop_idle_since(&self.origin, began);
+                }
+                return Err(error.context(&self.shown).with_unknown_outcome());
+            }
             let began = Instant::now();
             match timeout(self.stall.left(), body.receive(to, limit)).await {
                 Ok(received) => {
-                    let received =
-                        received.map_err(|error| error.context(format!("{}: the body broke off", self.shown)))?;
+                    let received = received.map_err(|error| {
+                        error.context(format!("{}: the body broke off", self.shown)).with_unknown_outcome()
+                    })?;
                     self.stall.saw(began.elapsed(), received);
                     break received;
                 }
@@ -111,7 +120,8 @@ impl Response {
         }
         // The status and headers say enough if the document does not arrive.
         let document = self.bytes(MAX_ERROR_BODY).await.unwrap_or_default();
-        let error = verdict::error(self.status, &self.headers, &document, &self.denial).context(&self.shown);
+        let error =
+            verdict::error(self.status, &self.headers, &document, &self.denial, self.creates).context(&self.shown);
         Err(if self.is_paced { error.paced() } else { error })
     }
 }

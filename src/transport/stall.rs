@@ -3,13 +3,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
 use super::Sending;
+use super::liveness::Traffic;
 use crate::error::{Error, Result, Status};
 
 /// Bytes a second. Slower than this, a new connection is the better bet.
@@ -41,6 +40,11 @@ impl Stall {
         self.received += received as u64;
     }
 
+    /// When the period began, or later, if the receiver needed time for itself.
+    pub(super) fn began(&self) -> Option<Instant> {
+        Instant::now().checked_sub(self.waited)
+    }
+
     /// An error when too little came in a whole period; otherwise the next one begins after it.
     pub(super) fn check(&mut self) -> Result<()> {
         if self.waited < self.limit {
@@ -58,21 +62,20 @@ fn stalled(what: &str, bytes: u64, period: Duration) -> Error {
     Error::network(format!("the {what} stalled: {bytes} bytes in {:.1} s", period.as_secs_f64()))
 }
 
-/// Waits for the answer to a request: as long as its body moves, and for `patience` when all of it is out. `sent`
-/// counts the bytes that the connection has taken.
+/// Waits for the answer to a request: as long as its body moves, and for `patience` when all of it is out.
 pub(super) async fn answered<T>(
     mut exchange: Pin<&mut impl Future<Output = Result<T>>>,
     sending: &Sending,
-    sent: &Arc<AtomicU64>,
+    traffic: &Traffic,
     stall_timeout: Duration,
     patience: Duration,
 ) -> Result<T> {
-    let mut before = sent.load(Ordering::Relaxed);
+    let mut before = traffic.sent();
     while !sending.is_over() {
         if let Ok(answer) = timeout(stall_timeout, exchange.as_mut()).await {
             return answer;
         }
-        let now = sent.load(Ordering::Relaxed);
+        let now = traffic.sent();
         if !sending.is_over() && now - before < least(stall_timeout).max(1) {
             return Err(stalled("request's body", now - before, stall_timeout));
         }

@@ -17,17 +17,30 @@ pub(crate) const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-err
 /// A service that asks for more patience than this is as good as down.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// The error that an unsuccessful answer stands for.
-pub(crate) fn error(http_status: StatusCode, headers: &HeaderMap, document: &[u8], denial: &Denial) -> Error {
+/// The error that an unsuccessful answer stands for. `creates`: the request was to find nothing there.
+pub(crate) fn error(
+    http_status: StatusCode,
+    headers: &HeaderMap,
+    document: &[u8],
+    denial: &Denial,
+    creates: bool,
+) -> Error {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (xml_code, message, detail) = read_document(document);
     let code = match text(&X_MS_ERROR_CODE) {
         "" => xml_code.as_str(),
         code => code,
     };
-    let status = status(http_status, code);
+    let status = match status(http_status, code) {
+        Status::Modified if creates => Status::AlreadyExists,
+        // Without a credential the service says this of a private container, whatever is in it, and of one that is not
+        // there (<https://github.com/Azure/azure-storage-cpp/issues/397>). Of a public one it says BlobNotFound.
+        Status::NotFound if code == "ResourceNotFound" && denial.is_anonymous() => Status::Unauthenticated,
+        status => status,
+    };
     let line = describe(http_status, code, &message, &detail);
     let error = Error::service(status, http_status.as_u16(), code, text(&X_MS_REQUEST_ID), &line);
+    let error = if may_be_done(http_status, code) { error.with_unknown_outcome() } else { error };
     match status {
         // What went wrong on the way may go right the next time.
         Status::Throttled | Status::Unavailable | Status::Corrupt => {
@@ -55,7 +68,6 @@ fn status(http_status: StatusCode, code: &str) -> Status {
     match (http_status.as_u16(), code) {
         (409, "BlobAlreadyExists" | "ContainerAlreadyExists" | "ResourceAlreadyExists") => Status::AlreadyExists,
         (412, "ConditionNotMet" | "") => Status::Modified,
-        // A public container that is none answers an anonymous request like this.
         (404 | 410, _) => Status::NotFound,
         (400, "Crc64Mismatch" | "Md5Mismatch") => Status::Corrupt,
         (409, "ContainerBeingDeleted") => Status::Rejected,
@@ -65,6 +77,17 @@ fn status(http_status: StatusCode, code: &str) -> Status {
         (408 | 500 | 502 | 504, _) => Status::Unavailable,
         (500.., _) => Status::Unavailable,
         _ => Status::Rejected,
+    }
+}
+
+/// Whether the service may have carried out what it answers like this. It says of OperationTimedOut that "the operation may
+/// or may not have succeeded on the server side", and of ServerBusy that it is "unable to receive requests"
+/// (<https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>). A 502, 503 or 504 without that code
+/// may come from a gateway that lost the service's answer, and so may any other 5xx that does not refuse outright.
+fn may_be_done(http_status: StatusCode, code: &str) -> bool {
+    match (http_status.as_u16(), code) {
+        (503, "ServerBusy") | (501 | 505 | 511, _) => false,
+        (status, _) => status == 408 || status >= 500,
     }
 }
 
@@ -137,7 +160,7 @@ mod tests {
             format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>Why.\nRequestId:1</Message></Error>");
         let uri = "https://acc.blob.core.windows.net/c/b?sig=x".parse().unwrap();
         let denial = Denial::new(&uri, crate::credential::Signed::SasInUrl);
-        error(StatusCode::from_u16(http_status).unwrap(), &HeaderMap::new(), document.as_bytes(), &denial)
+        error(StatusCode::from_u16(http_status).unwrap(), &HeaderMap::new(), document.as_bytes(), &denial, false)
     }
 
     #[test]
@@ -167,6 +190,21 @@ mod tests {
                 matches!(expected, Status::Throttled | Status::Unavailable | Status::Corrupt)
             );
             assert_eq!((error.http_status(), error.service_code()), (http_status, code));
+        }
+        for (http_status, code, expected) in [
+            (408, "", true),
+            (500, "InternalError", true),
+            (500, "OperationTimedOut", true),
+            (502, "", true),
+            (503, "", true),
+            (503, "ServerBusy", false),
+            (504, "", true),
+            (501, "NotImplemented", false),
+            (429, "", false),
+            (412, "ConditionNotMet", false),
+            (404, "BlobNotFound", false),
+        ] {
+            assert_eq!(verdict(http_status, code).outcome_unknown(), expected, "{http_status} {code}");
         }
         assert!(verdict(400, "X").message().contains("400 X: Why."), "{}", verdict(400, "X"));
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use aztorch::{Client, ClientOptions, Result, Status, WriteMode};
+use aztorch::{Client, ClientOptions, Dataset, Result, Status, WriteMode};
 
 use crate::support::azurite::{ACCOUNT, ACCOUNT_KEY, account_sas, azurite};
 use crate::support::client::{client, client_with, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::{assert_no_secret, expect_error};
-use crate::support::fault::FaultServer;
+use crate::support::fault::{Fault, FaultServer};
 
 /// Base64 of a key that opens nothing.
 const WRONG_KEY: &str = "aHVudGVyMiBodW50ZXIyIGh1bnRlcjI=";
@@ -120,6 +120,39 @@ fn anonymous_reads_what_is_public() {
         private.put("blob", b"some bytes");
         assert_refused(client.open(&format!("{}/blob", private.bare_url())));
         assert_eq!(public.get("blob").unwrap(), b"some bytes");
+    }
+}
+
+/// The service hides from a request without a credential what it would deny to it
+/// (<https://github.com/Azure/azure-storage-cpp/issues/397>).
+#[test]
+fn without_a_credential_nobody_knows_what_a_private_container_holds() {
+    let server = FaultServer::start();
+    let (with_sas, bare) = (server.url("blob"), server.url("blob").split('?').next().unwrap().to_owned());
+    server.on_request(|_| Some(Fault::status(404, "ResourceNotFound")));
+    for anonymous in [client_with(ClientOptions::set_anonymous), client()] {
+        for result in [
+            anonymous.exists(&bare).map(|exists| panic!("the blob is said to exist: {exists}")),
+            anonymous.open(&bare).map(drop),
+            write_blob(&anonymous, &bare, WriteMode::Replace, b"new").map(drop),
+            anonymous.delete(&bare),
+            Dataset::list(&anonymous, bare.strip_suffix("/blob").unwrap(), None).map(drop),
+        ] {
+            let error = expect_error(result, Status::Unauthenticated);
+            assert!(error.message().contains("no credential was"), "{error}");
+            assert_eq!((error.http_status(), error.service_code()), (404, "ResourceNotFound"));
+        }
+    }
+    assert!(!client().exists(&with_sas).unwrap());
+}
+
+#[test]
+fn a_blob_that_is_missing_in_a_public_container_does_not_exist() {
+    let public = azurite().container_with(&[("x-ms-blob-public-access", "blob")]);
+    public.put("blob", b"some bytes");
+    for anonymous in [client_with(ClientOptions::set_anonymous), client()] {
+        assert!(anonymous.exists(&format!("{}/blob", public.bare_url())).unwrap());
+        assert!(!anonymous.exists(&format!("{}/missing", public.bare_url())).unwrap());
     }
 }
 

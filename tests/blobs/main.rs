@@ -21,6 +21,7 @@ mod dataset_tar_headers;
 mod dataset_tars;
 mod dataset_urls;
 mod dataset_walk;
+mod dead_connections;
 mod deadlines;
 mod environment;
 mod fault_listing;

@@ -4,10 +4,11 @@ use std::sync::Barrier;
 
 use aztorch::{Status, WriteMode};
 
-use crate::support::azurite::azurite;
-use crate::support::client::{client, read_at, read_rest, write_blob};
+use crate::support::azurite::{account_sas, azurite};
+use crate::support::client::{client, client_with, read_at, read_rest, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
+use crate::support::fault::{Fault, FaultServer};
 
 const LARGE: usize = 20 << 20;
 
@@ -19,6 +20,60 @@ fn create_never_replaces_an_existing_blob() {
         let written = write_blob(&client(), &container.blob("blob"), WriteMode::Create, &vec![1; size]);
         expect_error(written, Status::AlreadyExists);
         assert_eq!(container.get("blob").unwrap(), b"the old one");
+    }
+}
+
+#[test]
+fn create_without_the_right_to_read_says_that_the_blob_exists() {
+    let container = azurite().container();
+    container.put("blob", b"the old one");
+    let write_only = client_with(|options| options.set_sas_token(&account_sas("w")));
+    let url = format!("{}/blob", container.bare_url());
+    expect_error(write_only.exists(&url), Status::PermissionDenied);
+    for size in [0, 10, LARGE] {
+        expect_error(write_blob(&write_only, &url, WriteMode::Create, &vec![1; size]), Status::AlreadyExists);
+        assert_eq!(container.get("blob").unwrap(), b"the old one");
+    }
+    // The service's word stands, whatever the look meets.
+    for status in [401, 403, 404, 500] {
+        let server = FaultServer::start();
+        server.put("blob", b"the old one".to_vec());
+        let code = if status == 404 { "ContainerNotFound" } else { "" };
+        server.on_request(move |request| (request.verb() == "HEAD").then(|| Fault::status(status, code)));
+        let client = client_with(|options| options.set_max_retries(1));
+        let error =
+            expect_error(write_blob(&client, &server.url("blob"), WriteMode::Create, b"new"), Status::AlreadyExists);
+        assert_eq!(error.http_status(), 409, "{error}");
+    }
+}
+
+/// The service answers 409 BlobAlreadyExists; others, and proxies, take the condition at its word.
+#[test]
+fn a_create_whose_condition_does_not_hold_finds_the_blob_there() {
+    for code in ["ConditionNotMet", ""] {
+        for (size, verb) in [(0, "PUT"), (10, "PUT"), (LARGE, "put-block-list")] {
+            let server = FaultServer::start();
+            server.on_request(move |request| {
+                let creates = request.header("if-none-match") == Some("*");
+                (creates && request.verb() == verb).then(|| Fault::status(412, code))
+            });
+            // It comes to be after the look beside the first block.
+            server.put("blob", b"the old one".to_vec());
+            server.script("HEAD", [Fault::status(403, "")]);
+            let written = write_blob(&client(), &server.url("blob"), WriteMode::Create, &vec![1; size]);
+            let error = expect_error(written, Status::AlreadyExists);
+            assert_eq!(error.http_status(), 412, "{error}");
+            assert!(!error.message().contains("changed meanwhile"), "{error}");
+        }
+    }
+    // A condition of the caller's own.
+    let server = FaultServer::start();
+    server.on_request(|_| Some(Fault::status(412, "ConditionNotMet")));
+    for (name, value, expected) in
+        [("if-none-match", "*", Status::AlreadyExists), ("if-match", "\"0x1\"", Status::Modified)]
+    {
+        let sent = client().send("PUT", &server.url("blob"), "comp=metadata", &[(name, value)], b"");
+        expect_error(sent.map(drop), expected);
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Fault {
     Close { after: Option<u64> },
     /// The request is carried out, and its answer never sent.
     LoseAnswer,
+    /// The request is carried out, and the answer is this error.
+    DoneBut { status: u16, code: &'static str },
     /// A true head, then nothing until the server ends.
     StallAfterHead,
     /// A true head, then a byte of the body with each of these pauses.
@@ -80,6 +82,17 @@ pub enum Fault {
     Delay(Duration),
 }
 
+/// How a connection ends that a NAT or a load balancer has forgotten: when its next request arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// With a RST.
+    Reset,
+    /// With a FIN.
+    Close,
+    /// Without a word: nothing comes back until the server ends.
+    Silence,
+}
+
 impl Fault {
     pub fn status(status: u16, code: &'static str) -> Fault {
         Fault::Status { status, code, retry_after: None }
@@ -96,6 +109,10 @@ struct State {
     forgets: bool,
     script: VecDeque<(&'static str, Fault)>,
     connections: Vec<TcpStream>,
+    /// How many of the connections, the oldest ones, are dead, and how that shows.
+    forgotten: (usize, Option<Death>),
+    /// How many requests were sent on dead connections.
+    swallowed: usize,
     stopped: bool,
     bytes_per_second: Option<u64>,
     page_limits: VecDeque<usize>,
@@ -157,6 +174,15 @@ impl Shared {
         hook.and_then(|hook| hook(request))
     }
 
+    /// How the connection of this number has died, if it has. Counts the request that met it.
+    fn death(&self, number: usize) -> Option<Death> {
+        let mut state = self.state();
+        let (count, death) = state.forgotten;
+        let death = death.filter(|_| number < count)?;
+        state.swallowed += 1;
+        Some(death)
+    }
+
     fn wait_until_stopped(&self) {
         drop(self.stopped.wait_while(self.state(), |state| !state.stopped));
     }
@@ -169,7 +195,11 @@ pub struct FaultServer {
 
 impl FaultServer {
     pub fn start() -> FaultServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        FaultServer::start_at("127.0.0.1:0")
+    }
+
+    pub fn start_at(address: &str) -> FaultServer {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -187,10 +217,11 @@ impl FaultServer {
                 if state.stopped {
                     return;
                 }
+                let number = state.connections.len();
                 state.connections.push(stream.try_clone().expect("a second handle"));
                 let shared = shared.clone();
                 thread::spawn(move || {
-                    connection::serve(&stream, &shared);
+                    connection::serve(&stream, number, &shared);
                     // The list of connections holds the socket open; a peer that is gone already refuses.
                     let _ = stream.shutdown(Shutdown::Both);
                 });
@@ -334,6 +365,17 @@ impl FaultServer {
 
     pub fn connections(&self) -> usize {
         self.shared.state().connections.len()
+    }
+
+    /// All connections that are open now are dead: their next requests reach nobody, and are not kept to look at.
+    pub fn forget_connections(&self, death: Death) {
+        let mut state = self.shared.state();
+        state.forgotten = (state.connections.len(), Some(death));
+    }
+
+    /// How many requests were sent on connections that were dead by then.
+    pub fn swallowed(&self) -> usize {
+        self.shared.state().swallowed
     }
 }
 

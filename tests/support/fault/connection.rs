@@ -12,8 +12,8 @@ use super::listing::Page;
 use super::percent::percent_decode;
 use super::socket::{reset, wait_until_received};
 use super::spoil::{spoil, without_range};
-use super::store::{Blob, Body, Refusal};
-use super::{Fault, Request, Shared, checksums, listing};
+use super::store::{Blob, Body, Refusal, Store};
+use super::{Death, Fault, Request, Shared, checksums, listing};
 
 /// The name of the header that repeats the request's.
 pub(super) const ECHO: &str = "x-ms-client-request-id";
@@ -28,12 +28,19 @@ pub(super) struct Answer {
     pub(super) chunked: bool,
 }
 
-pub fn serve(stream: &TcpStream, shared: &Shared) {
+pub fn serve(stream: &TcpStream, number: usize, shared: &Shared) {
     // A body must not wait until the peer has acknowledged its head, 40 ms later. Refused when the peer is gone.
     let _ = stream.set_nodelay(true);
     let mut reader = BufReader::new(stream);
     // A peer that goes away ends its connection and no more.
     while let Ok(Some((line, headers))) = http::read_head(&mut reader) {
+        match shared.death(number) {
+            None => {}
+            // Refused when the peer is gone already.
+            Some(Death::Reset) => return drop(reset(stream)),
+            Some(Death::Close) => return,
+            Some(Death::Silence) => return shared.wait_until_stopped(),
+        }
         let mut words = line.split(' ');
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -102,6 +109,10 @@ fn answer(
         }
         Some(Fault::Reset { after: None }) => return reset(stream).map(|()| false),
         Some(Fault::Close { after: None }) => return stream.shutdown(Shutdown::Both).map(|()| false),
+        Some(Fault::DoneBut { status, code }) => {
+            vouched_for(shared, request, body);
+            refusal((*status, code))
+        }
         Some(Fault::WholeBlob) => carry_out(shared, &without_range(request), body),
         _ => vouched_for(shared, request, body),
     };
@@ -193,6 +204,9 @@ fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
         return list(request, page);
     }
     let store = &mut state.store;
+    if request.query("restype").is_some() {
+        return container(store, request, &path);
+    }
     let blob = store.get(&path);
     if let Some(refused) = condition_broken(request, blob.as_ref()) {
         return refused;
@@ -220,15 +234,32 @@ fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
             Ok(etag) => done(201, Some(etag)),
             Err(refused) => refusal(refused),
         },
-        ("PUT", _) if request.query("restype").is_some() => done(201, None),
         ("PUT", _) => {
             let etag = store.put(&path, Body::Bytes(Arc::new(body)));
-            let metadata = request.headers.iter().filter(|(name, _)| name.starts_with("x-ms-meta-"));
-            store.set_metadata(&path, metadata.cloned().collect());
+            store.set_metadata(&path, metadata(request));
             done(201, Some(etag))
         }
         _ => refusal((405, "UnsupportedHttpVerb")),
     }
+}
+
+/// What is done with a container itself.
+fn container(store: &mut Store, request: &Request, path: &str) -> Answer {
+    let answer = |status, headers| Answer { status, headers, body: Vec::new(), content_length: 0, chunked: false };
+    match (request.method.as_str(), store.container(path)) {
+        ("PUT", None) => {
+            store.put_container(path, metadata(request));
+            answer(201, Headers::new())
+        }
+        ("PUT", Some(_)) => refusal((409, "ContainerAlreadyExists")),
+        ("GET" | "HEAD", Some(metadata)) => answer(200, metadata),
+        ("GET" | "HEAD", None) => refusal((404, "ContainerNotFound")),
+        _ => refusal((405, "UnsupportedHttpVerb")),
+    }
+}
+
+fn metadata(request: &Request) -> Headers {
+    request.headers.iter().filter(|(name, _)| name.starts_with("x-ms-meta-")).cloned().collect()
 }
 
 fn condition_broken(request: &Request, blob: Option<&Blob>) -> Option<Answer> {

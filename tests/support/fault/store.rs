@@ -112,6 +112,8 @@ pub struct Store {
     staged: HashMap<String, Vec<Block>>,
     made_up: HashMap<String, MadeUp>,
     order: Option<Order>,
+    /// The metadata of those that were created; one with a blob in it needs no creating.
+    containers: HashMap<String, Headers>,
     versions: u64,
 }
 
@@ -152,6 +154,15 @@ impl Store {
     /// Fills a container, `/ACCOUNT/CONTAINER`, that has nothing else.
     pub fn make_up(&mut self, container: &str, blobs: MadeUp) {
         self.made_up.insert(container.to_owned(), blobs);
+    }
+
+    /// A container's metadata, if it was created.
+    pub fn container(&self, path: &str) -> Option<Headers> {
+        self.containers.get(path).cloned()
+    }
+
+    pub fn put_container(&mut self, path: &str, metadata: Headers) {
+        self.containers.insert(path.to_owned(), metadata);
     }
 
     pub fn order_by(&mut self, order: Order) {
