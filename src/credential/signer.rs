@@ -17,6 +17,7 @@ use super::token::TokenSource;
 use super::{Credential, SharedKey};
 use crate::error::{Error, Result};
 use crate::stats::Counters;
+use crate::sys::process::PerProcess;
 use crate::transport::Network;
 use crate::url::{Endpoint, has_signature};
 
@@ -30,8 +31,11 @@ pub(crate) struct Signer {
     tokens: Option<Arc<TokenSource>>,
     warned_of_expiry: AtomicBool,
     /// The tenants that accounts have named, by host: one each, so that no server sends us from one to the next.
-    tenants: Mutex<HashMap<String, String>>,
+    /// The lock may be held at a fork, since requests in the background take it.
+    tenants: PerProcess<Mutex<Tenants>>,
 }
+
+type Tenants = HashMap<String, String>;
 
 /// What a request was signed with, for the hint should it be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,7 @@ impl Signer {
             Credential::Identity(identity) => (None, Some(TokenSource::shared(identity, network))),
             Credential::Anonymous | Credential::Sas(_) | Credential::SharedKey(_) => (None, None),
         };
-        let (warned_of_expiry, tenants) = (AtomicBool::new(false), Mutex::default());
+        let (warned_of_expiry, tenants) = (AtomicBool::new(false), PerProcess::new());
         Self { credential: credential.clone(), environment, tokens, warned_of_expiry, tenants }
     }
 
@@ -134,7 +138,10 @@ impl Signer {
                 .hint("use an https URL, or a SAS or an account key with this one"));
         }
         let Some(tokens) = &self.tokens else { return Err(Error::internal("a credential without a source of tokens")) };
-        let tenant = uri.host().and_then(|host| self.tenants().get(host).cloned()).unwrap_or_default();
+        let tenant = match uri.host() {
+            Some(host) => self.tenants()?.get(host).cloned().unwrap_or_default(),
+            None => String::new(),
+        };
         let realm = Realm { cloud: Cloud::of(uri), tenant };
         headers.insert(AUTHORIZATION, tokens.token(&realm, stats).await?.header());
         Ok(())
@@ -157,7 +164,7 @@ impl Signer {
         if !tokens.has_tenants() || tokens.is_of(token, tenant) {
             return false;
         }
-        let mut tenants = self.tenants();
+        let Ok(mut tenants) = self.tenants() else { return false };
         let known = tenants.entry(host.to_owned()).or_insert_with(|| {
             tracing::info!(target: "aztorch::credential", "{host} takes tokens of the tenant {tenant}");
             tenant.to_owned()
@@ -165,8 +172,12 @@ impl Signer {
         known == tenant
     }
 
-    fn tenants(&self) -> MutexGuard<'_, HashMap<String, String>> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tenants(&self) -> Result<MutexGuard<'_, Tenants>> {
+        let tenants = self.tenants.get_or_inherit(|parent| {
+            let known = parent.and_then(|parent| parent.try_lock().ok().map(|known| known.clone()));
+            Ok(Mutex::new(known.unwrap_or_default()))
+        })?;
+        Ok(tenants.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn watch_expiry(&self, uri: &Uri) {
@@ -181,6 +192,19 @@ impl Signer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::in_fork;
+
+    #[test]
+    fn a_child_knows_its_parents_tenants_and_does_not_wait_for_their_lock() {
+        let signer = Signer::new(&Credential::Anonymous, &Network::default());
+        let tenant = || signer.tenants().ok().and_then(|tenants| tenants.get("host").cloned()).unwrap_or_default();
+        signer.tenants().unwrap().insert("host".to_owned(), "tenant".to_owned());
+        assert!(in_fork(|| tenant() == "tenant"));
+        // As a request in the background may hold it.
+        let held = signer.tenants().unwrap();
+        assert!(in_fork(|| tenant().is_empty()));
+        drop(held);
+    }
 
     #[test]
     fn tokens_are_shown_over_https_to_whoever_is_not_azure_storage() {
