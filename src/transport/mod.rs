@@ -236,7 +236,7 @@ impl Transport {
             head.headers.get(X_MS_REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("-"),
         );
         check_echo(&head.headers, &client_request_id).map_err(|error| error.context(&shown))?;
-        Ok(Response {
+        let response = Response {
             status: head.status,
             headers: head.headers,
             shown,
@@ -249,8 +249,9 @@ impl Transport {
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
             voucher: None,
-            _permit: permit,
-        })
+            permit: Some(permit),
+        };
+        Ok(response.settle())
     }
 
     /// Whether the next try will have a token of another tenant.

@@ -22,6 +22,7 @@ mod dataset_tars;
 mod dataset_urls;
 mod dataset_walk;
 mod deadlines;
+mod empty_blobs;
 mod environment;
 mod fault_listing;
 mod fault_server;
