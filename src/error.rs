@@ -72,6 +72,7 @@ struct Details {
     retry_after: Option<Duration>,
     outcome_unknown: bool,
     last_word: bool,
+    tries_at_once: u32,
 }
 
 impl Error {
@@ -86,6 +87,7 @@ impl Error {
             retry_after: None,
             outcome_unknown: false,
             last_word: false,
+            tries_at_once: 0,
         }))
     }
 
@@ -157,6 +159,16 @@ impl Error {
     /// Trying again may help the caller, but this call is over.
     pub(crate) fn last_word(self) -> Self {
         self.edit(|details| details.last_word = true)
+    }
+
+    /// The cause was removed, so that the same call tries again at once, at most so often in a row. Those tries do not count
+    /// as retries.
+    pub(crate) fn with_tries_at_once(self, most: u32) -> Self {
+        self.edit(|details| details.tries_at_once = most)
+    }
+
+    pub(crate) fn tries_at_once(&self) -> u32 {
+        if self.0.last_word { 0 } else { self.0.tries_at_once }
     }
 
     pub(crate) fn may_be_retried(&self) -> bool {

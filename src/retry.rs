@@ -188,12 +188,14 @@ pub(crate) struct Attempts<'a> {
     limits: &'a Limits,
     failed: u32,
     tries: u32,
+    /// How many tries in a row were made at once.
+    at_once: u32,
     sent: Arc<AtomicBool>,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(limits: &'a Limits) -> Self {
-        Self { limits, failed: 0, tries: 0, sent: Arc::default() }
+        Self { limits, failed: 0, tries: 0, at_once: 0, sent: Arc::default() }
     }
 
     /// Runs one try, ended by the deadline or a cancel. Dropping `attempt` is what aborts its connection.
@@ -224,6 +226,10 @@ impl<'a> Attempts<'a> {
 
     /// Waits before the next try, or gives the error that ends them.
     pub(crate) async fn pause_after(&mut self, error: Error) -> Result<()> {
+        if self.at_once < error.tries_at_once() {
+            return self.go_on_at_once(error);
+        }
+        self.at_once = 0;
         if !error.may_be_retried() || self.failed >= self.limits.max_retries {
             return Err(match self.failed {
                 0 => error,
@@ -247,6 +253,16 @@ impl<'a> Attempts<'a> {
             () = tokio::time::sleep(pause) => {}
             why = self.limits.interrupted() => return Err(why),
         }
+        self.limits.stats.retries.add(1);
+        Ok(())
+    }
+
+    /// What was in the way of the request is out of it, so the next try needs no pause and is no retry.
+    fn go_on_at_once(&mut self, error: Error) -> Result<()> {
+        tracing::info!(target: "aztorch::retry", "again at once: {error}");
+        self.at_once += 1;
+        self.limits.trouble.set(Some(error));
+        self.limits.check()?;
         self.limits.stats.retries.add(1);
         Ok(())
     }

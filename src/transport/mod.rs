@@ -215,7 +215,7 @@ impl Transport {
         let (began, in_flight) = (Instant::now(), self.stats.request());
         request_goes_out();
         let sent = connection.sent();
-        let exchange = pin!(connection.exchange(outgoing));
+        let exchange = pin!(connection.exchange(outgoing, self.pool.head_room()));
         let (head, body) = match stall::answered(exchange, &sending, &sent, self.stall_timeout, patience).await {
             Ok(answered) => answered,
             Err(error) => {

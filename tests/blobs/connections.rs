@@ -147,3 +147,25 @@ fn asking_for_another_checksum_loses_no_connection() {
     write_blob(&client, &server.url("new"), WriteMode::Replace, b"new").unwrap();
     assert_eq!(server.connections(), 1);
 }
+
+/// The metadata of a blob may have 8 KiB, names and values together.
+#[test]
+fn as_many_metadata_as_a_blob_may_have() {
+    let server = server();
+    let letters: Vec<_> = ('a'..='z').chain(['_']).map(String::from).collect();
+    let longer = |names: &[String]| -> Vec<String> {
+        names.iter().flat_map(|name| letters.iter().map(move |letter| format!("{name}{letter}"))).collect()
+    };
+    let (two, mut left) = (longer(&letters), 8 << 10);
+    let names = letters.iter().chain(&two).chain(&longer(&two)).cloned().collect::<Vec<_>>();
+    let names = names.into_iter().take_while(|name| {
+        left -= name.len() as i32 + 1;
+        left >= 0
+    });
+    let metadata: Vec<_> = names.map(|name| (format!("x-ms-meta-{name}"), "v".to_owned())).collect();
+    assert!(metadata.len() > 2000);
+    server.set_metadata("blob", metadata);
+    let client = client_with(|options| options.set_max_retries(0));
+    assert_eq!(read_blob(&client, &server.url("blob")).unwrap(), b"some bytes");
+    assert!(client.exists(&server.url("blob")).unwrap());
+}
