@@ -13,7 +13,7 @@ use super::denial::challenged_tenant;
 use super::environment::{Environment, StorageSecret};
 use super::identity::Identity;
 use super::sas::expiry;
-use super::token::TokenSource;
+use super::token::{BearerToken, TokenSource};
 use super::{Credential, SharedKey};
 use crate::error::{Error, Result};
 use crate::stats::Counters;
@@ -83,6 +83,28 @@ impl Signer {
         }
     }
 
+    /// Waits until there is a token, if a request to `uri` needs one. Asking for one may take long and run the caller's own
+    /// code, so that no request that holds a permit should be the first to do it.
+    pub(crate) async fn prepare(&self, uri: &Uri, stats: &Arc<Counters>) -> Result<()> {
+        match self.needs_token(uri) {
+            true => self.token(uri, stats).await.map(drop),
+            false => Ok(()),
+        }
+    }
+
+    fn needs_token(&self, uri: &Uri) -> bool {
+        if uri.scheme_str() != Some("https") || uri.query().is_some_and(has_signature) {
+            return false;
+        }
+        match &self.credential {
+            Credential::Identity(_) => true,
+            Credential::Unset => {
+                self.environment.as_ref().is_none_or(|env| matches!(env.credential_for(uri), Ok(None)))
+            }
+            Credential::Anonymous | Credential::Sas(_) | Credential::SharedKey(_) => false,
+        }
+    }
+
     /// Signs one try of a request. A SAS that the URL brought along wins over everything.
     pub(crate) async fn authorize(
         &self,
@@ -137,26 +159,29 @@ impl Signer {
             return Err(Error::invalid("a token is never sent over http, where everyone on the way could read it")
                 .hint("use an https URL, or a SAS or an account key with this one"));
         }
+        headers.insert(AUTHORIZATION, self.token(uri, stats).await?.header());
+        Ok(())
+    }
+
+    /// A token for the account of this URL.
+    async fn token(&self, uri: &Uri, stats: &Arc<Counters>) -> Result<BearerToken> {
         let Some(tokens) = &self.tokens else { return Err(Error::internal("a credential without a source of tokens")) };
         let tenant = match uri.host() {
             Some(host) => self.tenants()?.get(host).cloned().unwrap_or_default(),
             None => String::new(),
         };
         let realm = Realm { cloud: Cloud::of(uri), tenant };
-        headers.insert(AUTHORIZATION, tokens.token(&realm, stats).await?.header());
-        Ok(())
+        tokens.token(&realm, stats).await
     }
 
-    /// The service did not accept this request's token: the next one gets another. Whether that is one of another tenant,
-    /// which the answer names.
-    pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
-        let (Some(tokens), Some(token)) = (&self.tokens, authorization) else { return false };
-        let is_elsewhere = self.is_of_another_tenant(tokens, token, uri, answer);
-        // It is good where it comes from.
-        if !is_elsewhere {
+    /// The service did not accept this request's token: the next one gets another, of the tenant that the answer names if
+    /// that is a different one.
+    pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, answer: &HeaderMap) {
+        let (Some(tokens), Some(token)) = (&self.tokens, authorization) else { return };
+        // A token of another tenant is good where it comes from.
+        if !self.is_of_another_tenant(tokens, token, uri, answer) {
             tokens.forget(token);
         }
-        is_elsewhere
     }
 
     fn is_of_another_tenant(&self, tokens: &TokenSource, token: &HeaderValue, uri: &Uri, answer: &HeaderMap) -> bool {

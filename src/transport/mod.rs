@@ -28,12 +28,12 @@ use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, Uri};
 use http_body_util::Full;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::checksum::Checksums;
-use crate::credential::{Denial, Signer};
+use crate::credential::{Denial, Signed, Signer};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::retry::{current_attempt, request_goes_out};
@@ -165,6 +165,11 @@ impl Transport {
 
     /// One try of a request: an answer of the service, whatever its status, or the network's trouble.
     pub(crate) async fn send(&self, request: Request) -> Result<Response> {
+        let origin = pool::origin(&request.uri);
+        // As errors show it: no query, no secret.
+        let shown = format!("{} {origin}{}", request.method, request.uri.path());
+        let prepared = self.signer.prepare(&request.uri, &self.stats).await;
+        prepared.map_err(|error| error.context(&shown))?;
         let permit = self
             .permits
             .clone()
@@ -184,9 +189,6 @@ impl Transport {
         if method == Method::PUT || !body.is_empty() {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let origin = pool::origin(&uri);
-        // As errors show it: no query, no secret.
-        let shown = format!("{method} {origin}{}", uri.path());
         let length = body.len();
         let signing = self.signer.authorize(&method, uri, &mut headers, length, &self.stats).await;
         let (uri, signed) = signing.map_err(|error| error.context(&shown))?;
@@ -226,7 +228,11 @@ impl Transport {
         self.stats.bytes_sent.add(length as u64);
         let code = head.headers.get(X_MS_ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("");
         self.pace.answered(began, head.status, code);
-        let another_tenant = self.take_note(head.status, &uri, authorization.as_ref(), &head.headers);
+        match head.status.as_u16() {
+            429 | 503 => self.stats.throttled.add(1),
+            401 if signed == Signed::Token => self.signer.refused(&uri, authorization.as_ref(), &head.headers),
+            _ => {}
+        }
         tracing::debug!(
             target: "aztorch::http",
             "{shown}: {} in {:.1} ms, attempt {}, request id {}, client request id {client_request_id}",
@@ -245,29 +251,13 @@ impl Transport {
             origin,
             sending,
             stall: Stall::new(self.stall_timeout),
-            denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
+            denial: Denial::new(&uri, signed),
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
             voucher: None,
             permit: Some(permit),
         };
         Ok(response.settle())
-    }
-
-    /// Whether the next try will have a token of another tenant.
-    fn take_note(
-        &self,
-        status: StatusCode,
-        uri: &Uri,
-        authorization: Option<&HeaderValue>,
-        answer: &HeaderMap,
-    ) -> bool {
-        match status.as_u16() {
-            429 | 503 => self.stats.throttled.add(1),
-            401 => return self.signer.refused(uri, authorization, answer),
-            _ => {}
-        }
-        false
     }
 }
 
