@@ -7,7 +7,7 @@ use bytes::BufMut;
 
 use crate::entries::Part;
 use crate::error::{Error, Result, Status};
-use crate::fetch::{self, Only, Opened, Version, fetch};
+use crate::fetch::{self, Only, Opened, Version, Whole, fetch};
 use crate::memory::Reservation;
 use crate::parallel::together;
 use crate::ranges;
@@ -98,35 +98,34 @@ async fn bring_once(
     let Opened { version, first, body } = open(call, target, part, first).await?;
     let whole = match part {
         Part::Whole { .. } => 0..version.size,
-        Part::Range { range, .. } if range.end > version.size => {
-            return Err(fetch::past_the_end(target, range, &format!("/{}", version.size)));
-        }
         Part::Range { range, .. } => range.clone(),
     };
     let length = whole.end - whole.start;
     let place = room(length).map_err(|error| error.context(target.display()))?;
-    let Some(place) = place else { return Ok(length) };
+    let Some(place) = place else {
+        fetch::let_go(call, body).await;
+        return Ok(length);
+    };
     transfer(call, target, &version, whole, first, body, place).await?;
     Ok(length)
 }
 
 /// The first look at an entry, and its first bytes.
 async fn open(call: &Call, target: &Target, part: &Part, first: u64) -> Result<Opened> {
-    let (range, only) = match part {
+    let opened = match part {
         Part::Whole { expected: Some(0) } => {
-            let nothing = retry(&call.limits, || fetch::open_nothing(call, target)).await?;
-            if let Some(opened) = nothing {
-                return Ok(opened);
+            let whole = retry(&call.limits, || fetch::open_without_range(call, target, &Only::Any)).await?;
+            match whole {
+                Whole::Empty(etag) => Some(Opened::empty(etag)),
+                _ => fetch::open(call, target, 0..first, &Only::Any).await?,
             }
-            (0..first, Only::Any)
         }
-        Part::Whole { .. } => (0..first, Only::Any),
+        Part::Whole { .. } => fetch::open(call, target, 0..first, &Only::Any).await?,
         Part::Range { range, version } => {
             let only = version.clone().map_or(Only::Any, Only::If);
-            (range.start..range.end.min(range.start.saturating_add(first)), only)
+            fetch::open_part(call, target, range, first, &only).await?
         }
     };
-    let opened = fetch::open(call, target, range, &only).await?;
     opened.ok_or_else(|| Error::internal("an unconditional open was skipped"))
 }
 

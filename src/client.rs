@@ -16,15 +16,15 @@ use crate::runtime::block_on;
 use crate::service;
 use crate::session::Session;
 use crate::stats::Stats;
+use crate::sys::process::PerProcess;
 use crate::transport::Request;
 use crate::url::{Target, parse_blob, parse_container, parse_container_and_blob};
 use crate::writer::{BlobWriter, WriteMode};
-use once_cell::sync::OnceCell;
 
 /// What one request of the caller's own may bring; blobs are read with a reader.
 const MAX_ANSWER: usize = 8 << 20;
 
-static SHARED: OnceCell<Client> = OnceCell::new();
+static SHARED: PerProcess<Client> = PerProcess::for_static();
 
 /// Access to Blob Storage. Cheap to clone; clones share connections and limits. Thread-safe, and usable in
 /// a forked child, which makes connections of its own.
@@ -41,7 +41,8 @@ impl Client {
 
     /// The process-wide client with default settings, made by the first call that needs it.
     pub fn shared() -> Result<Self> {
-        SHARED.get_or_try_init(|| Self::new(&ClientOptions::default())).cloned()
+        let make = || Self::new(&ClientOptions::default());
+        SHARED.get_or_inherit(|parent| parent.cloned().map_or_else(make, Ok)).cloned()
     }
 
     /// The same client, its calls ended after `whole_call`; `None` waits as long as retries last.

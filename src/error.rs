@@ -74,6 +74,7 @@ struct Details {
     outcome_unknown: bool,
     stale_connection: bool,
     last_word: bool,
+    tries_at_once: u32,
 }
 
 impl Error {
@@ -90,6 +91,7 @@ impl Error {
             outcome_unknown: false,
             stale_connection: false,
             last_word: false,
+            tries_at_once: 0,
         }))
     }
 
@@ -165,6 +167,16 @@ impl Error {
     /// Trying again may help the caller, but this call is over.
     pub(crate) fn last_word(self) -> Self {
         self.edit(|details| details.last_word = true)
+    }
+
+    /// The cause was removed, so that the same call tries again at once, at most so often in a row. Those tries do not count
+    /// as retries.
+    pub(crate) fn with_tries_at_once(self, most: u32) -> Self {
+        self.edit(|details| details.tries_at_once = most)
+    }
+
+    pub(crate) fn tries_at_once(&self) -> u32 {
+        if self.0.last_word { 0 } else { self.0.tries_at_once }
     }
 
     pub(crate) fn may_be_retried(&self) -> bool {

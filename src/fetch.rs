@@ -1,6 +1,8 @@
 //! Ranged GETs: pinned to one version of the blob, resumed where they broke, believed only when they add up.
 
+use std::future::Future;
 use std::ops::Range;
+use std::pin::Pin;
 
 use http::Method;
 use http::StatusCode;
@@ -31,6 +33,12 @@ pub(crate) struct Opened {
     pub(crate) body: Option<Response>,
 }
 
+impl Opened {
+    pub(crate) fn empty(etag: String) -> Self {
+        Self { version: Version { etag, size: 0 }, first: 0..0, body: None }
+    }
+}
+
 /// Which version of a blob may be opened.
 #[derive(Clone, Debug)]
 pub(crate) enum Only {
@@ -42,24 +50,54 @@ pub(crate) enum Only {
     If(Version),
 }
 
+impl Only {
+    fn add_to(&self, request: Request) -> Result<Request> {
+        match self {
+            Self::Any => Ok(request),
+            Self::Unless(etag) => request.header(IF_NONE_MATCH, etag),
+            Self::If(version) => request.header(IF_MATCH, &version.etag),
+        }
+    }
+}
+
 /// Asks for the bytes of `range`, or as many of them as the blob has. `Ok(None)` when the blob is still the
 /// version that is not wanted. A range that begins past the end is an error, unless it begins at 0.
 pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: &Only) -> Result<Option<Opened>> {
     retry(&call.limits, || open_once(call, target, &range, only)).await
 }
 
+/// Opens a part of a blob, which has to lie in it, and asks for its first bytes, at most `most`.
+pub(crate) async fn open_part(
+    call: &Call,
+    target: &Target,
+    part: &Range<u64>,
+    most: u64,
+    only: &Only,
+) -> Result<Option<Opened>> {
+    let first = part.start..part.end.min(part.start.saturating_add(most));
+    match open(call, target, first, only).await? {
+        Some(Opened { version, body, .. }) if part.end > version.size => {
+            let_go(call, body).await;
+            Err(past_the_end(target, part, &format!("/{}", version.size)))
+        }
+        opened => Ok(opened),
+    }
+}
+
 async fn open_once(call: &Call, target: &Target, range: &Range<u64>, only: &Only) -> Result<Option<Opened>> {
     let request = Request::new(Method::GET, target.uri("")?);
-    let request = match only {
-        Only::Any => request,
-        Only::Unless(etag) => request.header(IF_NONE_MATCH, etag)?,
-        Only::If(version) => request.header(IF_MATCH, &version.etag)?,
-    };
-    let (response, range) = send(call, request, range).await?;
+    let (response, range) = send(call, only.add_to(request)?, range).await?;
     match response.status {
         StatusCode::NOT_MODIFIED if matches!(only, Only::Unless(_)) => Ok(None),
-        StatusCode::RANGE_NOT_SATISFIABLE if range.start == 0 => open_empty(call, target, response).await.map(Some),
-        StatusCode::RANGE_NOT_SATISFIABLE => Err(past_the_end(target, &range, response.header(&CONTENT_RANGE))),
+        StatusCode::RANGE_NOT_SATISFIABLE if range.start == 0 => open_empty(call, target, response, only).await,
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let error = match only {
+                Only::If(version) if range.start < version.size => replaced(target),
+                _ => past_the_end(target, &range, response.header(&CONTENT_RANGE)),
+            };
+            response.discard().await;
+            Err(error)
+        }
         _ => {
             let response = response.success().await?;
             open_range(response, &range).map(Some)
@@ -70,7 +108,7 @@ async fn open_once(call: &Call, target: &Target, range: &Range<u64>, only: &Only
 fn open_range(response: Response, asked: &Range<u64>) -> Result<Opened> {
     let etag = etag(&response)?;
     if response.status == StatusCode::OK && response.content_length() == Some(0) {
-        return Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None });
+        return Ok(Opened::empty(etag));
     }
     let (range, size) = content_range(&response)?;
     if range != (asked.start..asked.end.min(size)) {
@@ -78,6 +116,11 @@ fn open_range(response: Response, asked: &Range<u64>) -> Result<Opened> {
     }
     check_length(&response, &range)?;
     Ok(Opened { version: Version { etag, size }, first: range, body: Some(response) })
+}
+
+/// The error of an answer that belongs to another version than the pinned one.
+fn replaced(target: &Target) -> Error {
+    Error::new(Status::Modified, format!("{}: the answer belongs to another version of the blob", target.display()))
 }
 
 /// The error of a range that is not in the blob; `total` is its size, as the service told it.
@@ -89,37 +132,68 @@ pub(crate) fn past_the_end(target: &Target, range: &Range<u64>, total: &str) -> 
     Error::new(Status::OutOfRange, message)
 }
 
-/// No byte of an empty blob can be asked for, so the service refuses the range: that is how empty looks.
-async fn open_empty(call: &Call, target: &Target, mut refusal: Response) -> Result<Opened> {
+/// No byte of an empty blob can be asked for, so the service refuses the range: that is how empty looks. Some services
+/// look at the range before they look at the condition.
+async fn open_empty(call: &Call, target: &Target, refusal: Response, only: &Only) -> Result<Option<Opened>> {
     let etag = refusal.header(&ETAG).to_owned();
-    let total = refusal.header(&CONTENT_RANGE).to_owned();
-    refusal.bytes(64 << 10).await?;
-    if !etag.is_empty() && total == "bytes */0" {
-        return Ok(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None });
+    let is_empty = refusal.header(&CONTENT_RANGE) == "bytes */0";
+    // First of all: the next request may need what this answer holds.
+    refusal.discard().await;
+    match only {
+        Only::Unless(known) if *known == etag => return Ok(None),
+        Only::Any | Only::Unless(_) if is_empty && !etag.is_empty() => return Ok(Some(Opened::empty(etag))),
+        _ => {}
     }
-    // The refusal did not name the version: a GET of all the nothing does.
-    match open_nothing(call, target).await? {
-        Some(opened) => Ok(opened),
-        None => Err(Error::network(format!("{}: the blob changed while it was opened", target.display()))),
+    // The refusal does not name the version: a GET without a range does.
+    match open_without_range(call, target, only).await? {
+        Whole::Empty(etag) => Ok(Some(Opened::empty(etag))),
+        Whole::Unchanged => Ok(None),
+        Whole::NotEmpty => Err(Error::network(format!("{}: the blob changed while it was opened", target.display()))),
     }
 }
 
-/// Opens a blob that is thought to be empty, without a range; `None` when it is not.
-pub(crate) async fn open_nothing(call: &Call, target: &Target) -> Result<Option<Opened>> {
-    let response = call.transport.send(Request::new(Method::GET, target.uri("")?)).await?;
-    let mut response = response.success().await?;
-    let etag = self::etag(&response)?;
-    if response.content_length() != Some(0) {
-        return Ok(None);
+/// What a GET without a range finds.
+pub(crate) enum Whole {
+    /// The blob's ETag.
+    Empty(String),
+    NotEmpty,
+    /// The blob is still the version that is not wanted.
+    Unchanged,
+}
+
+/// Opens a blob that is thought to be empty.
+pub(crate) async fn open_without_range(call: &Call, target: &Target, only: &Only) -> Result<Whole> {
+    let request = only.add_to(Request::new(Method::GET, target.uri("")?))?;
+    let response = call.transport.send(request).await?;
+    if response.status == StatusCode::NOT_MODIFIED && matches!(only, Only::Unless(_)) {
+        return Ok(Whole::Unchanged);
     }
-    response.bytes(0).await?;
-    Ok(Some(Opened { version: Version { etag, size: 0 }, first: 0..0, body: None }))
+    let response = response.success().await?;
+    let etag = self::etag(&response)?;
+    let is_empty = response.content_length() == Some(0);
+    response.discard().await;
+    Ok(if is_empty { Whole::Empty(etag) } else { Whole::NotEmpty })
 }
 
 /// Which version is there, at the cost of its first byte.
 pub(crate) async fn look(call: &Call, target: &Target, only: &Only) -> Result<Version> {
     let opened = open(call, target, 0..1, only).await?;
-    opened.map(|opened| opened.version).ok_or_else(|| Error::internal("a look at a blob was skipped"))
+    let Opened { version, body, .. } = opened.ok_or_else(|| Error::internal("a look at a blob was skipped"))?;
+    let_go(call, body).await;
+    Ok(version)
+}
+
+/// Drops a body of which nothing is wanted any more, within the limits of the call. Rarely needed, and so on the heap.
+pub(crate) fn let_go(call: &Call, body: Option<Response>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    Box::pin(async move {
+        let Some(body) = body else { return };
+        let discarding = async {
+            body.discard().await;
+            Ok(())
+        };
+        // A call that is over has nothing to wait for here.
+        let _ = Attempts::new(&call.limits).try_once(discarding).await;
+    })
 }
 
 /// Brings `range` of the pinned version into `sink`, in order, going on where a body broke off.
@@ -170,15 +244,17 @@ async fn fetch_once(
 async fn get(call: &Call, target: &Target, version: &Version, range: Range<u64>) -> Result<(Response, u64)> {
     let request = Request::new(Method::GET, target.uri("")?).header(IF_MATCH, &version.etag)?;
     let (response, range) = send(call, request, &range).await?;
+    if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
+        // The pinned version has these bytes. A service that looks at the range first does not say so.
+        response.discard().await;
+        return Err(replaced(target));
+    }
     let response = response.success().await?;
     if content_range(&response)? != (range.clone(), version.size) {
         return Err(wrong_range(&response, &range));
     }
     if etag(&response)? != version.etag {
-        return Err(Error::new(
-            Status::Modified,
-            format!("{}: the answer belongs to another version of the blob", target.display()),
-        ));
+        return Err(replaced(target));
     }
     check_length(&response, &range)?;
     Ok((response, range.end))
@@ -202,6 +278,7 @@ async fn send(call: &Call, request: Request, range: &Range<u64>) -> Result<(Resp
             response.voucher = voucher;
             return Ok((response, range));
         }
+        response.discard().await;
     }
 }
 

@@ -7,7 +7,6 @@ use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use once_cell::sync::Lazy;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -28,7 +27,7 @@ pub(crate) type Sink = dyn Fn(LogLevel, &str, &str) + Send + Sync;
 type Slot = RwLock<Option<Arc<Sink>>>;
 
 /// A forked child inherits the callback, but not a lock that was held at the fork.
-static SINK: Lazy<PerProcess<Slot>> = Lazy::new(PerProcess::new);
+static SINK: PerProcess<Slot> = PerProcess::for_static();
 static LEVEL: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {

@@ -3,11 +3,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use once_cell::sync::Lazy;
-
 use crate::error::Result;
 use crate::sys::process::PerProcess;
+use bytes::{Bytes, BytesMut};
 
 /// A chunk's memory comes in pieces of this, so that what has arrived can be read while more arrives.
 const PIECE: usize = 256 << 10;
@@ -15,7 +13,7 @@ const PIECE: usize = 256 << 10;
 const MAX_KEPT: usize = 24;
 
 /// Those of the process; a forked child makes its own.
-static PIECES: Lazy<PerProcess<Arc<Pieces>>> = Lazy::new(PerProcess::new);
+static PIECES: PerProcess<Arc<Pieces>> = PerProcess::for_static();
 
 /// Pieces that no chunk is using.
 #[derive(Default)]

@@ -201,12 +201,14 @@ pub(crate) struct Attempts<'a> {
     /// The last try met a dead connection.
     was_stale: bool,
     in_doubt: bool,
+    /// How many tries in a row were made at once.
+    at_once: u32,
     sent: Arc<AtomicBool>,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(limits: &'a Limits) -> Self {
-        Self { limits, failed: 0, tries: 0, was_stale: false, in_doubt: false, sent: Arc::default() }
+        Self { limits, failed: 0, tries: 0, was_stale: false, in_doubt: false, at_once: 0, sent: Arc::default() }
     }
 
     /// Runs one try, ended by the deadline or a cancel. Dropping `future` is what aborts its connection.
@@ -258,8 +260,15 @@ impl<'a> Attempts<'a> {
     /// Waits before the next try, or gives the error that ends them.
     pub(crate) async fn pause_after(&mut self, error: Error) -> Result<()> {
         if error.was_stale_connection() && error.may_be_retried() {
-            return self.go_on_after_stale(error);
+            // It says nothing of the service. The next try is on a new connection, which cannot be stale.
+            self.was_stale = true;
+            return self.go_on_at_once(error);
         }
+        if self.at_once < error.tries_at_once() {
+            self.at_once += 1;
+            return self.go_on_at_once(error);
+        }
+        self.at_once = 0;
         if !error.may_be_retried() || self.failed >= self.limits.max_retries {
             return Err(match self.failed {
                 0 => error,
@@ -287,11 +296,9 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// An idle connection that died says nothing of the service, so this is no retry, and needs no pause. The next try is
-    /// on a new connection, whose failure counts: there is at most one such try for each that counts.
-    fn go_on_after_stale(&mut self, error: Error) -> Result<()> {
-        tracing::info!(target: "aztorch::retry", "again at once on a new connection: {error}");
-        self.was_stale = true;
+    /// What was in the way of the request is out of it, so the next try needs no pause and is no retry.
+    fn go_on_at_once(&mut self, error: Error) -> Result<()> {
+        tracing::info!(target: "aztorch::retry", "again at once: {error}");
         self.limits.trouble.set(Some(error));
         self.limits.check()?;
         self.limits.stats.retries.add(1);

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
-use once_cell::sync::Lazy;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use crate::progress;
 use crate::sys::process::{PerProcess, with_signals_blocked};
 
 /// Made by the first call that needs it and never shut down: its threads may outlive every handle.
-static RUNTIME: Lazy<PerProcess<Runtime>> = Lazy::new(PerProcess::new);
+static RUNTIME: PerProcess<Runtime> = PerProcess::for_static();
 
 /// More threads do not move bytes faster than a few connections can deliver them, and the host's own
 /// threads need the cores.

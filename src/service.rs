@@ -70,6 +70,7 @@ async fn send_checked(call: &Call, request: Request) -> Result<Response> {
         if checksums.confirm(&vouched, &response)? {
             return Ok(response);
         }
+        response.discard().await;
     }
 }
 

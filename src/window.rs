@@ -232,11 +232,6 @@ impl Holder for Mutex<Window> {
 }
 
 impl Window {
-    /// Forgets chunks whose request failed, so that they are asked for anew.
-    pub(crate) fn forget_failed(&mut self) {
-        self.held.retain(|held| !held.chunk.has_failed());
-    }
-
     pub(crate) fn insert(&mut self, mut held: Held) {
         self.clock += 1;
         held.last_used = self.clock;
@@ -254,8 +249,10 @@ impl Window {
         first.is_some_and(|chunk| chunk.lock().segments.first().is_some_and(|(_, bytes)| bytes.starts_with(magic)))
     }
 
-    /// Divides `range` into what is here and what is not, in order.
+    /// Divides `range` into what is here and what is not, in order. Chunks whose request failed are forgotten first, so
+    /// that they are asked for anew.
     pub(crate) fn plan(&mut self, range: Range<u64>) -> Vec<Piece> {
+        self.held.retain(|held| !held.chunk.has_failed());
         let mut pieces = Vec::new();
         let mut at = range.start;
         self.clock += 1;

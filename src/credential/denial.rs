@@ -19,24 +19,18 @@ pub(crate) struct Denial {
     signed: Signed,
     /// The expiry of its SAS; nothing else of that.
     expiry: Option<String>,
-    /// Whether a token of the tenant that the answer names is to be tried.
-    another_tenant: bool,
 }
 
 impl Denial {
     pub(crate) fn new(uri: &Uri, signed: Signed) -> Self {
         let query = uri.query().unwrap_or_default();
         let expiry = query.split('&').find(|pair| pair.get(..3).is_some_and(|name| name.eq_ignore_ascii_case("se=")));
-        Self { signed, expiry: expiry.map(str::to_owned), another_tenant: false }
+        Self { signed, expiry: expiry.map(str::to_owned) }
     }
 
-    /// The same; the next try will have a token of another tenant if `another` says so.
-    pub(crate) fn with_another_tenant(self, another: bool) -> Self {
-        Self { another_tenant: another, ..self }
-    }
-
-    pub(crate) fn another_tenant(&self) -> bool {
-        self.another_tenant
+    /// Whether the request was signed with a token.
+    pub(crate) fn is_of_token(&self) -> bool {
+        self.signed == Signed::Token
     }
 
     /// Whether the request had no credential at all.

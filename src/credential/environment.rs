@@ -1,8 +1,9 @@
 //! The credential that the environment has for a client that was given none, in the variables of the `az` CLI.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use azure_core::credentials::Secret;
 use http::Uri;
-use once_cell::sync::OnceCell;
 
 use super::identity::variable;
 use super::{ConnectionString, Sas, SharedKey};
@@ -14,15 +15,12 @@ const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
 const KEY: &str = "AZURE_STORAGE_KEY";
 const SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
 
-/// The variables as they were when the client was made, read only when a request needs them: a bad one must not
-/// be in the way of a URL that brings its own SAS.
+/// What the variables said when the client was made. An error shows only when a request needs them: a bad one must not be
+/// in the way of a URL that brings its own SAS.
 #[derive(Debug)]
 pub(super) struct Environment {
-    connection_string: Option<Secret>,
-    account: Option<String>,
-    key: Option<Secret>,
-    sas: Option<Secret>,
-    parsed: OnceCell<Result<Option<Found>>>,
+    found: Result<Option<Found>>,
+    is_logged: AtomicBool,
 }
 
 /// A credential for storage, and for whom it is.
@@ -42,13 +40,16 @@ pub(crate) enum StorageSecret {
 impl Environment {
     pub(super) fn read() -> Self {
         let secret = |name| variable(name).map(Secret::new);
-        Self {
-            connection_string: secret(CONNECTION_STRING),
-            account: variable(ACCOUNT),
-            key: secret(KEY),
-            sas: secret(SAS_TOKEN),
-            parsed: OnceCell::new(),
-        }
+        Self::of(secret(CONNECTION_STRING), variable(ACCOUNT), secret(KEY), secret(SAS_TOKEN))
+    }
+
+    fn of(
+        connection_string: Option<Secret>,
+        account: Option<String>,
+        key: Option<Secret>,
+        sas: Option<Secret>,
+    ) -> Self {
+        Self { found: parse(connection_string, account, key, sas), is_logged: AtomicBool::new(false) }
     }
 
     /// What the environment has for the account of this URL; `None` also when it is visibly another's.
@@ -63,14 +64,12 @@ impl Environment {
         self.found().as_ref().ok()?.as_ref()?.endpoint.as_ref()
     }
 
+    /// Logs at the first use what there is.
     fn found(&self) -> &Result<Option<Found>> {
-        let mut is_first = false;
-        let found = self.parsed.get_or_init(|| {
-            is_first = true;
-            self.parse()
-        });
-        // Not before it is there: who hears of it may ask for it.
-        if let (true, Ok(Some(found))) = (is_first, found) {
+        if let Ok(Some(found)) = &self.found
+            && !self.is_logged.load(Ordering::Relaxed)
+            && !self.is_logged.swap(true, Ordering::Relaxed)
+        {
             let kind = match found.secret {
                 StorageSecret::Sas(_) => "a SAS",
                 StorageSecret::SharedKey(_) => "an account key",
@@ -79,24 +78,29 @@ impl Environment {
             let whose = if found.account.is_some() { "one account" } else { "any account" };
             tracing::info!(target: "aztorch::credential", "the environment has {kind} for {whose}");
         }
-        found
+        &self.found
     }
+}
 
-    fn parse(&self) -> Result<Option<Found>> {
-        if let Some(text) = &self.connection_string {
-            let parsed = ConnectionString::parse(text.secret()).map_err(|error| error.context(CONNECTION_STRING))?;
-            return Ok(Some(Found { account: parsed.account, endpoint: Some(parsed.endpoint), secret: parsed.secret }));
-        }
-        if let (Some(account), Some(key)) = (&self.account, &self.key) {
-            let key =
-                SharedKey::new(account, key.secret()).map_err(|error| error.context(format!("{ACCOUNT} and {KEY}")))?;
-            let secret = StorageSecret::SharedKey(key);
-            return Ok(Some(Found { account: Some(account.clone()), endpoint: None, secret }));
-        }
-        let Some(sas) = &self.sas else { return Ok(None) };
-        let secret = StorageSecret::Sas(Sas::new(sas.secret()).map_err(|error| error.context(SAS_TOKEN))?);
-        Ok(Some(Found { account: self.account.clone(), endpoint: None, secret }))
+fn parse(
+    connection_string: Option<Secret>,
+    account: Option<String>,
+    key: Option<Secret>,
+    sas: Option<Secret>,
+) -> Result<Option<Found>> {
+    if let Some(text) = connection_string {
+        let parsed = ConnectionString::parse(text.secret()).map_err(|error| error.context(CONNECTION_STRING))?;
+        return Ok(Some(Found { account: parsed.account, endpoint: Some(parsed.endpoint), secret: parsed.secret }));
     }
+    if let (Some(account), Some(key)) = (&account, key) {
+        let key =
+            SharedKey::new(account, key.secret()).map_err(|error| error.context(format!("{ACCOUNT} and {KEY}")))?;
+        let secret = StorageSecret::SharedKey(key);
+        return Ok(Some(Found { account: Some(account.clone()), endpoint: None, secret }));
+    }
+    let Some(sas) = sas else { return Ok(None) };
+    let secret = StorageSecret::Sas(Sas::new(sas.secret()).map_err(|error| error.context(SAS_TOKEN))?);
+    Ok(Some(Found { account, endpoint: None, secret }))
 }
 
 impl Found {
@@ -133,13 +137,8 @@ mod tests {
 
     fn environment(connection_string: &str, account: &str, key: &str, sas: &str) -> Environment {
         let secret = |text: &str| (!text.is_empty()).then(|| Secret::new(text.to_owned()));
-        Environment {
-            connection_string: secret(connection_string),
-            account: (!account.is_empty()).then(|| account.to_owned()),
-            key: secret(key),
-            sas: secret(sas),
-            parsed: OnceCell::new(),
-        }
+        let account = (!account.is_empty()).then(|| account.to_owned());
+        Environment::of(secret(connection_string), account, secret(key), secret(sas))
     }
 
     fn kind(environment: &Environment, uri: &str) -> &'static str {

@@ -21,9 +21,7 @@ pub(crate) use environment::StorageSecret;
 pub(crate) use identity::Identity;
 pub(crate) use sas::Sas;
 pub(crate) use shared_key::SharedKey;
-#[cfg(any(test, fuzzing))]
-pub(crate) use signer::Signed;
-pub(crate) use signer::Signer;
+pub(crate) use signer::{Signed, Signer};
 pub use token::BearerToken;
 
 /// What a client was told to prove its identity with. Its `Debug` shows no secret: `Secret` sees to that.

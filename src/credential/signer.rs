@@ -13,10 +13,11 @@ use super::denial::challenged_tenant;
 use super::environment::{Environment, StorageSecret};
 use super::identity::Identity;
 use super::sas::expiry;
-use super::token::TokenSource;
+use super::token::{BearerToken, TokenSource};
 use super::{Credential, SharedKey};
 use crate::error::{Error, Result};
 use crate::stats::Counters;
+use crate::sys::process::PerProcess;
 use crate::transport::Network;
 use crate::url::{Endpoint, has_signature};
 
@@ -30,8 +31,11 @@ pub(crate) struct Signer {
     tokens: Option<Arc<TokenSource>>,
     warned_of_expiry: AtomicBool,
     /// The tenants that accounts have named, by host: one each, so that no server sends us from one to the next.
-    tenants: Mutex<HashMap<String, String>>,
+    /// The lock may be held at a fork, since requests in the background take it.
+    tenants: PerProcess<Mutex<Tenants>>,
 }
+
+type Tenants = HashMap<String, String>;
 
 /// What a request was signed with, for the hint should it be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,7 @@ impl Signer {
             Credential::Identity(identity) => (None, Some(TokenSource::shared(identity, network))),
             Credential::Anonymous | Credential::Sas(_) | Credential::SharedKey(_) => (None, None),
         };
-        let (warned_of_expiry, tenants) = (AtomicBool::new(false), Mutex::default());
+        let (warned_of_expiry, tenants) = (AtomicBool::new(false), PerProcess::new());
         Self { credential: credential.clone(), environment, tokens, warned_of_expiry, tenants }
     }
 
@@ -76,6 +80,28 @@ impl Signer {
                 let found = self.environment.as_ref().map_or(Ok(None), |known| known.credential_for(uri));
                 is_https || !matches!(found, Ok(None))
             }
+        }
+    }
+
+    /// Waits until there is a token, if a request to `uri` needs one. Asking for one may take long and run the caller's own
+    /// code, so that no request that holds a permit should be the first to do it.
+    pub(crate) async fn prepare(&self, uri: &Uri, stats: &Arc<Counters>) -> Result<()> {
+        match self.needs_token(uri) {
+            true => self.token(uri, stats).await.map(drop),
+            false => Ok(()),
+        }
+    }
+
+    fn needs_token(&self, uri: &Uri) -> bool {
+        if uri.scheme_str() != Some("https") || uri.query().is_some_and(has_signature) {
+            return false;
+        }
+        match &self.credential {
+            Credential::Identity(_) => true,
+            Credential::Unset => {
+                self.environment.as_ref().is_none_or(|env| matches!(env.credential_for(uri), Ok(None)))
+            }
+            Credential::Anonymous | Credential::Sas(_) | Credential::SharedKey(_) => false,
         }
     }
 
@@ -133,23 +159,29 @@ impl Signer {
             return Err(Error::invalid("a token is never sent over http, where everyone on the way could read it")
                 .hint("use an https URL, or a SAS or an account key with this one"));
         }
-        let Some(tokens) = &self.tokens else { return Err(Error::internal("a credential without a source of tokens")) };
-        let tenant = uri.host().and_then(|host| self.tenants().get(host).cloned()).unwrap_or_default();
-        let realm = Realm { cloud: Cloud::of(uri), tenant };
-        headers.insert(AUTHORIZATION, tokens.token(&realm, stats).await?.header());
+        headers.insert(AUTHORIZATION, self.token(uri, stats).await?.header());
         Ok(())
     }
 
-    /// The service did not accept this request's token: the next one gets another. Whether that is one of another tenant,
-    /// which the answer names.
-    pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
-        let (Some(tokens), Some(token)) = (&self.tokens, authorization) else { return false };
-        let is_elsewhere = self.is_of_another_tenant(tokens, token, uri, answer);
-        // It is good where it comes from.
-        if !is_elsewhere {
+    /// A token for the account of this URL.
+    async fn token(&self, uri: &Uri, stats: &Arc<Counters>) -> Result<BearerToken> {
+        let Some(tokens) = &self.tokens else { return Err(Error::internal("a credential without a source of tokens")) };
+        let tenant = match uri.host() {
+            Some(host) => self.tenants()?.get(host).cloned().unwrap_or_default(),
+            None => String::new(),
+        };
+        let realm = Realm { cloud: Cloud::of(uri), tenant };
+        tokens.token(&realm, stats).await
+    }
+
+    /// The service did not accept this request's token: the next one gets another, of the tenant that the answer names if
+    /// that is a different one.
+    pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, answer: &HeaderMap) {
+        let (Some(tokens), Some(token)) = (&self.tokens, authorization) else { return };
+        // A token of another tenant is good where it comes from.
+        if !self.is_of_another_tenant(tokens, token, uri, answer) {
             tokens.forget(token);
         }
-        is_elsewhere
     }
 
     fn is_of_another_tenant(&self, tokens: &TokenSource, token: &HeaderValue, uri: &Uri, answer: &HeaderMap) -> bool {
@@ -157,7 +189,7 @@ impl Signer {
         if !tokens.has_tenants() || tokens.is_of(token, tenant) {
             return false;
         }
-        let mut tenants = self.tenants();
+        let Ok(mut tenants) = self.tenants() else { return false };
         let known = tenants.entry(host.to_owned()).or_insert_with(|| {
             tracing::info!(target: "aztorch::credential", "{host} takes tokens of the tenant {tenant}");
             tenant.to_owned()
@@ -165,8 +197,12 @@ impl Signer {
         known == tenant
     }
 
-    fn tenants(&self) -> MutexGuard<'_, HashMap<String, String>> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tenants(&self) -> Result<MutexGuard<'_, Tenants>> {
+        let tenants = self.tenants.get_or_inherit(|parent| {
+            let known = parent.and_then(|parent| parent.try_lock().ok().map(|known| known.clone()));
+            Ok(Mutex::new(known.unwrap_or_default()))
+        })?;
+        Ok(tenants.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn watch_expiry(&self, uri: &Uri) {
@@ -181,6 +217,19 @@ impl Signer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::in_fork;
+
+    #[test]
+    fn a_child_knows_its_parents_tenants_and_does_not_wait_for_their_lock() {
+        let signer = Signer::new(&Credential::Anonymous, &Network::default());
+        let tenant = || signer.tenants().ok().and_then(|tenants| tenants.get("host").cloned()).unwrap_or_default();
+        signer.tenants().unwrap().insert("host".to_owned(), "tenant".to_owned());
+        assert!(in_fork(|| tenant() == "tenant"));
+        // As a request in the background may hold it.
+        let held = signer.tenants().unwrap();
+        assert!(in_fork(|| tenant().is_empty()));
+        drop(held);
+    }
 
     #[test]
     fn tokens_are_shown_over_https_to_whoever_is_not_azure_storage() {

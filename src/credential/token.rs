@@ -97,7 +97,15 @@ struct Kept {
 type Flight = watch::Receiver<Option<Result<BearerToken>>>;
 
 /// The sources of this process's clients. They stay: a program has few identities, and may make many clients.
-static SOURCES: Mutex<Vec<Arc<TokenSource>>> = Mutex::new(Vec::new());
+static SOURCES: PerProcess<Mutex<Vec<Arc<TokenSource>>>> = PerProcess::for_static();
+
+fn sources() -> Result<MutexGuard<'static, Vec<Arc<TokenSource>>>> {
+    let sources = SOURCES.get_or_inherit(|parent| {
+        let known = parent.and_then(|parent| parent.try_lock().ok().map(|known| known.clone()));
+        Ok(Mutex::new(known.unwrap_or_default()))
+    })?;
+    Ok(sources.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 impl TokenSource {
     /// The process's source for this identity over this network.
@@ -110,7 +118,7 @@ impl TokenSource {
         if identity.is_callers_own() {
             return make();
         }
-        let mut sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut sources) = sources() else { return make() };
         if let Some(known) = sources.iter().find(|known| known.identity == *identity && known.network == *network) {
             return known.clone();
         }

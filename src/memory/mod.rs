@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use once_cell::sync::Lazy;
-
 use crate::error::Result;
 use crate::sys::process::PerProcess;
 
@@ -24,7 +22,7 @@ pub(crate) use limit::default_memory_limit;
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// A child of a fork begins with nothing held: what its parent holds stays the parent's.
-static POOL: Lazy<PerProcess<Arc<Pool>>> = Lazy::new(PerProcess::new);
+static POOL: PerProcess<Arc<Pool>> = PerProcess::for_static();
 
 /// Bytes that may be held, and bytes that are.
 #[derive(Debug, Default)]

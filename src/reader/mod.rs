@@ -86,9 +86,6 @@ impl BlobReader {
         let opened = block_on(async move { open_first(&task_call, &task_target, task_part, first, &only).await })?;
         let Some(Opened { version, first, body }) = opened else { return Ok(None) };
         let part = part.unwrap_or(0..version.size);
-        if part.end > version.size {
-            return Err(fetch::past_the_end(&target, &part, &format!("/{}", version.size)));
-        }
         let version = Arc::new(version);
         let size = part.end - part.start;
         let window: Arc<Mutex<Window>> = Arc::default();
@@ -344,9 +341,12 @@ async fn open_first(
         Some(part) if part.is_empty() => {
             // There is no byte to ask for, and yet a version to be pinned to.
             let version = fetch::look(call, target, only).await?;
-            Ok(Some(Opened { version, first: part, body: None }))
+            match part.end > version.size {
+                true => Err(fetch::past_the_end(target, &part, &format!("/{}", version.size))),
+                false => Ok(Some(Opened { version, first: part, body: None })),
+            }
         }
-        Some(part) => fetch::open(call, target, part.start..part.end.min(part.start.saturating_add(most)), only).await,
+        Some(part) => fetch::open_part(call, target, &part, most, only).await,
     }
 }
 

@@ -26,7 +26,6 @@ impl Inner {
     /// Decides where each byte of a read comes from, and starts the requests of the window's own.
     pub(super) fn plan(&self, call: &Call, range: &Range<u64>, pattern: &mut Pattern) -> Result<Vec<Piece>> {
         let mut window = self.lock_window();
-        window.forget_failed();
         pattern.observe(range, self.size, || window.begins_with(ZIP_MAGIC));
         if pattern.ahead() > 0 && !is_in_tail(range.start, self.size) {
             window.drop_before(range.start.saturating_sub(KEPT_BEHIND));

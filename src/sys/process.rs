@@ -1,28 +1,30 @@
 //! Fork and signals: what the host process does that no handle is told of.
 
 use std::mem::ManuallyDrop;
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use once_cell::race::OnceBox;
 use once_cell::sync::OnceCell;
 
 use crate::error::{Error, Result, Status};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
-static WATCH_FORKS: Once = Once::new();
+static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn count_fork() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many forks lie between this process and the one that first used the library.
+/// Tells this process from its parent and its children: each fork makes it larger, since the library was first used.
 pub(crate) fn generation() -> u32 {
-    WATCH_FORKS.call_once(|| {
+    if !WATCHES_FORKS.load(Ordering::Acquire) {
+        // Without a lock, which a child might inherit locked: two threads may both get here, and forks then count twice.
         // SAFETY: the handler only touches an atomic, which is allowed after fork in any process.
         let result = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
         // ENOMEM is its only failure; without the handler a fork would go unnoticed.
         assert_eq!(result, 0, "pthread_atfork: out of memory");
-    });
+        WATCHES_FORKS.store(true, Ordering::Release);
+    }
     GENERATION.load(Ordering::Relaxed)
 }
 
@@ -31,12 +33,22 @@ pub(crate) fn generation() -> u32 {
 pub(crate) struct PerProcess<T> {
     made_in: u32,
     value: OnceCell<ManuallyDrop<T>>,
-    in_child: OnceCell<Box<PerProcess<T>>>,
+    /// Not a `OnceCell`: a thread that is making this at a fork would leave it locked in the grandchild.
+    in_child: OnceBox<PerProcess<T>>,
 }
 
 impl<T> PerProcess<T> {
     pub(crate) fn new() -> Self {
-        Self { made_in: generation(), value: OnceCell::new(), in_child: OnceCell::new() }
+        Self::made_in(generation())
+    }
+
+    /// One for a static, which needs no `Lazy`, and so no lock, to be made.
+    pub(crate) const fn for_static() -> Self {
+        Self::made_in(0)
+    }
+
+    const fn made_in(generation: u32) -> Self {
+        Self { made_in: generation, value: OnceCell::new(), in_child: OnceBox::new() }
     }
 
     pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
@@ -142,9 +154,49 @@ impl Drop for SignalMask {
     }
 }
 
+/// Whether `works` does in a forked child. The child has this thread alone, and some seconds.
+#[cfg(test)]
+pub(crate) fn in_fork(works: impl FnOnce() -> bool) -> bool {
+    // SAFETY: glibc keeps its own locks usable in the child, and nothing else that other tests' threads hold is used.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: a child that waits for ever is ended by the signal.
+            unsafe { libc::alarm(20) };
+            let code = i32::from(!works());
+            // SAFETY: ends the child without running what the parent will run.
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: waits for the child just made.
+            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            waited == child && status == 0
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    #[test]
+    fn a_child_makes_its_own_and_waits_for_nothing_of_its_parents() {
+        static VALUE: PerProcess<Mutex<u32>> = PerProcess::for_static();
+        let make = |parent: Option<&Mutex<u32>>| {
+            let inherited = parent.and_then(|parent| parent.try_lock().ok().map(|value| *value));
+            Ok(Mutex::new(inherited.unwrap_or(100) + 1))
+        };
+        let value = || VALUE.get_or_inherit(make).map(|value| *value.lock().unwrap()).unwrap_or(0);
+        assert_eq!(value(), 101);
+        // The grandchild inherits through a child that has a value of its own.
+        assert!(in_fork(|| value() == 102 && in_fork(|| value() == 103) && value() == 102));
+        let held = VALUE.get().unwrap().lock().unwrap();
+        assert!(in_fork(|| value() == 101), "what is locked at the fork is made anew");
+        drop(held);
+        assert_eq!(value(), 101);
+    }
 
     #[test]
     fn the_signal_mask_comes_back_after_a_panic_too() {

@@ -6,8 +6,6 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use once_cell::sync::Lazy;
-
 use super::process::PerProcess;
 
 /// What LibTorch aligns its own CPU memory to, which is a cache line.
@@ -23,7 +21,7 @@ fn is_worth_keeping(length: usize) -> bool {
 }
 
 /// What this process keeps. A child begins with nothing: the lock that it inherits may be held.
-static SPARE: Lazy<PerProcess<Mutex<Spare>>> = Lazy::new(PerProcess::new);
+static SPARE: PerProcess<Mutex<Spare>> = PerProcess::for_static();
 
 /// Aligned memory that belongs to whoever has this.
 #[derive(Debug)]

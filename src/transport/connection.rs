@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -28,6 +29,40 @@ use crate::error::{Error, Result, chain};
 pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// On the heap once for all of a connection's requests, since TLS has a kilobyte that each step of one would move.
 type Stream = Box<Counted<TokioIo<Socket>>>;
+
+/// What hyper says of a head with too many headers. Its own question for that is there for servers only.
+const TOO_LARGE: &str = "message head is too large";
+/// How many headers hyper makes room for on the stack.
+const USUAL_HEADERS: usize = 100;
+/// How many headers an answer may have. A blob has up to 8 KiB of metadata, names and values together
+/// (<https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources>),
+/// each a header of its own: at most 4,096 of two bytes. The service adds some forty of its own.
+const MOST_HEADERS: usize = 4096 + 100;
+const GROWTH: usize = 4;
+/// From the usual room to the largest.
+const GROWTH_STEPS: u32 = 3;
+
+/// How many headers the answers of a client's requests have room for. hyper allocates it for each answer when it is more
+/// than usual, which costs up to 0.2 ms. So it grows only when an answer did not fit, and is then asked for again.
+pub(super) struct HeadRoom(AtomicUsize);
+
+impl Default for HeadRoom {
+    fn default() -> Self {
+        Self(AtomicUsize::new(USUAL_HEADERS))
+    }
+}
+
+impl HeadRoom {
+    fn headers(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Makes room for more than `headers`; false if that was the most.
+    fn grow_beyond(&self, headers: usize) -> bool {
+        self.0.fetch_max(headers.saturating_mul(GROWTH).min(MOST_HEADERS), Ordering::Relaxed);
+        headers < MOST_HEADERS
+    }
+}
 
 /// A connection that no request is using.
 pub(super) struct Idle {
@@ -65,10 +100,21 @@ impl Idle {
     }
 
     /// Sends a request and waits for the head of its response. Dropped meanwhile, the connection is closed.
-    pub(super) async fn exchange(self, request: http::Request<Full<Bytes>>) -> Result<(http::response::Parts, Body)> {
+    pub(super) async fn exchange(
+        self,
+        request: http::Request<Full<Bytes>>,
+        room: &HeadRoom,
+    ) -> Result<(http::response::Parts, Body)> {
         let is_get = request.method() == Method::GET;
-        let mut exchange = Exchange::begin(self.stream).await?;
-        let (head, incoming) = exchange.send(request).await?.into_parts();
+        let headers = room.headers();
+        let mut exchange = Exchange::begin(self.stream, headers).await?;
+        let failed = |error: hyper::Error| {
+            let text = chain(&error);
+            let is_outgrown = error.is_parse() && text == TOO_LARGE && room.grow_beyond(headers);
+            let error = Error::network(text);
+            if is_outgrown { error.with_tries_at_once(GROWTH_STEPS) } else { error }
+        };
+        let (head, incoming) = exchange.send(request, failed).await?.into_parts();
         let body = match incoming.size_hint().exact() {
             Some(length) if is_get => Body::Plain(exchange.take_over(incoming, length, stays_open(&head))?),
             _ => Body::Framed(Box::new(exchange), incoming),
@@ -180,24 +226,31 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    async fn begin(stream: Stream) -> Result<Self> {
+    async fn begin(stream: Stream, headers: usize) -> Result<Self> {
+        let mut builder = http1::Builder::new();
+        if headers > USUAL_HEADERS {
+            builder.max_headers(headers);
+        }
         let (sender, driver) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| Error::network(chain(&error)))?;
+            builder.handshake(TokioIo::new(stream)).await.map_err(|error| Error::network(chain(&error)))?;
         Ok(Self { sender, driver })
     }
 
-    async fn send(&mut self, request: http::Request<Full<Bytes>>) -> Result<http::Response<Incoming>> {
+    async fn send(
+        &mut self,
+        request: http::Request<Full<Bytes>>,
+        failed: impl Fn(hyper::Error) -> Error,
+    ) -> Result<http::Response<Incoming>> {
         let mut exchange = pin!(self.sender.send_request(request));
         let driver = &mut self.driver;
-        let failed = |error: hyper::Error| Error::network(chain(&error));
         poll_fn(|cx| {
             if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(failed));
+                return Poll::Ready(result.map_err(&failed));
             }
             // The driver is what fulfils the exchange, so the exchange is asked again after it.
             let closed = Pin::new(&mut *driver).poll(cx);
             match (exchange.as_mut().poll(cx), closed) {
-                (Poll::Ready(result), _) => Poll::Ready(result.map_err(failed)),
+                (Poll::Ready(result), _) => Poll::Ready(result.map_err(&failed)),
                 (Poll::Pending, Poll::Ready(Ok(()))) => Poll::Ready(Err(Error::network("the connection was closed"))),
                 (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(failed(error))),
                 (Poll::Pending, Poll::Pending) => Poll::Pending,

@@ -104,7 +104,7 @@ impl IdentityHttp {
         *outgoing.uri_mut() = origin_form(&uri);
         *outgoing.headers_mut() = headers;
         let whole = async {
-            let (head, mut body) = connection.exchange(outgoing).await?;
+            let (head, mut body) = connection.exchange(outgoing, pool.head_room()).await?;
             let mut bytes = BytesMut::with_capacity(8 << 10);
             loop {
                 let left = (MAX_ANSWER - bytes.len()) as u64;

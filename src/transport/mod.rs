@@ -26,12 +26,12 @@ use http::header::{
     RETRY_AFTER, USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, Uri};
 use http_body_util::Full;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::checksum::Checksums;
-use crate::credential::{Denial, Signer};
+use crate::credential::{Denial, Signed, Signer};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::retry::{current_attempt, needs_new_connection, request_goes_out};
@@ -164,6 +164,11 @@ impl Transport {
 
     /// One try of a request: an answer of the service, whatever its status, or the network's trouble.
     pub(crate) async fn send(&self, request: Request) -> Result<Response> {
+        let origin = pool::origin(&request.uri);
+        // As errors show it: no query, no secret.
+        let shown = format!("{} {origin}{}", request.method, request.uri.path());
+        let prepared = self.signer.prepare(&request.uri, &self.stats).await;
+        prepared.map_err(|error| error.context(&shown))?;
         let permit = self
             .permits
             .clone()
@@ -183,9 +188,6 @@ impl Transport {
         if method == Method::PUT || !body.is_empty() {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let origin = pool::origin(&uri);
-        // As errors show it: no query, no secret.
-        let shown = format!("{method} {origin}{}", uri.path());
         let length = body.len();
         let signing = self.signer.authorize(&method, uri, &mut headers, length, &self.stats).await;
         let (uri, signed) = signing.map_err(|error| error.context(&shown))?;
@@ -216,7 +218,7 @@ impl Transport {
         };
         let (sent, in_flight) = (self.throttle.sent(), self.stats.request());
         request_goes_out();
-        let exchange = pin!(connection.exchange(outgoing));
+        let exchange = pin!(connection.exchange(outgoing, self.pool.head_room()));
         let answered = stall::answered(exchange, &sending, liveness.traffic(), self.stall_timeout, patience).await;
         let (head, body) = match answered {
             Ok(answered) => answered,
@@ -230,7 +232,11 @@ impl Transport {
         let code = head.headers.get(X_MS_ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let began = sent.at();
         let is_paced = sent.answered(head.status, code, head.headers.contains_key(RETRY_AFTER));
-        let another_tenant = self.take_note(head.status, &uri, authorization.as_ref(), &head.headers);
+        match head.status.as_u16() {
+            429 | 503 => self.stats.throttled.add(1),
+            401 if signed == Signed::Token => self.signer.refused(&uri, authorization.as_ref(), &head.headers),
+            _ => {}
+        }
         tracing::debug!(
             target: "aztorch::http",
             "{shown}: {} in {:.1} ms, attempt {}, request id {}, client request id {client_request_id}",
@@ -241,7 +247,7 @@ impl Transport {
         );
         check_echo(&head.headers, &client_request_id).map_err(|error| error.context(&shown))?;
         drop(liveness);
-        Ok(Response {
+        let response = Response {
             status: head.status,
             headers: head.headers,
             shown,
@@ -250,30 +256,15 @@ impl Transport {
             origin,
             sending,
             stall: Stall::new(self.stall_timeout),
-            denial: Denial::new(&uri, signed).with_another_tenant(another_tenant),
+            denial: Denial::new(&uri, signed),
             creates,
             stats: self.stats.clone(),
             in_flight: Some(in_flight),
             is_paced,
             voucher: None,
-            _permit: permit,
-        })
-    }
-
-    /// Whether the next try will have a token of another tenant.
-    fn take_note(
-        &self,
-        status: StatusCode,
-        uri: &Uri,
-        authorization: Option<&HeaderValue>,
-        answer: &HeaderMap,
-    ) -> bool {
-        match status.as_u16() {
-            429 | 503 => self.stats.throttled.add(1),
-            401 => return self.signer.refused(uri, authorization, answer),
-            _ => {}
-        }
-        false
+            permit: Some(permit),
+        };
+        Ok(response.settle())
     }
 }
 

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::connection::{Idle, Socket};
+use super::connection::{HeadRoom, Idle, Socket};
 use super::network::Network;
 use crate::error::{Error, Result, Status, chain};
 use crate::redact::shown;
@@ -39,6 +39,7 @@ pub(super) struct Pool {
     http: HttpConnector,
     /// Made on the first https request, since reading the system's certificates takes milliseconds.
     tls: OnceCell<Arc<ClientConfig>>,
+    head_room: HeadRoom,
 }
 
 #[derive(Default)]
@@ -51,7 +52,11 @@ struct Origin {
 impl Pool {
     pub(super) fn new(max_idle: usize, network: Network, stats: Arc<Counters>) -> Self {
         let (origins, tls) = (Mutex::default(), OnceCell::new());
-        Self { origins, max_idle, network, stats, http: http_connector(), tls }
+        Self { origins, max_idle, network, stats, http: http_connector(), tls, head_room: HeadRoom::default() }
+    }
+
+    pub(super) fn head_room(&self) -> &HeadRoom {
+        &self.head_room
     }
 
     pub(super) fn network(&self) -> &Network {

@@ -21,7 +21,11 @@ use crate::stats::{Counters, InFlight};
 /// The service's error documents have some hundred bytes; a hostile one may not fill our memory.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
-/// The service's answer to one request. Dropped before its body's end, it closes the connection.
+/// A rest of a body that is dropped is received if it is no longer than this: that costs less than a new connection.
+const SMALL_REST: usize = 64 << 10;
+
+/// The service's answer to one request. With its body's end, or at once if it has none, it gives the connection back and
+/// lets the client's next request go out. Dropped before, it closes the connection.
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -42,10 +46,19 @@ pub(crate) struct Response {
     pub(super) is_paced: bool,
     /// What vouches for the body, until someone receives it.
     pub(crate) voucher: Option<Voucher>,
-    pub(super) _permit: OwnedSemaphorePermit,
+    /// Until the body's end.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Response {
+    /// Ends the exchange if the body has ended, as far as that is known.
+    pub(super) fn settle(mut self) -> Self {
+        if self.body.as_ref().is_none_or(Body::has_ended) {
+            self.end();
+        }
+        self
+    }
+
     pub(crate) fn header(&self, name: &HeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
@@ -85,21 +98,29 @@ impl Response {
         };
         // Before anyone sees the last bytes, so that the request that they lead to finds the connection free.
         if received == 0 || body.has_ended() {
-            self.in_flight = None;
-            self.recycle();
+            self.end();
         }
         self.stats.bytes_received.add(received as u64);
         Ok(received)
     }
 
-    /// Gives the connection back if it can serve again: not after an answer that came before all was sent.
-    fn recycle(&mut self) {
-        let Some(body) = self.body.take() else { return };
-        if self.sending.is_over()
+    /// The exchange is over. The connection goes back first, so that the next request finds it. It cannot serve again
+    /// after an answer that came before all was sent.
+    fn end(&mut self) {
+        if let Some(body) = self.body.take()
+            && self.sending.is_over()
             && let Some(connection) = body.into_idle()
         {
             self.pool.check_in(&self.origin, connection);
         }
+        self.in_flight = None;
+        self.permit = None;
+    }
+
+    /// Drops an answer whose body is of no use. The connection serves again if the rest of the body is small.
+    pub(crate) async fn discard(mut self) {
+        // The answer is of no use, and an error of its body is of none either.
+        let _ = self.bytes(SMALL_REST).await;
     }
 
     /// The whole body, for answers that are small by their nature.

@@ -50,7 +50,9 @@ pub(crate) fn error(
         _ if http_status.is_redirection() => return error.hint(elsewhere(text(&LOCATION))),
         _ => {}
     }
-    let error = if denial.another_tenant() { error.retryable(None) } else { error };
+    // The signer has given that token up. It may have expired early; a new one that is refused as well is the end of it.
+    let is_token_refused = status == Status::Unauthenticated && denial.is_of_token();
+    let error = if is_token_refused { error.with_tries_at_once(1) } else { error };
     match denial.hint(http_status.as_u16(), code, &detail, headers).as_str() {
         "" => error,
         hint => error.hint(hint),

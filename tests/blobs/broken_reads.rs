@@ -1,5 +1,6 @@
 //! Answers that break, lie or stop: resumed where that is safe, and never taken for data.
 
+use std::io::SeekFrom;
 use std::time::Duration;
 
 use aztorch::{Result, Status};
@@ -188,4 +189,29 @@ fn a_failed_read_leaves_the_position() {
     assert_eq!(reader.position().unwrap(), FAR);
     server.on_request(|_| None);
     assert_same(&read_rest(&reader).unwrap(), &CONTENT.bytes(FAR, (CONTENT.size - FAR) as usize));
+}
+
+#[test]
+fn a_chunk_that_failed_is_asked_for_anew_by_the_next_read() {
+    for by_position in [true, false] {
+        let server = FaultServer::start();
+        let content = Content::new(82, 10_000);
+        server.put_content("blob", content);
+        server.script("GET", [Fault::Reset { after: Some(1000) }]);
+        let reader = client_with(|options| options.set_max_retries(0)).open(&server.url("blob")).unwrap();
+        let read = || match by_position {
+            true => read_at(&reader, 5000, 100),
+            false => reader.seek(SeekFrom::Start(5000)).and_then(|_| {
+                let mut bytes = vec![0; 100];
+                reader.read(&mut bytes).map(|_| bytes)
+            }),
+        };
+        // It may find the chunk failed, or wait for it and hear why it fails.
+        match read() {
+            Ok(bytes) => assert_same(&bytes, &content.bytes(5000, 100)),
+            Err(error) => assert_eq!(error.status(), Status::Unavailable, "{error}"),
+        }
+        assert_same(&read().unwrap(), &content.bytes(5000, 100));
+        assert!(server.requests().len() > 1);
+    }
 }

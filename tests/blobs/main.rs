@@ -23,6 +23,7 @@ mod dataset_urls;
 mod dataset_walk;
 mod dead_connections;
 mod deadlines;
+mod empty_blobs;
 mod environment;
 mod fault_listing;
 mod fault_server;

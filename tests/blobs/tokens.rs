@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use aztorch::{BearerToken, Client, Status, WriteMode};
+use aztorch::{BearerToken, Client, ClientOptions, Status, WriteMode};
 
 use crate::support::child;
 use crate::support::client::{client_with, read_blob, write_blob};
@@ -139,6 +139,31 @@ fn a_callback_gives_tokens_and_errors() {
 }
 
 #[test]
+fn a_callback_may_wait_for_a_thread_that_reads_with_the_same_client() {
+    let blobs = FaultServer::start();
+    blobs.put("secret", b"planted".to_vec());
+    let url = blobs.url("secret");
+    let account = IdentityServer::start_tls(|_, _| (200, String::new(), String::new()));
+    let shared: Arc<Mutex<Option<Client>>> = Arc::default();
+    let inside = shared.clone();
+    let client = client_with(move |options| {
+        options.set_ca_file(&secure().certificate)?;
+        options.set_max_concurrency(1)?;
+        options.set_token_callback(move |_, _| {
+            let (client, url) = (inside.lock().unwrap().clone().unwrap(), url.clone());
+            let secret = thread::spawn(move || read_blob(&client, &url)).join().unwrap()?;
+            BearerToken::new(std::str::from_utf8(&secret).unwrap(), SystemTime::now() + HOUR)
+        })
+    });
+    // Ends a call that hangs, long after every other one.
+    let client = client.with_timeout(Some(Duration::from_secs(60)));
+    *shared.lock().unwrap() = Some(client.clone());
+    assert!(client.exists(&format!("https://{}/account/container/blob", account.authority())).unwrap());
+    assert_eq!(tokens(&account), ["Bearer planted"]);
+    shared.lock().unwrap().take();
+}
+
+#[test]
 fn no_token_is_ever_sent_over_http() {
     let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());
@@ -157,11 +182,12 @@ fn no_token_is_ever_sent_over_http() {
 }
 
 /// A client with a callback that gives `planted-0`, `planted-1` and so on.
-fn counting() -> (Client, Arc<AtomicUsize>) {
+fn counting(max_retries: u32) -> (Client, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
     let client = client_with(|options| {
         options.set_ca_file(&secure().certificate)?;
+        options.set_max_retries(max_retries)?;
         options.set_token_callback(move |_, _| {
             let number = count.fetch_add(1, Ordering::SeqCst);
             BearerToken::new(&format!("planted-{number}"), SystemTime::now() + HOUR)
@@ -175,18 +201,53 @@ fn tokens(server: &IdentityServer) -> Vec<String> {
 }
 
 #[test]
-fn a_token_that_was_refused_is_not_used_again() {
-    let server =
-        IdentityServer::start_tls(|index, _| (if index == 0 { 401 } else { 200 }, String::new(), String::new()));
-    let (client, calls) = counting();
+fn a_refused_token_is_replaced_within_the_same_try() {
+    let server = IdentityServer::start_tls(|_, asked| match asked.header("authorization") {
+        Some("Bearer planted-0") => (401, String::new(), "<Error>the token has expired</Error>".into()),
+        _ => (if asked.method == "PUT" { 201 } else { 200 }, "ETag: \"0x1\"\r\n".into(), String::new()),
+    });
+    let (client, calls) = counting(0);
     let url = format!("https://{}/account/container/blob", server.authority());
-    let error = expect_error(client.exists(&url), Status::Unauthenticated);
-    assert!(error.message().contains("the token was not accepted"), "{error}");
-    for _ in 0..2 {
-        assert!(client.exists(&url).unwrap());
-    }
+    write_blob(&client, &url, WriteMode::Replace, b"some bytes").unwrap();
+    assert!(server.asked().iter().all(|asked| asked.method == "PUT" && asked.body == "some bytes"));
+    assert!(client.exists(&url).unwrap());
     assert_eq!(tokens(&server), ["Bearer planted-0", "Bearer planted-1", "Bearer planted-1"]);
-    assert_eq!((calls.load(Ordering::SeqCst), client.stats().unwrap().token_requests), (2, 2));
+    let stats = client.stats().unwrap();
+    assert_eq!((calls.load(Ordering::SeqCst), stats.token_requests, stats.retries), (2, 2, 1));
+}
+
+#[test]
+fn a_new_token_that_is_refused_too_is_the_end_of_it() {
+    let server = IdentityServer::start_tls(|_, _| (401, String::new(), String::new()));
+    let (client, calls) = counting(8);
+    let url = format!("https://{}/account/container/blob", server.authority());
+    for more in 1..3 {
+        let error = expect_error(client.exists(&url), Status::Unauthenticated);
+        assert!(error.message().contains("the token was not accepted") && !error.is_retryable(), "{error}");
+        // The last one is not used again either.
+        assert_eq!((server.asked().len(), calls.load(Ordering::SeqCst)), (2 * more, 2 * more));
+    }
+}
+
+#[test]
+fn nothing_but_a_token_is_replaced() {
+    let server = IdentityServer::start_tls(|_, _| (401, String::new(), String::new()));
+    let url = format!("https://{}/account/container/blob", server.authority());
+    let (by_token, calls) = counting(8);
+    let by = |set: &dyn Fn(&mut ClientOptions) -> aztorch::Result<()>| {
+        client_with(|options| options.set_ca_file(&secure().certificate).and_then(|()| set(options)))
+    };
+    let asked = [
+        by_token.exists(&format!("{url}?sv=1&sig=x")),
+        by(&|options| options.set_sas_token("sv=1&sig=x")).exists(&url),
+        by(&|options| options.set_account_key("account", "a2V5")).exists(&url),
+        by(&|options| options.set_anonymous()).exists(&url),
+    ];
+    for (number, result) in asked.into_iter().enumerate() {
+        let error = expect_error(result, Status::Unauthenticated);
+        assert!(!error.is_retryable(), "{number}: {error}");
+    }
+    assert_eq!((server.asked().len(), calls.load(Ordering::SeqCst)), (4, 0));
 }
 
 #[test]
@@ -195,7 +256,7 @@ fn a_redirect_takes_no_credential_to_another_host() {
     let location = format!("Location: https://{}/account/container/blob?sig=hunter2\r\n", other.authority());
     let server =
         IdentityServer::start_tls(move |index, _| ([301, 302, 307, 308][index % 4], location.clone(), String::new()));
-    let (by_token, _) = counting();
+    let (by_token, _) = counting(8);
     let url = format!("https://{}/account/container/blob", server.authority());
     let with_sas = format!("{url}?sv=1&sig=bm90LWEtcmVhbC1zaWduYXR1cmU");
     for url in [&url, &with_sas] {
@@ -240,6 +301,7 @@ fn the_tenant_that_a_refusal_names_is_asked_for_a_token() {
     let asked = tenants.clone();
     let client = client_with(|options| {
         options.set_ca_file(&secure().certificate)?;
+        options.set_max_retries(0)?;
         options.set_token_callback(move |_, tenant| {
             asked.lock().unwrap().push(tenant.to_owned());
             BearerToken::new(&format!("of-{tenant}"), SystemTime::now() + HOUR)
@@ -264,7 +326,7 @@ fn the_tenant_that_a_refusal_names_is_asked_for_a_token() {
 #[test]
 fn a_tenant_whose_token_is_refused_too_is_the_end_of_it() {
     let server = of_one_tenant();
-    let (client, calls) = counting();
+    let (client, calls) = counting(8);
     let url = format!("https://{}/account/container/blob", server.authority());
     let error = expect_error(client.exists(&url), Status::Unauthenticated);
     assert!(error.message().contains(&format!("belongs to the tenant {TENANT}")), "{error}");

@@ -118,6 +118,7 @@ struct State {
     page_limits: VecDeque<usize>,
     page_size: Option<usize>,
     knows: Knows,
+    ranges_first: Option<bool>,
 }
 
 struct Shared {
@@ -253,6 +254,16 @@ impl FaultServer {
     /// Stores a blob under its name in the container, or under a path when it begins with `/`; returns its ETag.
     pub fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) -> String {
         self.shared.state().store.put(&path(name), store::Body::Bytes(Arc::new(bytes.into())))
+    }
+
+    /// Gives a blob metadata, with their names as headers.
+    pub fn set_metadata(&self, name: &str, metadata: Vec<(String, String)>) {
+        self.shared.state().store.set_metadata(&path(name), metadata);
+    }
+
+    /// Refuses a range of an empty blob before it looks at the request's conditions; whether the refusal has an ETag.
+    pub fn look_at_ranges_first(&self, with_etag: bool) {
+        self.shared.state().ranges_first = Some(with_etag);
     }
 
     /// Stores a blob of any size that takes no memory.

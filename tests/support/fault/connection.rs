@@ -203,11 +203,22 @@ fn carry_out(shared: &Shared, request: &Request, body: Vec<u8>) -> Answer {
         drop(state);
         return list(request, page);
     }
+    let ranges_first = state.ranges_first;
     let store = &mut state.store;
     if request.query("restype").is_some() {
         return container(store, request, &path);
     }
     let blob = store.get(&path);
+    if let (Some(with_etag), Some(blob)) = (ranges_first, &blob)
+        && request.verb() == "GET"
+        && request.range().is_some()
+        && blob.body.size() == 0
+    {
+        drop(state);
+        let mut refused = read(request, blob);
+        refused.headers.extend(with_etag.then(|| ("ETag".to_owned(), blob.etag.clone())));
+        return refused;
+    }
     if let Some(refused) = condition_broken(request, blob.as_ref()) {
         return refused;
     }
