@@ -128,7 +128,7 @@ const QUOTA: f64 = -5.0;
 const WEAK: f64 = 0.25;
 const DOUBT: f64 = 2.0;
 /// Shares that are tried for each explanation.
-const POINTS: u32 = 48;
+const POINTS: usize = 48;
 
 impl Comparison {
     /// Goes on from what was seen `after` such a change before.
@@ -150,34 +150,36 @@ impl Comparison {
 
     /// The logarithm of how many times likelier chance explains what was seen than a quota does.
     fn evidence(&self) -> f64 {
-        let likelihoods: [f64; POINTS as usize] =
-            std::array::from_fn(|point| self.after.log_likelihood(Self::share(point)).exp());
+        let (before, after) = (Self::likelihoods(self.before), Self::likelihoods(self.after));
         let more = if self.before.share() < FEW { MORE_IF_FEW } else { MORE };
         let (mut chance, mut quota) = (0.0, 0.0);
-        for point in 0..POINTS as usize {
+        for point in 0..POINTS {
             let share = Self::share(point);
-            let before = self.before.log_likelihood(share).exp();
-            chance += before * likelihoods[point];
+            chance += before[point] * after[point];
             // All shares that a quota can lead to are as likely as each other.
             let possible = match self.change {
-                Change::AsksLess => {
-                    let most = (1.0 - GAIN * (1.0 - share)).max(LEFT * share);
-                    &likelihoods[..=Self::point(most)]
-                }
-                Change::AsksMore => &likelihoods[Self::point(share + more)..],
+                Change::AsksLess => &after[..=Self::point((1.0 - GAIN * (1.0 - share)).max(LEFT * share))],
+                Change::AsksMore => &after[Self::point(share + more)..],
             };
-            quota += before * possible.iter().sum::<f64>() / possible.len() as f64;
+            quota += before[point] * possible.iter().sum::<f64>() / possible.len() as f64;
         }
         (chance / quota).ln()
     }
 
+    /// Of each share, as parts of the largest, since those of large samples are too small for a number.
+    fn likelihoods(sample: Sample) -> [f64; POINTS] {
+        let logs: [f64; POINTS] = std::array::from_fn(|point| sample.log_likelihood(Self::share(point)));
+        let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        logs.map(|log| (log - most).exp())
+    }
+
     fn share(point: usize) -> f64 {
-        (point as f64 + 0.5) / f64::from(POINTS)
+        (point as f64 + 0.5) / POINTS as f64
     }
 
     /// The largest point whose share is not above this one.
     fn point(share: f64) -> usize {
-        ((share * f64::from(POINTS) - 0.5).max(0.0) as usize).min(POINTS as usize - 1)
+        ((share * POINTS as f64 - 0.5).max(0.0) as usize).min(POINTS - 1)
     }
 }
 

@@ -13,6 +13,7 @@ mod quota_share;
 mod rate_controller;
 #[cfg(test)]
 mod simulation;
+mod states;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
