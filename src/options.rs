@@ -44,7 +44,7 @@ impl Default for ClientOptions {
             block_size: 8 * MIB,
             // About six seconds of patience before a dead service is reported, and a request in fifty thousand that
             // fails for good when every third answer does.
-            max_retries: 9,
+            max_retries: 8,
             timeout: None,
             // As long as the service itself may take for an operation.
             stall_timeout: Duration::from_secs(30),

@@ -61,8 +61,8 @@ impl Waiting {
 
 /// The first pause at most: a rare failure is tried again nearly at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// How many times longer each pause may be than the one before. Nine of them are 6 s in all, and 13 s at most.
-const LONGER: f64 = 2.5;
+/// How many times longer each pause may be than the one before. Eight of them are 8 s in all, and 16 s at most.
+const LONGER: f64 = 3.0;
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// A request whose turns the client's rate spaces only has to keep out of the way of the others for a moment.
 const LONGEST_PACED_PAUSE: Duration = Duration::from_millis(100);
@@ -350,11 +350,11 @@ mod tests {
     fn pauses_grow_are_jittered_and_obey_retry_after() {
         let cases = [
             (1, false, 0.005),
-            (2, false, 0.0125),
-            (9, false, 7.63),
+            (2, false, 0.015),
+            (8, false, 10.935),
             (u32::MAX, false, 20.0),
             (1, true, 0.005),
-            (9, true, 0.1),
+            (8, true, 0.1),
         ];
         for (failed, paced, longest) in cases {
             let pauses: Vec<_> = (0..500).map(|_| pause(failed, None, paced).as_secs_f64()).collect();

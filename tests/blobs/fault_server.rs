@@ -144,12 +144,22 @@ fn a_quota_grants_so_much_and_can_be_changed() {
     let url = server.url("blob");
     let granted = |count: usize| (0..count).filter(|_| send("GET", &url, &[], b"").status == 200).count();
     // Next to nothing comes back while the test runs.
-    server.set_quota(Some(Quota { requests_per_second: 1e-3, bytes_per_second: f64::INFINITY, burst: 5000.0 }));
+    server.set_quota(Some(Quota {
+        requests_per_second: 1e-3,
+        bytes_per_second: f64::INFINITY,
+        burst: 5000.0,
+        retry_after: None,
+    }));
     assert_eq!(granted(8), 5);
     let refused = send("GET", &url, &[], b"").expect(503);
     assert_eq!(refused.header("x-ms-error-code"), Some("ServerBusy"));
     // Whole answers of 1,000 bytes, until nothing is left.
-    server.set_quota(Some(Quota { requests_per_second: f64::INFINITY, bytes_per_second: 0.5, burst: 5000.0 }));
+    server.set_quota(Some(Quota {
+        requests_per_second: f64::INFINITY,
+        bytes_per_second: 0.5,
+        burst: 5000.0,
+        retry_after: None,
+    }));
     assert_eq!(granted(8), 3);
     server.set_quota(None);
     assert_eq!(granted(8), 8);

@@ -51,6 +51,11 @@ pub fn take(stream: &Stream, count: usize) -> Vec<String> {
     (0..count).map(|_| stream.next().unwrap().unwrap().name().to_owned()).collect()
 }
 
+/// What a cursor says but for the names behind its place.
+fn place(cursor: &str) -> &str {
+    cursor.split(";behind=").next().unwrap()
+}
+
 pub const SHUFFLES: [Option<(usize, u64)>; 4] = [None, Some((1, 3)), Some((17, 4)), Some((1000, 5))];
 
 #[test]
@@ -68,7 +73,9 @@ fn every_position_of_an_epoch_can_be_resumed() {
             for position in 0..names.len() as u64 {
                 stream.next().unwrap().unwrap();
                 cursors.push(stream.cursor(None).unwrap());
-                assert_eq!(stream.cursor(Some(position)).unwrap(), cursors[position as usize + 1]);
+                // More names behind the place may be known by now.
+                let again = stream.cursor(Some(position)).unwrap();
+                assert_eq!(place(&again), place(&cursors[position as usize + 1]));
             }
             for (position, cursor) in cursors.iter().enumerate() {
                 assert!(cursor.is_ascii() && !cursor.contains(['\n', '\r', '\0', ' ']), "{cursor}");

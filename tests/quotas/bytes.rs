@@ -63,6 +63,7 @@ fn eight_processes_share_a_quota_of_bytes() {
         requests_per_second: f64::INFINITY,
         bytes_per_second: quota * PIECE as f64,
         burst: 0.2,
+        retry_after: None,
     }));
     let measured = measure(&crowd.server, SECONDS_UNDER_QUOTA);
     for reader in &mut crowd.readers.0 {

@@ -1,4 +1,4 @@
-//! What many processes get of a service that throttles them. A binary of its own, and one test at a time: the figures are
+//! What many processes get of a service that throttles them, and one of a service that refuses by chance. A binary of its own, and one test at a time: the figures are
 //! of what each process asks for, and everything else that runs beside them takes from that.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "how a test fails")]
 
@@ -7,6 +7,8 @@
 mod support;
 
 mod bytes;
+mod chance;
+mod first_seconds;
 mod requests;
 
 use std::process::Child;

@@ -162,9 +162,11 @@ impl Shared {
 
     /// What the quota refuses, or the fault that the script holds next for this verb, or else what the hook says.
     fn fault(&self, request: &Request) -> Option<Fault> {
-        if !self.bucket().grants(&request.path) {
-            return Some(Fault::status(503, "ServerBusy"));
+        let mut bucket = self.bucket();
+        if !bucket.grants(&request.path) {
+            return Some(Fault::Status { status: 503, code: "ServerBusy", retry_after: bucket.retry_after() });
         }
+        drop(bucket);
         let mut state = self.state();
         if let Some(at) = state.script.iter().position(|(verb, _)| *verb == request.verb()) {
             return state.script.remove(at).map(|(_, fault)| fault);

@@ -10,11 +10,13 @@ pub struct Quota {
     pub bytes_per_second: f64,
     /// So many seconds of it can be saved up.
     pub burst: f64,
+    /// The refusals' `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
 }
 
 impl Quota {
     pub fn requests(per_second: f64) -> Quota {
-        Quota { requests_per_second: per_second, bytes_per_second: f64::INFINITY, burst: 0.2 }
+        Quota { requests_per_second: per_second, bytes_per_second: f64::INFINITY, burst: 0.2, retry_after: None }
     }
 }
 
@@ -57,6 +59,10 @@ impl Bucket {
             *(if granted { &mut count.granted } else { &mut count.refused }) += 1;
         }
         granted
+    }
+
+    pub fn retry_after(&self) -> Option<u32> {
+        self.quota.and_then(|quota| quota.retry_after)
     }
 
     pub fn spend(&mut self, bytes: u64) {

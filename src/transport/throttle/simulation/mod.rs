@@ -12,10 +12,10 @@ mod quota;
 
 /// As `crate::retry` has them, in seconds.
 const FIRST_PAUSE: f64 = 0.005;
-const LONGER: f64 = 2.5;
+const LONGER: f64 = 3.0;
 const LONGEST_PAUSE: f64 = 20.0;
 const LONGEST_PACED_PAUSE: f64 = 0.1;
-const MAX_RETRIES: u32 = 9;
+const MAX_RETRIES: u32 = 8;
 
 #[derive(Clone, Copy, PartialEq)]
 struct At(f64, u64, Event);

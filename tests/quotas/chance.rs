@@ -1,0 +1,110 @@
+//! A service that refuses by chance, or everything for some tenths of a second, whatever it is asked: clients are done in
+//! seconds. How many is printed; a client that took the refusals for a quota would need minutes.
+
+use std::time::{Duration, Instant};
+
+use aztorch::{Dataset, WriteMode};
+
+use crate::alone;
+use crate::support::client::{client, read_blob, write_blob};
+use crate::support::content::{Content, assert_same};
+use crate::support::fault::{Fault, FaultServer, Request, by_chance};
+use crate::support::watchdog::within;
+
+const SEED: u64 = 11;
+const BLOBS: usize = 250;
+const BLOB: u64 = 100 << 10;
+const LARGE: u64 = 256 << 20;
+const SAVED: usize = 100 << 20;
+/// For each kind of fault. It was some 3 s.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+fn server() -> FaultServer {
+    let server = FaultServer::start();
+    server.put("large", Content::new(SEED, LARGE).all());
+    for index in 0..BLOBS {
+        server.put(&format!("many/{index:03}"), Content::new(index as u64, BLOB).all());
+    }
+    server
+}
+
+/// Does the four works, prints how long each took, and gives the number of requests that they made.
+fn do_works(what: &str, server: &FaultServer) -> usize {
+    let large = Content::new(SEED, LARGE).all();
+    let urls: Vec<_> = (0..BLOBS).map(|index| server.url(&format!("many/{index:03}"))).collect();
+    let small = |index: usize| Content::new(index as u64, BLOB).all();
+    let before = server.requests().len();
+    let mut seconds = Vec::new();
+    let mut took = |began: Instant| seconds.push(began.elapsed().as_secs_f64());
+
+    let began = Instant::now();
+    let read = read_blob(&client(), &server.url("large")).unwrap();
+    took(began);
+    assert_same(&read, &large);
+
+    let (began, one) = (Instant::now(), client());
+    let read: Vec<_> = urls.iter().map(|url| read_blob(&one, url).unwrap()).collect();
+    took(began);
+    read.iter().enumerate().for_each(|(index, read)| assert_same(read, &small(index)));
+
+    let began = Instant::now();
+    let dataset = Dataset::from_urls(&client(), &urls).unwrap();
+    let indices: Vec<_> = (0..BLOBS).collect();
+    let read: Vec<_> = indices.chunks(64).flat_map(|batch| dataset.get_batch(batch).unwrap()).collect();
+    took(began);
+    read.iter().enumerate().for_each(|(index, read)| assert_same(read.bytes(), &small(index)));
+
+    let began = Instant::now();
+    write_blob(&client(), &server.url("saved"), WriteMode::Replace, &large[..SAVED]).unwrap();
+    took(began);
+    assert_same(&server.blob("saved").unwrap(), &large[..SAVED]);
+
+    let (all, requests) = (seconds.iter().sum::<f64>(), server.requests().len() - before);
+    println!("{what}: {all:.2} s (read, loop, batches, save: {seconds:.2?}), {requests} requests");
+    requests
+}
+
+fn check(what: &'static str, most_requests: f64, fault: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) {
+    within(WATCHDOG, move || {
+        let server = server();
+        let needed = do_works("no fault", &server);
+        server.on_request(fault);
+        let made = do_works(what, &server);
+        assert!(made > needed, "{what}: no fault was met");
+        assert!(made as f64 <= most_requests * needed as f64, "{what}: {made} requests in place of {needed}");
+    });
+}
+
+fn refused(_: &Request, _: f64) -> Fault {
+    Fault::status(503, "ServerBusy")
+}
+
+#[test]
+fn refusals_by_chance_take_seconds() {
+    let _alone = alone();
+    check("1 % refused", 1.1, by_chance(SEED, 0.01, refused));
+    check("5 % refused", 1.2, by_chance(SEED, 0.05, refused));
+    check("30 % refused", 1.8, by_chance(SEED, 0.3, refused));
+}
+
+/// 503, 500, a reset, or a lost answer, one after the other.
+#[test]
+fn a_mixture_of_faults_takes_seconds() {
+    let _alone = alone();
+    let mixture = |request: &Request, number: f64| match (number * 4.0) as u32 {
+        0 => refused(request, number),
+        1 => Fault::status(500, "InternalError"),
+        2 => Fault::Reset { after: None },
+        _ => Fault::LoseAnswer,
+    };
+    check("30 % of a mixture", 2.0, by_chance(SEED, 0.3, mixture));
+}
+
+#[test]
+fn outages_of_two_tenths_of_a_second_take_seconds() {
+    let _alone = alone();
+    let began = Instant::now();
+    check("200 ms of each second refused", 3.0, move |_| {
+        (began.elapsed().as_millis() % 1000 < 200).then(|| Fault::status(503, "ServerBusy"))
+    });
+}
