@@ -154,7 +154,7 @@ impl Onset {
     }
 
     pub(super) fn slow_down(&mut self, now: f64) {
-        self.rate /= CUT;
+        self.rate /= SMALL_CUT;
         (self.since, self.settle) = (now, SETTLE.0);
         self.comparison.after = Sample::default();
     }
