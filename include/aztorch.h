@@ -385,8 +385,9 @@ azt_status azt_client_options_set_block_size(struct azt_client_options *options,
                                              struct azt_error **error);
 
 // How often a request that failed for now (HTTP 408, 429, 500, 502, 503, 504, connection errors, broken
-// bodies) is tried again, 0 to 1000. Default: 8, some six seconds of patience. A pause lasts up to 0.05 s, then up to
-// twice that and so on, up to 20 s; Retry-After is obeyed. A body that broke is resumed where it broke. A request that met
+// bodies) is tried again, 0 to 1000. Default: 8, some eight seconds of patience. A pause lasts up to 0.005 s, then up to
+// three times as long and so on, up to 20 s. Retry-After is obeyed by each request, and under a limit of requests per
+// second by the client as a whole. A body that broke is resumed where it broke. A request that met
 // an idle connection which had died is sent again at once on a new one, and that does not count.
 azt_status azt_client_options_set_max_retries(struct azt_client_options *options,
                                               uint32_t retries,

@@ -50,7 +50,7 @@ gate exports        '1 s'              'exported are the functions of the header
 gate linkage        '1 s'              'SONAME, nodelete, needed libraries'
 gate setup          '1 s'              'set-up names everything that is missing at once'
 gate launcher       '3 s'              'the Azurite launcher leaves no server behind'
-gate rust           '4 min'            'Rust tests on Azurite and on the fault server'
+gate rust           '8 min'            'Rust tests on Azurite and on the fault server'
 gate doctor         '10 s'             'aztorch-doctor on Azurite'
 gate misuse         '1 s'              'each function of the header is misused by a test'
 gate c              '60 s'             'C tests'
