@@ -184,11 +184,12 @@ need_npm_package() { # HOME PACKAGE VERSION
     [[ $installed == "$3" ]] && return
     echo "Installing $2 $3 under $home (usually less than a minute)"
     # Moved into place when whole, so that an interrupted install is never taken for one.
-    rm -rf "$home" "$partial"
+    rm -rf "$partial"
     mkdir -p "$partial"
     npm install --prefix "$partial" --cache "$partial/cache" --ignore-scripts --no-audit --no-fund \
         --no-update-notifier --loglevel=error "$2@$3"
     rm -rf "$partial/cache"
+    rm -rf "$home"
     mv "$partial" "$home"
 }
 

@@ -168,24 +168,25 @@ impl Checksums {
         let is_strict = self.wanted == Some(true);
         // Plain http is for emulators, of which earlier ones do not know it and say so with a 500.
         let is_https = request.uri.scheme_str() == Some("https");
+        let is_blob = request.headers.contains_key(X_MS_BLOB_TYPE);
         let (name, sum) = match self.uploads.load(Ordering::Relaxed) {
-            _ if self.wanted == Some(false) || request.body.is_empty() => return Ok(Vouched(None)),
-            _ if !is_strict && !is_https => return Ok(Vouched(None)),
-            UNHEARD if !is_strict => return Ok(Vouched(None)),
+            _ if self.wanted == Some(false) || request.body.is_empty() => return Ok(Vouched::default()),
+            _ if !is_strict && !is_https => return Ok(Vouched::default()),
+            UNHEARD if !is_strict => return Ok(Vouched::default()),
             UNHEARD => (CONTENT_MD5, Sum::md5()),
             // It may not be published on the word of a service that ignored what it was told.
-            UNTRIED if is_strict && request.headers.contains_key(X_MS_BLOB_TYPE) => (CONTENT_MD5, Sum::md5()),
+            UNTRIED if is_strict && is_blob => (CONTENT_MD5, Sum::md5()),
             _ => (X_MS_CONTENT_CRC64, Sum::crc64()),
         };
         let sum = sum.of(&request.body);
         let value = HeaderValue::from_str(&sum).map_err(|_| Error::internal("a checksum cannot be sent"))?;
         request.headers.insert(name.clone(), value);
-        Ok(Vouched(Some((name, sum))))
+        Ok(Vouched { sum: Some((name, sum)), is_blob })
     }
 
     /// Whether the service has seen the bytes that were sent; `false` when it has to be asked in another way.
     pub(crate) fn confirm(&self, vouched: &Vouched, response: &Response) -> Result<bool> {
-        let Vouched(Some((name, sum))) = vouched else { return Ok(true) };
+        let Some((name, sum)) = &vouched.sum else { return Ok(true) };
         let is_md5 = *name == CONTENT_MD5;
         match response.header(name) {
             // The service compares it, and may well not repeat it.
@@ -198,7 +199,7 @@ impl Checksums {
             _ if !response.status.is_success() => Ok(true),
             "" if self.wanted.is_none() => Ok(true),
             // It compares what it gets, and repeats it for blocks only, as Azurite 3.37 does.
-            "" if self.uploads.load(Ordering::Relaxed) == TAKEN => Ok(true),
+            "" if vouched.is_blob && self.uploads.load(Ordering::Relaxed) == TAKEN => Ok(true),
             "" => {
                 self.uploads.store(UNHEARD, Ordering::Relaxed);
                 Ok(false)
@@ -215,7 +216,12 @@ impl Checksums {
 }
 
 /// The checksum that went with an upload.
-pub(crate) struct Vouched(Option<(HeaderName, String)>);
+#[derive(Default)]
+pub(crate) struct Vouched {
+    sum: Option<(HeaderName, String)>,
+    /// Of a whole blob, not of a block.
+    is_blob: bool,
+}
 
 impl Asked {
     /// What of a range one request may ask for.

@@ -211,10 +211,11 @@ pub(crate) async fn fetch(
     while at < range.end {
         let before = at;
         let attempt = fetch_once(call, target, version, &mut at, range.end, open.take(), sink);
-        let Err(trouble) = attempts.try_once(attempt).await else { continue };
-        if at - before >= PROGRESS {
+        let result = attempts.try_once(attempt).await;
+        if result.is_ok() || at - before >= PROGRESS {
             attempts.progressed();
         }
+        let Err(trouble) = result else { continue };
         attempts.pause_after(trouble).await?;
     }
     Ok(())

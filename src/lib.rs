@@ -25,7 +25,7 @@
 //!   `structured`: bodies that bring their own
 //! * `service`: all other operations; control documents are `azure_storage_blob`'s business; `xml`: what the parsers of
 //!   listings and errors share
-//! * `transport`: connections, one exchange at a time; the pace of requests under a quota; what an answer means; the
+//! * `transport`: connections, one exchange at a time; the throttle: when a request may go out; what an answer means; the
 //!   SDK's way in
 //! * `credential`: who signs, with what, and where tokens come from; `log`, `stats`, `progress`: what can be seen;
 //!   `url`: which blob a text names

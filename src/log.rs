@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing::field::{Field, Visit};
@@ -44,11 +44,7 @@ pub(crate) fn set_callback(level: LogLevel, sink: Option<impl FnOnce() -> Arc<Si
         return Err(Error::invalid(format!("the log level {level} is none of the AZT_LOG_LEVEL_* constants")));
     }
     if sink.is_some() {
-        static INSTALLED: once_cell::sync::OnceCell<()> = once_cell::sync::OnceCell::new();
-        INSTALLED.get_or_try_init(|| {
-            tracing::subscriber::set_global_default(ToCallback)
-                .map_err(|_| Error::unsupported("this program has a tracing subscriber of its own; the log goes there"))
-        })?;
+        install()?;
     }
     let (slot, level) = (slot()?, if sink.is_some() { level } else { 0 });
     let sink = sink.map(|make| make());
@@ -57,6 +53,18 @@ pub(crate) fn set_callback(level: LogLevel, sink: Option<impl FnOnce() -> Arc<Si
     LEVEL.store(level, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
     drop(old);
+    Ok(())
+}
+
+/// Makes us the process's subscriber. Without a lock, which a forked child might inherit locked.
+fn install() -> Result<()> {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    let is_ours =
+        || INSTALLED.load(Ordering::Acquire) || tracing::dispatcher::get_default(|current| current.is::<ToCallback>());
+    if !is_ours() && tracing::subscriber::set_global_default(ToCallback).is_err() && !is_ours() {
+        return Err(Error::unsupported("this program has a tracing subscriber of its own; the log goes there"));
+    }
+    INSTALLED.store(true, Ordering::Release);
     Ok(())
 }
 

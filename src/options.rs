@@ -42,7 +42,7 @@ impl Default for ClientOptions {
             memory_limit: None,
             // Large enough that a request's fixed cost is small, small enough to retry cheaply.
             block_size: 8 * MIB,
-            // About six seconds of patience before a dead service is reported, and a request in fifty thousand that
+            // About eight seconds of patience before a dead service is reported, and a request in twenty thousand that
             // fails for good when every third answer does.
             max_retries: 8,
             timeout: None,

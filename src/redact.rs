@@ -1,5 +1,7 @@
 //! The one place that takes secrets out of text that leaves the library.
 
+use percent_encoding::percent_decode_str;
+
 /// What comes before a secret in a URL, a header or a connection string, in lower case.
 const MARKERS: [&str; 9] = [
     "sig=",
@@ -97,24 +99,52 @@ fn userinfo(tail: &str) -> Option<usize> {
     if is_port { None } else { word.rfind('@') }
 }
 
-/// A caller's URL, path or name as a message may repeat it: as it is without what is known to be secret, or nothing of it
-/// when a part of it could be a secret in the wrong place.
+/// A caller's URL, path or name as a message may repeat it: as it is without what is known to be secret; or without the parts
+/// that could be a secret in the wrong place, and any that could be the rest of it; or nothing of it.
 pub(crate) fn shown(text: &str) -> String {
-    match has_secret(text) {
-        true => format!("({} characters, which could be a secret and are not shown)", text.chars().count()),
-        false => redact(text).escape_debug().to_string(),
+    let hidden =
+        |part: &str| format!("({} characters, which could be a secret and are not shown)", part.chars().count());
+    if !has_secret(text) {
+        return redact(text).escape_debug().to_string();
     }
+    if is_secret_as_a_whole(text) {
+        return hidden(text);
+    }
+    // Without a capital letter it is hardly a piece of a secret, in which a '/' may stand.
+    let is_name = |part: &str| !has_secret(part) && !part.bytes().any(|byte| byte.is_ascii_uppercase());
+    let parts = text.split('/').map(|part| match is_name(part) {
+        true => redact(part).escape_debug().to_string(),
+        false => hidden(part),
+    });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// Whether something in the text could be a secret that nothing marks as one.
 pub(crate) fn has_secret(text: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || "/\\?&;:@'\"".contains(c);
-    text.contains("-----BEGIN") || redact(text).split(separates).any(could_be_secret)
+    is_secret_as_a_whole(text) || redact(text).split(separates).any(could_be_secret)
 }
 
-/// Whether a word is base64 with its padding, or as long as generated secrets are and as mixed. In names that people
-/// make, characters of one kind stand together; of a random word's characters more than half differ in kind from the
-/// one before.
+/// Whether there is a key in it, of which no part may be shown: its slashes do not separate it.
+fn is_secret_as_a_whole(text: &str) -> bool {
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    text.contains("-----BEGIN") || has_padded_key(&redact(text)) || has_padded_key(&redact(&decoded))
+}
+
+/// Whether base64 of 32 bytes or more ends in its padding here. Of names with so many characters fewer differ in kind.
+fn has_padded_key(text: &str) -> bool {
+    const SHORTEST: usize = 42;
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+    let bytes = text.as_bytes();
+    bytes.windows(2).enumerate().any(|(at, two)| {
+        let length = bytes[..=at].iter().rev().take(SHORTEST).take_while(|byte| is_base64(byte)).count();
+        two[1] == b'=' && length == SHORTEST && is_mixed(&text[at + 1 - length..=at], 7)
+    })
+}
+
+/// Whether a word is base64 with its padding, or as long as generated secrets are and as mixed, or begins as Entra's client
+/// secrets do. In names that people make, characters of one kind stand together; of a random word's characters more than
+/// half differ in kind from the one before.
 fn could_be_secret(word: &str) -> bool {
     const SHORTEST_PADDED: usize = 20;
     const SHORTEST: usize = 28;
@@ -122,12 +152,17 @@ fn could_be_secret(word: &str) -> bool {
     if trimmed.len() < word.len() && word.len() >= SHORTEST_PADDED {
         return true;
     }
-    trimmed.split(['=', '%']).any(|word| {
-        let kinds: Vec<u8> = word.bytes().filter_map(kind).collect();
-        let mixed = [LOWER, UPPER, DIGIT].iter().all(|kind| kinds.contains(kind));
-        let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        mixed && kinds.len() >= SHORTEST && changes * 20 >= kinds.len() * 9
-    })
+    if word.len() >= SHORTEST && matches!(word.as_bytes(), [_, _, _, b'0'..=b'9', b'A'..=b'Z', b'~', ..]) {
+        return true;
+    }
+    trimmed.split(['=', '%']).any(|word| word.bytes().filter_map(kind).count() >= SHORTEST && is_mixed(word, 9))
+}
+
+/// Whether it has all kinds of characters, and so many in twenty differ in kind from the one before.
+fn is_mixed(word: &str, in_twenty: usize) -> bool {
+    let kinds: Vec<u8> = word.bytes().filter_map(kind).collect();
+    let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    [LOWER, UPPER, DIGIT].iter().all(|kind| kinds.contains(kind)) && changes * 20 >= kinds.len() * in_twenty
 }
 
 const LOWER: u8 = 0;
@@ -147,6 +182,8 @@ fn kind(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::{redact, shown};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD as BASE64;
 
     #[test]
     fn secrets_are_replaced_and_the_rest_is_kept() {
@@ -173,6 +210,29 @@ mod tests {
     }
 
     #[test]
+    fn hardly_a_key_is_shown_wherever_it_stands_and_however_it_is_written() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut shown_whole, mut tried) = (Vec::new(), 0);
+        for length in [32, 64] {
+            for _ in 0..2000 {
+                let bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
+                let key = BASE64.encode(bytes);
+                let encoded = key.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+                for text in [
+                    key.clone(),
+                    encoded.clone(),
+                    format!("/srv/{key}"),
+                    format!("https://acc.blob.core.windows.net/container/{encoded}"),
+                ] {
+                    tried += 1;
+                    shown_whole.extend(Some(shown(&text)).filter(|shown| !shown.contains("not shown")));
+                }
+            }
+        }
+        assert!(shown_whole.len() * 1000 <= tried, "{} of {tried}: {shown_whole:?}", shown_whole.len());
+    }
+
+    #[test]
     fn what_could_be_a_secret_is_not_shown() {
         for text in [
             "ASZLcJW63wQpTnOYveIHLFF2m8DlCi9UeZ7D6A0yV3yhxusQNVp/pMnuEzhdgqfM8RY7YIWqz/QZPmOIrdL3HA==",
@@ -184,6 +244,12 @@ mod tests {
             let shown = shown(text);
             assert!(shown.contains("not shown") && !shown.contains("A"), "{shown}");
         }
+        let path = "/mnt/models/CLIP-ViT-bigG-14-laion2B-39B-b160k-s13B-x7Y/open_clip_pytorch_model.bin";
+        let shown_path = shown(path);
+        assert!(
+            shown_path.starts_with("/mnt/models/(") && shown_path.ends_with(")/open_clip_pytorch_model.bin"),
+            "{shown_path}"
+        );
         for text in [
             "/srv/Data_2024/Train_ILSVRC2012_val_00000293.JPEG",
             "https://acc.blob.core.windows.net/Container/date=2024-01-01/part=3/x",

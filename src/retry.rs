@@ -21,6 +21,8 @@ tokio::task_local! {
 struct Attempt {
     /// From 1.
     number: u32,
+    /// The service failed the try before.
+    is_retry: bool,
     needs_new_connection: bool,
     sent: Arc<AtomicBool>,
     trouble: Arc<Trouble>,
@@ -29,6 +31,11 @@ struct Attempt {
 /// Which try of a request this is, from 1, for the log.
 pub(crate) fn current_attempt() -> u32 {
     ATTEMPT.try_with(|attempt| attempt.number).unwrap_or(1)
+}
+
+/// Whether the service failed the try before this one. A dead connection or an old token was no failure of its.
+pub(crate) fn is_retry() -> bool {
+    ATTEMPT.try_with(|attempt| attempt.is_retry).unwrap_or(false)
 }
 
 /// Whether the try before this one met a dead connection: this one must not meet another.
@@ -197,7 +204,11 @@ impl Trouble {
 pub(crate) struct Attempts<'a> {
     limits: &'a Limits,
     failed: u32,
+    /// For how long paced retries have paused that did not count.
+    paced: Duration,
     tries: u32,
+    /// The next try is a retry that counts, or one that would without its pace.
+    is_retry: bool,
     /// The last try met a dead connection.
     was_stale: bool,
     in_doubt: bool,
@@ -208,7 +219,17 @@ pub(crate) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(limits: &'a Limits) -> Self {
-        Self { limits, failed: 0, tries: 0, was_stale: false, in_doubt: false, at_once: 0, sent: Arc::default() }
+        Self {
+            limits,
+            failed: 0,
+            paced: Duration::ZERO,
+            tries: 0,
+            is_retry: false,
+            was_stale: false,
+            in_doubt: false,
+            at_once: 0,
+            sent: Arc::default(),
+        }
     }
 
     /// Runs one try, ended by the deadline or a cancel. Dropping `future` is what aborts its connection.
@@ -219,7 +240,8 @@ impl<'a> Attempts<'a> {
         // On the heap, and before anything awaits it: it has kilobytes, which all futures around it would have as well,
         // and which would be copied each time that one of those is passed on.
         let (number, needs_new_connection) = (self.tries, std::mem::take(&mut self.was_stale));
-        let attempt = Attempt { number, needs_new_connection, sent, trouble };
+        let is_retry = std::mem::take(&mut self.is_retry);
+        let attempt = Attempt { number, is_retry, needs_new_connection, sent, trouble };
         self.outcome(Box::pin(ATTEMPT.scope(attempt, future)))
     }
 
@@ -234,7 +256,8 @@ impl<'a> Attempts<'a> {
         };
         match &result {
             Ok(_) => self.limits.trouble.set(None),
-            Err(error) => self.in_doubt |= error.outcome_unknown(),
+            // What happened before it was sent, as to a request for a token, changed nothing in storage.
+            Err(error) => self.in_doubt |= error.outcome_unknown() && self.sent.load(Ordering::Relaxed),
         }
         result
     }
@@ -275,11 +298,11 @@ impl<'a> Attempts<'a> {
                 n => error.hint(format!("gave up after {} tries", n + 1)),
             });
         }
-        self.failed += 1;
-        let pause = pause(self.failed, error.retry_after(), error.is_paced());
+        let pause = pause(self.failed + 1, error.retry_after(), error.is_paced());
+        self.count(&error, pause);
         tracing::info!(
             target: "aztorch::retry",
-            "again in {:.2} s, retry {} of at most {}: {error}",
+            "again in {:.3} s, retry {} of at most {}: {error}",
             pause.as_secs_f64(),
             self.failed,
             self.limits.max_retries
@@ -293,7 +316,17 @@ impl<'a> Attempts<'a> {
             why = self.limits.interrupted() => return Err(why),
         }
         self.limits.stats.retries.add(1);
+        self.is_retry = true;
         Ok(())
+    }
+
+    /// Counts a retry. Those that are paced pause for less, and count when they have paused for as long as others do: a
+    /// call's patience is a matter of time.
+    fn count(&mut self, error: &Error, pause: Duration) {
+        self.paced += pause;
+        if !error.is_paced() || self.paced >= longest_pause(self.failed + 1, LONGEST_PAUSE) / 2 {
+            (self.failed, self.paced) = (self.failed + 1, Duration::ZERO);
+        }
     }
 
     /// What was in the way of the request is out of it, so the next try needs no pause and is no retry.
@@ -307,14 +340,16 @@ impl<'a> Attempts<'a> {
 
     /// Something arrived, so the next trouble counts from the beginning.
     pub(crate) fn progressed(&mut self) {
-        self.failed = 0;
+        (self.failed, self.paced, self.at_once) = (0, Duration::ZERO, 0);
     }
 }
 
-/// An answer that asked to wait says more than the clock does.
+/// An answer that may change says more than the clock does. What was tried again at once is settled by that.
 fn deadline_error(last: Option<&Error>) -> Error {
     match last {
-        Some(answer) if answer.http_status() != 0 => answer.clone().hint("the call's deadline ended the retries"),
+        Some(answer) if answer.http_status() != 0 && answer.is_retryable() => {
+            answer.clone().hint("the call's deadline ended the retries")
+        }
         Some(trouble) => {
             Error::new(Status::Timeout, format!("the call's deadline passed; the last trouble was: {trouble}"))
                 .retryable(None)
@@ -333,10 +368,13 @@ where
 
 /// Exponential with full jitter, which spreads a crowd out best. The throttle keeps a client from asking too much.
 fn pause(failed: u32, retry_after: Option<Duration>, paced: bool) -> Duration {
-    let most = if paced { LONGEST_PACED_PAUSE } else { LONGEST_PAUSE };
+    let longest = longest_pause(failed, if paced { LONGEST_PACED_PAUSE } else { LONGEST_PAUSE });
+    retry_after.unwrap_or_default().max(longest.mul_f64(fastrand::f64()))
+}
+
+fn longest_pause(failed: u32, most: Duration) -> Duration {
     let exponent = i32::try_from(failed - 1).unwrap_or(i32::MAX);
-    let longest = (FIRST_PAUSE.as_secs_f64() * LONGER.powi(exponent)).min(most.as_secs_f64());
-    retry_after.unwrap_or_default().max(Duration::from_secs_f64(longest * fastrand::f64()))
+    Duration::from_secs_f64((FIRST_PAUSE.as_secs_f64() * LONGER.powi(exponent)).min(most.as_secs_f64()))
 }
 
 #[cfg(test)]
@@ -404,8 +442,13 @@ mod tests {
 
     #[test]
     fn the_last_answer_outranks_the_deadline() {
-        let throttled = Error::service(Status::Throttled, 503, "ServerBusy", "", "busy");
+        let throttled = Error::service(Status::Throttled, 503, "ServerBusy", "", "busy").retryable(None);
         assert_eq!(deadline_error(Some(&throttled)).status(), Status::Throttled);
+        // A token that the service did not take was replaced.
+        let refused = Error::service(Status::Unauthenticated, 401, "InvalidAuthenticationInfo", "", "expired");
+        assert!(
+            matches!(deadline_error(Some(&refused)), error if error.status() == Status::Timeout && error.is_retryable())
+        );
         assert_eq!(deadline_error(Some(&Error::network("refused"))).status(), Status::Timeout);
         assert_eq!(deadline_error(None).status(), Status::Timeout);
     }

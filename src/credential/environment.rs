@@ -1,5 +1,6 @@
 //! The credential that the environment has for a client that was given none, in the variables of the `az` CLI.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use azure_core::credentials::Secret;
@@ -8,7 +9,7 @@ use http::Uri;
 use super::identity::variable;
 use super::{ConnectionString, Sas, SharedKey};
 use crate::error::Result;
-use crate::url::{Endpoint, account_in, host};
+use crate::url::{Endpoint, account_in, host, is_azure_blob};
 
 const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
 const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
@@ -106,10 +107,13 @@ fn parse(
 impl Found {
     /// A URL of another account gets neither this one's signature nor its SAS. A custom domain does not tell.
     fn is_for(&self, uri: &Uri) -> bool {
-        if let Some(endpoint) = &self.endpoint
-            && endpoint.serves_uri(uri)
-        {
-            return true;
+        if let Some(endpoint) = &self.endpoint {
+            if endpoint.serves_uri(uri) {
+                return true;
+            }
+            if !may_be_of(endpoint, &host(uri)) {
+                return false;
+            }
         }
         match (&self.account, account_of(uri)) {
             (Some(ours), Some(theirs)) => *ours == theirs,
@@ -120,13 +124,27 @@ impl Found {
     }
 }
 
+/// Whether a host may be another name of what has this endpoint: anybody can call a host `ACCOUNT.blob.example.org`. Names
+/// below Azure's and the endpoint's own domain are given out by those, and what is near is trusted as ever.
+fn may_be_of(endpoint: &Endpoint, host: &str) -> bool {
+    if account_in(host).is_some() {
+        let own_domain = endpoint.host.split_once(".blob.").map(|(_, domain)| domain);
+        return is_azure_blob(host) || own_domain.is_some_and(|own| host.ends_with(&format!(".blob.{own}")));
+    }
+    match host.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unique_local(),
+        Err(_) => !host.contains('.'),
+    }
+}
+
 /// The account that a URL shows: in its host's name, or first in the path on an address or a lone label.
 fn account_of(uri: &Uri) -> Option<String> {
     let host = host(uri);
     if let Some(account) = account_in(&host) {
         return Some(account.to_owned());
     }
-    let is_path_style = !host.contains('.') || host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    let is_path_style = !host.contains('.') || host.starts_with('[') || host.parse::<IpAddr>().is_ok();
     let in_path = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
     is_path_style.then(|| in_path.to_owned())
 }
@@ -191,9 +209,18 @@ mod tests {
             ("https://acc.z12.blob.storage.azure.net/c/b", "key"),
             ("https://other.z12.blob.storage.azure.net/c/b", "none"),
             ("https://evil-blob.storage.azure.net.attacker.example/c/b", "none"),
+            ("https://acc.blob.attacker.example/c/b", "none"),
+            ("https://acc.blob.core.windows.net.attacker.example/c/b", "none"),
+            ("http://203.0.113.7/acc/c/b", "none"),
+            ("http://10.0.0.7:10000/acc/c/b", "key"),
+            ("http://localhost:10000/acc/c/b", "key"),
         ] {
             assert_eq!(kind(&by_name, uri), expected, "{uri}");
         }
+        let text = "AccountName=acc;AccountKey=a2V5;EndpointSuffix=local.azurestack.external";
+        let by_suffix = environment(text, "", "", "");
+        assert_eq!(kind(&by_suffix, "https://acc-ipv6.blob.local.azurestack.external/c/b"), "key");
+        assert_eq!(kind(&by_suffix, "https://other.blob.local.azurestack.external/c/b"), "none");
         let text = "BlobEndpoint=http://127.0.0.1:10000/acc;AccountName=acc;AccountKey=a2V5";
         let by_string = environment(text, "", "", "");
         assert_eq!(kind(&by_string, "http://127.0.0.1:10000/acc/c/b"), "key");

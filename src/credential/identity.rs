@@ -274,8 +274,7 @@ fn refused(error: azure_core::Error) -> Error {
     if busy { error.retryable(None) } else { error }
 }
 
-/// What ids may have. Longer ones are of the form that Entra gives them, so that no secret is taken for one, and ends up
-/// in the URL of a request, which logs and errors show.
+/// Ids of no known form, as "common" for a tenant or those of a test's service, are shorter and plainer than secrets.
 const LONGEST_FREE_FORM: usize = 24;
 
 pub(super) fn is_tenant(text: &str) -> bool {
@@ -286,20 +285,25 @@ fn is_uuid(text: &str) -> bool {
     text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
 
-/// Like contoso.onmicrosoft.com: labels of small letters, or of capitals, and digits, the last one of letters.
-fn is_domain(text: &str) -> bool {
-    let is_label = |label: &str| {
-        let has = |is: fn(&u8) -> bool| label.bytes().any(|byte| is(&byte));
-        let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
-        !label.is_empty() && !mixed
-    };
-    let last = text.rsplit('.').next().unwrap_or_default();
-    text.contains('.') && text.split('.').all(is_label) && last.bytes().all(|byte| byte.is_ascii_alphabetic())
+/// Short, and not of capitals, small letters and digits at once, as most rules for passwords ask for.
+fn is_free_form(text: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| text.bytes().any(|byte| is(&byte));
+    let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    (1..=LONGEST_FREE_FORM).contains(&text.len()) && !is_mixed && text.bytes().all(is_plain)
 }
 
-/// Not shown, like the client id: a secret may have been passed in its place.
+/// Like contoso.onmicrosoft.com.
+fn is_domain(text: &str) -> bool {
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let is_top_level = last.bytes().all(|byte| byte.is_ascii_alphabetic()) || last.starts_with("xn--");
+    text.contains('.') && !text.split('.').any(str::is_empty) && is_top_level && !has_secret(text)
+}
+
+/// Not shown, like the client id: a secret may have been passed in its place. Nothing else is sent either, since it would be
+/// in the URL of a request, and in the answer to it, which logs and errors show.
 fn check_tenant(tenant_id: &str) -> Result<()> {
-    let is_known = tenant_id.len() <= LONGEST_FREE_FORM || is_uuid(tenant_id) || is_domain(tenant_id);
+    let is_known = is_free_form(tenant_id) || is_uuid(tenant_id) || is_domain(tenant_id);
     if !is_tenant(tenant_id) || !is_known {
         return Err(Error::invalid("the tenant is neither an id (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx) nor a domain"));
     }
@@ -307,9 +311,7 @@ fn check_tenant(tenant_id: &str) -> Result<()> {
 }
 
 fn check_client_id(client_id: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let is_free_form = client_id.len() <= LONGEST_FREE_FORM && client_id.bytes().all(plain);
-    if client_id.is_empty() || !(is_free_form || is_uuid(client_id)) {
+    if !(is_free_form(client_id) || is_uuid(client_id)) {
         return Err(Error::invalid("the client id is not one; it has the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"));
     }
     Ok(())

@@ -49,10 +49,11 @@ pub unsafe extern "C" fn azt_blob_delete(
 }
 
 /// Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
-/// what was there; on failure nothing is left. A file that is replaced hands on its mode, and its owner as far as that
-/// is permitted; a new one follows the umask. A symbolic link stays, and the file that it leads to is replaced or made.
-/// AZT_STATUS_LOCAL_IO when the file cannot be written, or is no regular file but a directory, a device, a FIFO or a
-/// socket.
+/// what was there; on failure nothing is left. A file that is replaced hands on its mode without
+/// set-ID bits, and its owner as far as that is permitted; a new one follows the umask. A symbolic link stays, and the
+/// file that it leads to is replaced or made. AZT_STATUS_LOCAL_IO when the file cannot be written, or is no regular file
+/// but a directory, a device, a FIFO, a socket or an open file below /proc; or when another user put the file or the link
+/// into a folder with the sticky bit, like /tmp.
 ///
 /// Thread-safe. Blocks.
 #[unsafe(no_mangle)]

@@ -28,6 +28,12 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// The user whose rights the process has now.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: it has no arguments, and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
 /// A value made anew in each forked child. A child never drops, closes or locks what it inherited: the
 /// sockets and the epoll set are still the parent's.
 pub(crate) struct PerProcess<T> {

@@ -34,7 +34,7 @@ use crate::checksum::Checksums;
 use crate::credential::{Denial, Signed, Signer};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
-use crate::retry::{current_attempt, needs_new_connection, request_goes_out};
+use crate::retry::{current_attempt, is_retry, needs_new_connection, request_goes_out};
 use crate::stats::Counters;
 use liveness::Liveness;
 use pool::Pool;
@@ -168,14 +168,15 @@ impl Transport {
         // As errors show it: no query, no secret.
         let shown = format!("{} {origin}{}", request.method, request.uri.path());
         let prepared = self.signer.prepare(&request.uri, &self.stats).await;
-        prepared.map_err(|error| error.context(&shown))?;
+        // Whether a request for a token arrived says nothing of this one.
+        prepared.map_err(|error| error.with_known_outcome().context(&shown))?;
         let permit = self
             .permits
             .clone()
             .acquire_owned()
             .await
             .map_err(|_| Error::internal("the client's semaphore is closed"))?;
-        self.throttle.turn(current_attempt() > 1).await;
+        self.throttle.turn(is_retry()).await;
         let Request { method, uri, mut headers, body } = request;
         // No secret: not worth a system call for random bytes.
         let client_request_id =
@@ -190,7 +191,7 @@ impl Transport {
         }
         let length = body.len();
         let signing = self.signer.authorize(&method, uri, &mut headers, length, &self.stats).await;
-        let (uri, signed) = signing.map_err(|error| error.context(&shown))?;
+        let (uri, signed) = signing.map_err(|error| error.with_known_outcome().context(&shown))?;
         let authorization = headers.get(AUTHORIZATION).cloned();
         let creates = headers.get(IF_NONE_MATCH).is_some_and(|unwanted| unwanted == "*");
         headers.insert(HOST, ascii(uri.authority().map_or("", |authority| authority.as_str()))?);

@@ -209,6 +209,9 @@ fn translate(text: &str) -> std::result::Result<String, String> {
         "abfs" | "abfss" | "wasb" | "wasbs" => {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (authority, tail) = rest.split_at(end);
+            if has_secret(authority) {
+                return Err("its host looks like a key or another secret".to_owned());
+            }
             match authority.split_once('@') {
                 Some((container, host)) if !container.is_empty() && !host.is_empty() && !container.contains(':') => {
                     Ok(format!("https://{}/{container}{tail}", as_blob_host(host)))

@@ -147,10 +147,78 @@ fn a_replaced_file_keeps_its_mode_and_owner() {
         let metadata = fs::metadata(&file).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
     }
+    // Set-ID bits are not for bytes from elsewhere.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o6755)).unwrap();
+    client().download(&server.url("blob"), &file).unwrap();
+    assert_eq!(mode(&file), 0o755);
     // As any program's new file.
     File::create(folder.path().join("another")).unwrap();
     client().download(&server.url("blob"), &folder.path().join("new")).unwrap();
     assert_eq!(mode(&folder.path().join("new")), mode(&folder.path().join("another")));
+}
+
+/// As the kernel does with `fs.protected_symlinks` and `fs.protected_regular`.
+#[test]
+fn what_another_user_put_into_a_sticky_folder_is_neither_followed_nor_replaced() {
+    let server = server();
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    fs::create_dir(path("shared")).unwrap();
+    fs::set_permissions(path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    for (link, target) in [("shared/link", "target"), ("shared/ours", "ours")] {
+        symlink(path(target), path(link)).unwrap();
+    }
+    fs::write(path("shared/file"), b"theirs").unwrap();
+    client().download(&server.url("blob"), &path("shared/ours")).unwrap();
+    assert_eq!(fs::read(path("ours")).unwrap(), BYTES);
+    for name in ["shared/link", "shared/file"] {
+        if std::os::unix::fs::lchown(path(name), Some(12), None).is_err() {
+            eprintln!("skipped: only root can make a file another user's");
+            return;
+        }
+        let error = expect_error(client().download(&server.url("blob"), &path(name)), Status::LocalIo);
+        assert!(error.message().contains(name) && error.message().contains("another user"), "{error}");
+    }
+    assert!(!path("target").exists());
+    assert_eq!(fs::read(path("shared/file")).unwrap(), b"theirs");
+    assert_eq!(names(&path("shared")), ["file", "link", "ours"]);
+}
+
+#[test]
+fn a_path_that_stands_for_an_open_file_is_refused() {
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let nameless = tempfile::tempfile_in(folder.path()).unwrap();
+    let named = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
+    let before = names(folder.path());
+    for file in [&nameless, named.as_file()] {
+        for place in ["/proc/self/fd", "/dev/fd"] {
+            let path = PathBuf::from(format!("{place}/{}", std::os::fd::AsRawFd::as_raw_fd(file)));
+            let error = expect_error(client().download(&server.url("blob"), &path), Status::LocalIo);
+            assert!(error.message().contains("open file"), "{error}");
+        }
+        assert_eq!(file.metadata().unwrap().len(), 0);
+    }
+    assert_eq!(names(folder.path()), before);
+}
+
+#[test]
+fn what_took_the_place_of_the_file_during_a_download_stays() {
+    let (server, folder) = (server(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("file");
+    fs::write(&file, b"the old file").unwrap();
+    let replaced = file.clone();
+    // The answers are on their way when the file becomes something else.
+    server.on_request(move |_| {
+        if fs::symlink_metadata(&replaced).is_ok_and(|now| now.is_file()) {
+            fs::remove_file(&replaced).unwrap();
+            fs::create_dir(&replaced).unwrap();
+        }
+        None
+    });
+    let error = expect_error(client().download(&server.url("blob"), &file), Status::LocalIo);
+    assert!(error.message().contains("directory"), "{error}");
+    assert_eq!(names(folder.path()), ["file"]);
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! A service that refuses by chance, or everything for some tenths of a second, whatever it is asked: clients are done in
 //! seconds. How many is printed; a client that took the refusals for a quota would need minutes.
 
+use std::process::Child;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use aztorch::{Dataset, WriteMode};
 
-use crate::alone;
+use crate::support::child;
 use crate::support::client::{client, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::fault::{Fault, FaultServer, Request, by_chance};
 use crate::support::watchdog::within;
+use crate::{Readers, alone, counts};
 
 const SEED: u64 = 11;
 const BLOBS: usize = 250;
@@ -17,7 +20,7 @@ const BLOB: u64 = 100 << 10;
 const LARGE: u64 = 256 << 20;
 const SAVED: usize = 100 << 20;
 /// For each kind of fault. It was some 3 s.
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_secs(30);
 
 fn server() -> FaultServer {
     let server = FaultServer::start();
@@ -106,5 +109,41 @@ fn outages_of_two_tenths_of_a_second_take_seconds() {
     let began = Instant::now();
     check("200 ms of each second refused", 3.0, move |_| {
         (began.elapsed().as_millis() % 1000 < 200).then(|| Fault::status(503, "ServerBusy"))
+    });
+}
+
+/// Sixteen processes at once believe no more in a quota than one does.
+#[test]
+fn refusals_by_chance_of_sixteen_processes_take_seconds() {
+    const NAME: &str = "chance::refusals_by_chance_of_sixteen_processes_take_seconds";
+    if let Some(url) = child::argument() {
+        let client = client();
+        return (0..BLOBS).for_each(|_| drop(read_blob(&client, &url).unwrap()));
+    }
+    let _alone = alone();
+    within(WATCHDOG, || {
+        let server = FaultServer::start();
+        server.forget_requests();
+        server.set_quota(None);
+        let chance = by_chance(SEED, 0.3, refused);
+        server.on_request(move |request| chance(request).or(Some(Fault::Delay(Duration::from_millis(5)))));
+        let start = |index: usize| {
+            let path = format!("blob-{index:02}");
+            server.put(&path, vec![1; 4000]);
+            child::spawn(NAME, &server.url(&path))
+        };
+        let began = Instant::now();
+        let mut readers = Readers((0..16).map(start).collect());
+        // Each ends by itself; the last one's time is what counts.
+        let ended: Vec<_> = thread::scope(|scope| {
+            let wait = |reader: &mut Child| {
+                assert!(reader.wait().unwrap().success(), "a process has failed");
+                began.elapsed().as_secs_f64()
+            };
+            let waits: Vec<_> = readers.0.iter_mut().map(|reader| scope.spawn(move || wait(reader))).collect();
+            waits.into_iter().map(|wait| wait.join().unwrap()).collect::<Vec<_>>()
+        });
+        let granted: u64 = counts(&server).iter().map(|count| count.granted).sum();
+        println!("each read {BLOBS} blobs, {granted} requests reached the service's store; done after {ended:.1?} s");
     });
 }

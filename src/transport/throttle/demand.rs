@@ -46,7 +46,8 @@ impl DemandEstimator {
         let microseconds = ((now - sent) * 1e6).clamp(1.0, f64::from(u32::MAX)) as u32;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % KEPT;
         self.durations[next].store(microseconds, Ordering::Relaxed);
-        let milliseconds = (now * 1e3) as u32;
+        // Wraps around after 49 days, as the difference below allows.
+        let milliseconds = (now * 1e3) as u64 as u32;
         let since = self.peak_since.load(Ordering::Relaxed);
         if f64::from(milliseconds.wrapping_sub(since)) > PEAK_SECONDS * 1e3
             && self.peak_since.compare_exchange(since, milliseconds, Ordering::Relaxed, Ordering::Relaxed).is_ok()

@@ -40,6 +40,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(100);
 pub(super) struct Throttle {
     began: Instant,
     limited: AtomicBool,
+    /// Retries need no allowance, since refusals are chance.
+    free_retries: AtomicBool,
     /// All requests that were neither refused nor failed by the service.
     granted: AtomicU64,
     demand: DemandEstimator,
@@ -71,15 +73,14 @@ impl Drop for Sent<'_> {
 
 impl Throttle {
     pub(super) fn new() -> Self {
-        // A clock that is set wrong only keeps clients from testing together.
-        let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         Self {
             began: Instant::now(),
             limited: AtomicBool::new(false),
+            free_retries: AtomicBool::new(false),
             granted: AtomicU64::new(0),
             demand: DemandEstimator::default(),
             state: Mutex::new(State {
-                controller: RateController::new(wall_clock),
+                controller: RateController::new(wall_clock_at(Instant::now())),
                 told: 0,
                 allowance: Allowance::default(),
                 refusal: None,
@@ -101,7 +102,7 @@ impl Throttle {
     pub(super) async fn turn(&self, is_retry: bool) {
         if self.limited.load(Ordering::Relaxed) {
             self.limited_turn().await;
-        } else if is_retry {
+        } else if is_retry && !self.free_retries.load(Ordering::Relaxed) {
             in_turn(&self.retry_queue, || {
                 let now = self.seconds(Instant::now());
                 self.state().allowance.take(now, self.granted.load(Ordering::Relaxed))
@@ -116,7 +117,7 @@ impl Throttle {
         in_turn(&self.queue, || {
             let mut state = self.state();
             let wait = state.controller.take_turn(self.seconds(Instant::now()));
-            self.note_limit(&state);
+            self.note(state);
             wait
         })
         .await;
@@ -131,18 +132,28 @@ impl Throttle {
         Sent { throttle: self, at: Instant::now() }
     }
 
-    fn note_limit(&self, state: &State) {
-        let limited = state.controller.is_limited();
-        if self.limited.swap(limited, Ordering::Relaxed) == limited {
-            return;
-        }
-        match state.controller.per_second() {
+    /// Makes known what the controller has decided. A look is no news.
+    fn note(&self, state: MutexGuard<'_, State>) {
+        let (limited, believes) = (state.controller.is_limited(), state.controller.believes_in_chance());
+        let rate = state.controller.per_second();
+        let was_limited = self.limited.swap(limited, Ordering::Relaxed);
+        let did_believe = self.free_retries.swap(believes, Ordering::Relaxed);
+        // A callback of the caller's may hear of it, with no lock held.
+        drop(state);
+        match rate {
+            _ if limited == was_limited || (believes && did_believe) => {}
             Some(rate) => {
                 tracing::info!(target: "aztorch::retry", "the service throttles: {rate:.1} requests per second from here");
             }
             None => tracing::info!(target: "aztorch::retry", "requests go out without a limit again"),
         }
     }
+}
+
+/// The wall clock's seconds at this time. One that is set wrong only keeps clients from acting together.
+fn wall_clock_at(time: Instant) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    now - time.elapsed().as_secs_f64()
 }
 
 impl Sent<'_> {
@@ -161,6 +172,9 @@ impl Sent<'_> {
         };
         let refused = answer != Answer::Granted;
         if !refused && (status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT) {
+            if throttle.limited.load(Ordering::Relaxed) {
+                throttle.state().controller.failed();
+            }
             return false;
         }
         let (now, sent) = (throttle.seconds(Instant::now()), throttle.seconds(self.at));
@@ -178,13 +192,15 @@ impl Sent<'_> {
             state.controller.granted_unlimited(untold);
         }
         if refused || state.controller.is_limited() {
+            state.controller.set_wall_clock(wall_clock_at(throttle.began));
             state.controller.answered(now, sent, answer, &throttle.demand);
         }
         if refused {
             state.refusal = Some(refusal(status, code));
         }
-        throttle.note_limit(&state);
-        refused && state.controller.paces_retries()
+        let is_paced = refused && state.controller.paces_retries();
+        throttle.note(state);
+        is_paced
     }
 }
 

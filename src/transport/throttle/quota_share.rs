@@ -46,6 +46,8 @@ const LULL_REQUESTS: f64 = 20.0;
 /// One request in ten seconds, for thousands of clients on one quota.
 const SLOWEST: f64 = 0.1;
 const FASTEST: f64 = 1e6;
+/// Seconds without a wait after which the rate does not grow.
+const UNUSED: f64 = 1.0;
 /// Seconds with neither a refusal nor a wait, after which the limit goes.
 const OF_NO_USE: f64 = 5.0;
 
@@ -53,6 +55,8 @@ const OF_NO_USE: f64 = 5.0;
 #[derive(Debug)]
 pub(super) struct QuotaShare {
     rate: f64,
+    /// At the beginning.
+    first_rate: f64,
     seen: f64,
     active: f64,
     climb: Option<Climb>,
@@ -77,6 +81,7 @@ impl QuotaShare {
     pub(super) fn new(now: f64, rate: f64) -> Self {
         Self {
             rate: rate.max(SLOWEST),
+            first_rate: rate,
             seen: now,
             active: 0.0,
             climb: Some(Climb { since: 0.0, from: 0.0 }),
@@ -95,6 +100,16 @@ impl QuotaShare {
 
     pub(super) fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// Whether less than a quarter of the rate at the beginning is left.
+    pub(super) fn has_eroded(&self) -> bool {
+        self.rate < self.first_rate / 4.0
+    }
+
+    /// The service failed a request without refusing it: that no refusal comes is no sign of a higher quota.
+    pub(super) fn failed(&mut self) {
+        (self.refused_at, self.climb) = (self.active, None);
     }
 
     pub(super) fn is_of_no_use(&self) -> bool {
@@ -122,6 +137,8 @@ impl QuotaShare {
             self.climb = Some(Climb { since: self.active - LULL_COUNTS, from: self.rate });
         }
         self.growth = match &self.climb {
+            // A limit that makes nothing wait says nothing of the quota.
+            _ if self.active - self.waited_at > UNUSED => 0.0,
             None => self.step() * self.expected_refusals(),
             Some(climb) => {
                 let steeper = STEEPER * (self.active - climb.since - STEEPER_AFTER).max(0.0);

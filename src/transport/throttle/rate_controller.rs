@@ -49,6 +49,8 @@ const MUCH_MORE: f64 = 0.3;
 /// A limit under which no more than `FEW_WAITED` of `TURNS` requests had to wait does not bind.
 const TURNS: u32 = 12;
 const FEW_WAITED: u32 = 2;
+/// After so many seconds without a grant the first refusals were an outage and prove nothing of a quota.
+const WAITED_LONG: f64 = 1.0;
 /// Seconds of lateness that are made up for. Timers are no more exact than `CATCH_UP`. Up to a turn is made up for, since a
 /// process that gets the processor late would have less of the quota than its rate says.
 const CATCH_UP: f64 = 0.01;
@@ -64,6 +66,8 @@ pub(super) struct RateController {
     belief: Option<Belief>,
     next_turn: f64,
     waits: Waits,
+    /// When `State::Waiting` began.
+    waits_since: f64,
     /// The wall clock's seconds at the time 0.
     wall_clock: f64,
     /// The number of the latest time at which clients act together.
@@ -99,6 +103,7 @@ impl RateController {
             belief: None,
             next_turn: 0.0,
             waits: Waits::default(),
+            waits_since: 0.0,
             wall_clock,
             together: (wall_clock / TOGETHER).floor(),
         }
@@ -124,9 +129,30 @@ impl RateController {
     /// Whether there is a limit, and requests are granted under it. Then the limit alone spaces a refused request's next try.
     pub(super) fn paces_retries(&self) -> bool {
         match &self.state {
-            State::Unlimited | State::Waiting => false,
+            State::Unlimited | State::Waiting | State::Probe(_) => false,
             State::Outage(outage) => outage.sample.refused < outage.sample.answers,
-            _ => self.latest.last(8).answers < 8 || self.latest.last(8).refused <= 6,
+            _ => {
+                let latest = self.latest.last(8);
+                // An onset comes after grants.
+                latest.answers < 8 || latest.refused <= 6
+            }
+        }
+    }
+
+    /// Whether refusals are believed to be chance, so that a retry is as welcome as any request.
+    pub(super) fn believes_in_chance(&self) -> bool {
+        self.belief.is_some() || matches!(self.state, State::Look(_))
+    }
+
+    /// The wall clock's seconds at the time 0. It may have been set since.
+    pub(super) fn set_wall_clock(&mut self, wall_clock: f64) {
+        self.wall_clock = wall_clock;
+    }
+
+    /// The service failed a request without refusing it.
+    pub(super) fn failed(&mut self) {
+        if let State::Limited(limited) = &mut self.state {
+            limited.failed();
         }
     }
 
@@ -140,14 +166,14 @@ impl RateController {
         if let State::Limited(limited) = &mut self.state {
             limited.share.advance(now);
             if limited.share.is_of_no_use() {
-                self.state = State::Unlimited;
+                self.follow(now, Next::Unlimited(None));
             }
         }
         let Some(rate) = self.per_second() else { return 0.0 };
         self.next_turn = self.next_turn.max(now - (1.0 / rate).clamp(CATCH_UP, MOST_CATCH_UP));
         let wait = self.next_turn - now;
         if wait > 0.0 {
-            self.waits.waits = true;
+            (self.waits.waits, self.waits.any) = (true, true);
             if let State::Limited(limited) = &mut self.state {
                 limited.share.waited();
             }
@@ -188,16 +214,20 @@ impl RateController {
             State::Unlimited if refused => self.refused_unlimited(now, took, answer, looks, demand),
             State::Unlimited => Next::GoOn,
             State::Waiting => {
-                if demand.is_known() {
+                if !demand.is_known() {
+                    Next::GoOn
+                } else if now - self.waits_since > WAITED_LONG {
+                    Next::Unlimited(None)
+                } else {
                     // The answers so far keep their weight.
                     self.state = State::Unlimited;
+                    Next::GoOn
                 }
-                Next::GoOn
             }
             State::Onset(onset) => onset.answered(now, sent, refused, probes),
             State::Limited(limited) => limited.answered(now, sent, refused, probes, &self.latest, took),
             State::Probe(probe) => probe.answered(now, sent, refused),
-            State::Look(look) => look.answered(sent, refused),
+            State::Look(look) => look.answered(sent, refused, self.waits.any),
             State::Outage(outage) => outage.answered(now, sent, refused),
         };
         self.follow(now, next);
@@ -218,7 +248,7 @@ impl RateController {
             if demand.is_known() {
                 return Next::Onset(Onset::new(now, demand.per_second(), before, took));
             }
-            (self.state, self.next_turn) = (State::Waiting, now);
+            (self.state, self.next_turn, self.waits_since) = (State::Waiting, now, now);
             return Next::GoOn;
         };
         belief.before.add(true);
@@ -276,6 +306,8 @@ impl RefusalTimes {
 /// How many of the latest requests had to wait for their turn.
 #[derive(Debug, Default)]
 struct Waits {
+    /// Since the state began.
+    any: bool,
     waits: bool,
     turns: u32,
     waited: u32,

@@ -12,11 +12,14 @@ const LIMITED_REFUSALS: u32 = 25;
 const SLOW: f64 = 10.0;
 const MANY_REFUSALS: u32 = 13;
 const MANY_WITHIN: u32 = 40;
+/// If little is left of the rate, this many of the latest answers are enough.
+const ERODED_REFUSALS: u32 = 5;
 /// If the latest refusals, this many, came with hardly a grant between them, the quota has fallen far.
 const DEEP_REFUSALS: u32 = 20;
 /// What an onset, and a look, divide the rate by.
 const CUT: f64 = 4.0;
 const SMALL_CUT: f64 = 2.0;
+const MOST_CUT: f64 = 1024.0;
 /// An onset ignores requests that were sent in its first seconds: as many as the refusals before it took to come, within
 /// these bounds. Other clients may need as long to notice.
 const SETTLE: (f64, f64) = (0.05, 0.5);
@@ -27,6 +30,11 @@ const DOUBT: (f64, f64) = (0.2, 1.0);
 const ONSET_ANSWERS: u32 = 24;
 const AS_MANY: f64 = 0.6;
 const MANY: f64 = 0.25;
+/// It ends when nothing was refused for this many seconds and answers, however few those are.
+const ONSET_END: f64 = 5.0;
+const ONSET_LEAST_ANSWERS: u32 = 4;
+/// Requests per second of an onset at least.
+const ONSET_SLOWEST: f64 = 1.0;
 /// The answers that an onset keeps.
 const MOST_ONSET_ANSWERS: u32 = 512;
 /// Chance is not believed to refuse more than this share.
@@ -44,6 +52,9 @@ const RARE: f64 = 0.1;
 const PROBE_SETTLE: f64 = 0.1;
 const PROBE_ANSWERS: u32 = 64;
 const PROBE_END: f64 = 0.5;
+/// But a client with little demand needs more time for this many answers, within `PROBE_LAST_END` seconds.
+const PROBE_LEAST_ANSWERS: u32 = 16;
+const PROBE_LAST_END: f64 = 10.0;
 /// A look ignores requests that were sent before `LOOK_SETTLE`, and ends at `LOOK_END`. In seconds.
 const LOOK_SETTLE: f64 = 0.15;
 const LOOK_END: f64 = 0.45;
@@ -67,6 +78,8 @@ pub(super) struct Belief {
     after: Sample,
     /// How often it was confirmed.
     pub(super) times: u32,
+    /// What a look divides the rate by.
+    cut: f64,
 }
 
 #[derive(Debug)]
@@ -104,7 +117,7 @@ pub(super) struct Look {
     demand: f64,
     since: f64,
     comparison: Comparison,
-    times: u32,
+    belief: Belief,
 }
 
 #[derive(Debug)]
@@ -130,7 +143,7 @@ impl Onset {
     /// After refusals that took so many seconds to come.
     pub(super) fn new(now: f64, demand: f64, before: Sample, took: f64) -> Self {
         Self {
-            rate: demand / CUT,
+            rate: (demand / CUT).max(ONSET_SLOWEST),
             demand,
             since: now,
             settle: took.clamp(SETTLE.0, SETTLE.1),
@@ -143,7 +156,12 @@ impl Onset {
 
     /// Of a quota that is known to be one.
     fn certain(now: f64, rate: f64, demand: f64, before: Sample, took: f64) -> Self {
-        Self { rate, is_certain: true, enough: STILL_MANY_ANSWERS, ..Self::new(now, demand, before, took) }
+        Self {
+            rate: rate.max(ONSET_SLOWEST),
+            is_certain: true,
+            enough: STILL_MANY_ANSWERS,
+            ..Self::new(now, demand, before, took)
+        }
     }
 
     /// Whether a rate that does not bind is too high to prove something. Without refusals it need not bind. And where all is
@@ -154,7 +172,7 @@ impl Onset {
     }
 
     pub(super) fn slow_down(&mut self, now: f64) {
-        self.rate /= SMALL_CUT;
+        self.rate = (self.rate / SMALL_CUT).max(ONSET_SLOWEST);
         (self.since, self.settle) = (now, SETTLE.0);
         self.comparison.after = Sample::default();
     }
@@ -179,6 +197,7 @@ impl Onset {
         match verdict {
             Some(Verdict::Quota) if is_many => self.ask_even_less(now),
             Some(Verdict::Quota) => self.limit(now),
+            _ if into > ONSET_END && after.refused == 0 && after.answers >= ONSET_LEAST_ANSWERS => self.limit(now),
             _ if !is_doubtful => Next::GoOn,
             _ if self.is_certain && is_many && after.share() < LESS * before.share() => self.ask_even_less(now),
             _ if self.is_certain || after.share() < as_many => self.limit(now),
@@ -207,6 +226,11 @@ impl Limited {
         Self { share: QuotaShare::new(now, rate), demand }
     }
 
+    /// The service failed a request without refusing it.
+    pub(super) fn failed(&mut self) {
+        self.share.failed();
+    }
+
     fn without_climb(self) -> Self {
         Self { share: self.share.without_climb(), ..self }
     }
@@ -229,10 +253,12 @@ impl Limited {
         let is_many = all.answers == LATEST && all.refused >= LIMITED_REFUSALS;
         let is_slow = rate * SLOW < self.demand;
         let many = latest.since_refusal(MANY_REFUSALS).filter(|many| is_slow && many.answers < MANY_WITHIN);
-        if let Some(before) = many.or(is_many.then_some(all))
+        let is_in_vain = share.has_eroded() && all.answers == LATEST && all.refused >= ERODED_REFUSALS;
+        if let Some(before) = many.or((is_many || is_in_vain).then_some(all))
             && probes
         {
-            return Next::Probe(Probe::new(now, self.demand, before, rate));
+            // The demand may have grown since.
+            return Next::Probe(Probe::new(now, self.demand.max(2.0 * rate), before, rate));
         }
         match latest.since_refusal(DEEP_REFUSALS) {
             Some(many) if refused && many.share() > STILL_MOST => {
@@ -258,8 +284,9 @@ impl Probe {
         let Comparison { before, after, .. } = self.comparison;
         match verdict {
             Some(Verdict::Chance) if after.share() <= MOST_CHANCE => {
-                Next::Unlimited(Some(Belief { before: after, after: Sample::default(), times: 0 }))
+                Next::Unlimited(Some(Belief { before: after, after: Sample::default(), times: 0, cut: CUT }))
             }
+            None if after.answers < PROBE_LEAST_ANSWERS && into < PROBE_LAST_END => Next::GoOn,
             None if after.answers < PROBE_ANSWERS && into < PROBE_END => Next::GoOn,
             _ if before.share() > STILL_MANY => Next::Onset(Onset::lower(now, self.share, self.demand, before)),
             _ => Next::Limited(Limited::new(now, self.share, self.demand).without_climb()),
@@ -270,10 +297,11 @@ impl Probe {
 impl Look {
     pub(super) fn new(since: f64, demand: f64, belief: Belief) -> Self {
         let comparison = Comparison::new(Change::AsksLess, belief.before, belief.after);
-        Self { rate: demand / CUT, demand, since, comparison, times: belief.times }
+        Self { rate: demand / belief.cut, demand, since, comparison, belief }
     }
 
-    pub(super) fn answered(&mut self, sent: f64, refused: bool) -> Next {
+    /// `binds`: whether the rate has made a request wait.
+    pub(super) fn answered(&mut self, sent: f64, refused: bool, binds: bool) -> Next {
         let into = sent - self.since;
         if into <= LOOK_SETTLE {
             return Next::GoOn;
@@ -285,10 +313,15 @@ impl Look {
         if into <= LOOK_END {
             return Next::GoOn;
         }
-        let Comparison { before, mut after, .. } = self.comparison;
-        after.fade(MOST_AFTER);
-        let times = self.times + u32::from(verdict == Some(Verdict::Chance));
-        Next::Unlimited(Some(Belief { before, after, times: times.min(RAREST) }))
+        Next::Unlimited(Some(if binds {
+            let Comparison { before, mut after, .. } = self.comparison;
+            after.fade(MOST_AFTER);
+            let times = self.belief.times + u32::from(verdict == Some(Verdict::Chance));
+            Belief { before, after, times: times.min(RAREST), ..self.belief }
+        } else {
+            // The client asked as much as ever, which proves nothing.
+            Belief { cut: (2.0 * self.belief.cut).min(MOST_CUT), ..self.belief }
+        }))
     }
 }
 
