@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::redact::{redact, shown};
+use crate::observe::redact::{redact, shown};
 
 /// The kind of an error. The numbers are the C ABI's `AZT_STATUS_*` and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,7 +111,7 @@ impl Error {
         Self::new(Status::OutOfMemory, format!("could not allocate {bytes} bytes"))
     }
 
-    /// Trouble on the way to the service or back: no verdict, so the request may be tried again.
+    /// LastError on the way to the service or back: no verdict, so the request may be tried again.
     pub(crate) fn network(message: impl AsRef<str>) -> Self {
         Self::new(Status::Unavailable, message).retryable(None)
     }

@@ -8,17 +8,18 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use memchr::memmem;
 use sha2::{Digest, Sha256};
 
-use crate::archive::in_memory;
-use crate::blocks::Plan;
-use crate::credential::{ConnectionString, Denial, Signed};
-use crate::cursor::{Cursor, digest};
+use crate::blob::block_plan::Plan;
+use crate::blob::read_pattern::{CHUNK, MAX_AHEAD, Pattern};
+use crate::credential::{AuthHints, ConnectionString, Signed};
+use crate::dataset::manifest;
+use crate::dataset::tar_index::in_memory;
 use crate::error::{Error, Result};
 use crate::options::{ClientOptions, MAX_BLOCK_SIZE};
-use crate::pattern::{CHUNK, MAX_AHEAD, Pattern};
-use crate::session::Session;
-use crate::transport::error_of_answer;
+use crate::service::client_core::ClientCore;
+use crate::service::error_response;
+use crate::service::{list_blobs, ranges};
+use crate::stream::cursor::{Cursor, digest};
 use crate::url::{Container, Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob};
-use crate::{listing, manifest, ranges};
 
 const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQ";
 
@@ -105,9 +106,9 @@ pub fn connection_string(data: &[u8]) {
 /// A page of a listing, which arrives in pieces; the first byte says how large they are.
 pub fn listing_xml(data: &[u8]) {
     let Some((&first, document)) = data.split_first() else { return };
-    let Some(page) = checked(listing::read_page(container(), document, usize::from(first) + 1)) else { return };
+    let Some(page) = checked(list_blobs::read_page(container(), document, usize::from(first) + 1)) else { return };
     assert_eq!(page.entries.len() as u64, page.count);
-    assert_eq!(page.last_names.len() as u64, page.count.min(listing::NEARBY as u64));
+    assert_eq!(page.last_names.len() as u64, page.count.min(list_blobs::NEARBY as u64));
     for index in 0..page.entries.len() {
         let entry = page.entries.entry(index).expect("an entry");
         assert!(!entry.name().is_empty());
@@ -152,8 +153,8 @@ pub fn content_range_and_error(data: &[u8]) {
     for (signed, creates) in
         [(Signed::SasInUrl, false), (Signed::SharedKey, true), (Signed::Token, false), (Signed::NothingOverHttp, true)]
     {
-        let denial = Denial::new(&uri, signed);
-        let error = error_of_answer(status, &headers, document, &denial, creates);
+        let auth_hints = AuthHints::new(&uri, signed);
+        let error = error_response::error(status, &headers, document, &auth_hints, creates);
         check_error(&error);
         assert_eq!(error.http_status(), status.as_u16());
         assert!(error.retry_after().is_none_or(|wait| wait.as_secs() <= 120), "{:?}", error.retry_after());
@@ -209,14 +210,14 @@ pub fn cursor(data: &[u8]) {
 
 /// A dataset's manifest, with the checksum that makes it whole.
 pub fn manifest(data: &[u8]) {
-    let session = Session::new(&anonymous());
+    let core = ClientCore::new(&anonymous());
     let target = parse_blob("https://account.blob.core.windows.net/container/manifest?sv=1&sp=r", None).unwrap();
     let mut whole = data.to_vec();
     whole.extend_from_slice(
         format!("\n{{\"sha256\":\"{}\"}}\n", manifest::hexadecimal(&digest_of_lines(data))).as_bytes(),
     );
     for document in [data, &whole] {
-        let Ok(entries) = manifest::parse(&session, &target, document) else { continue };
+        let Ok(entries) = manifest::parse(&core, &target, document) else { continue };
         for index in 0..entries.len() {
             let entry = entries.entry(index).expect("an entry");
             assert!(!entry.url().contains('?'));

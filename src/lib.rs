@@ -5,15 +5,15 @@
 //!
 //! ```text
 //! C, C++, Python ─ ffi ─┐
-//! Rust ─────────────────┴─ client ─┬─ dataset ─ shelf, walk ──┬─ sample ─ bring ─┐
+//! Rust ─────────────────┴─ client ─┬─ dataset ─ prefetcher, walk ──┬─ sample ─ bring ─┐
 //!                                  ├─ stream ─ order, cursor ─┘                  │
 //!                                  ├─ reader ─ window, pattern ──────────────────┼─ fetch ────────────┐
 //!                                  ├─ writer ─ blocks, staging ─┬─ service ──────┼────────────────────┼─ transport ─ network
 //!                                  └─ files ────────────────────┘  └ SDK: documents ─────────────────┘
 //! ```
 //!
-//! * `client`: what can be done; `session`: what its handles share; `options`: its settings
-//! * `dataset`: entries by index; `shelf`: what was fetched before it was asked for; `walk`: who reads in order
+//! * `client`: what can be done; `core`: what its handles share; `options`: its settings
+//! * `dataset`: entries by index; `prefetcher`: what was fetched before it was asked for; `walk`: who reads in order
 //! * `stream`: entries one after the other; `order`: their sequence, shuffled or not; `cursor`: a place in it, as text
 //! * `sample`: an entry's bytes; `bring`: how they get into memory; `entries`: names, sizes and places of many blobs,
 //!   out of a `listing`, an `archive`'s headers or a `manifest`
@@ -36,63 +36,29 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod archive;
-mod blocks;
-mod bring;
-mod cancel;
-mod checksum;
+mod blob;
 mod client;
+mod core;
 mod credential;
-mod cursor;
 mod dataset;
-mod entries;
 mod error;
-mod etag;
-mod fetch;
 pub mod ffi;
-mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod local_file;
-mod log;
-mod listing;
-mod manifest;
+mod http;
 mod memory;
+mod observe;
 mod options;
-mod order;
-mod parallel;
-mod pattern;
-mod pieces;
-mod progress;
-mod ranges;
-mod reader;
-mod receive;
-mod redact;
-mod retry;
-mod runtime;
-mod sample;
 mod service;
-mod session;
-mod shelf;
-mod staging;
-mod stats;
 mod stream;
-mod structured;
 mod sys;
-mod transport;
 mod url;
-mod walk;
-mod window;
-mod writer;
-mod xml;
 
+pub use blob::{BlobReader, BlobWriter, WriteMode};
 pub use client::{Answer, Client};
 pub use credential::BearerToken;
-pub use dataset::{BlobRange, Dataset};
+pub use dataset::{BlobRange, Dataset, Sample};
 pub use error::{Error, Result, Status};
+pub use observe::stats::Stats;
 pub use options::ClientOptions;
-pub use reader::BlobReader;
-pub use sample::Sample;
-pub use stats::Stats;
 pub use stream::Stream;
-pub use writer::{BlobWriter, WriteMode};

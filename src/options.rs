@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::credential::{BearerToken, ConnectionString, Credential, Identity, Sas, SharedKey, TokenCallback};
 use crate::error::{Error, Result};
-use crate::transport::{Network, Proxies, check_user_agent_suffix, read_ca_file};
+use crate::http::{Network, Proxies, check_user_agent_suffix, read_ca_file};
 use crate::url::Endpoint;
 
 const MIB: u64 = 1 << 20;

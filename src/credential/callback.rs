@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::token::BearerToken;
+use crate::core::runtime::spawn_thread;
 use crate::error::{Error, Result};
-use crate::runtime::spawn_thread;
 
 type Ask = dyn Fn(&str, &str) -> Result<BearerToken> + Send + Sync;
 

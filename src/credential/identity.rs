@@ -20,9 +20,9 @@ use super::chain::{self, IDENTITY_ENDPOINTS};
 use super::cloud::Realm;
 use super::process::Patient;
 use super::token::BearerToken;
+use crate::credential::token_http::TokenHttp;
 use crate::error::{Error, Result, Status};
-use crate::redact::{has_secret, shown};
-use crate::transport::IdentityHttp;
+use crate::observe::redact::{has_secret, shown};
 
 /// The audience of every storage account, in every cloud.
 const SCOPE: &str = "https://storage.azure.com/.default";
@@ -83,7 +83,7 @@ impl Identity {
     /// A token, and which member of the chain gave it. `member` is the one that gave the last.
     pub(super) async fn ask(
         &self,
-        http: Arc<IdentityHttp>,
+        http: Arc<TokenHttp>,
         realm: Realm,
         member: Option<Member>,
     ) -> Result<(BearerToken, Option<Member>)> {
@@ -127,7 +127,7 @@ impl Member {
 /// One request for a token. The credentials of `azure_identity` are made anew for each, which costs little, so
 /// that files and variables are read again and nothing is cached below our own cache.
 pub(super) struct Asking {
-    pub(super) http: Arc<IdentityHttp>,
+    pub(super) http: Arc<TokenHttp>,
     realm: Realm,
 }
 

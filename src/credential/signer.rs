@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, HeaderValue};
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Uri};
 
+use super::auth_hints::challenged_tenant;
 use super::cloud::{Cloud, Realm};
-use super::denial::challenged_tenant;
 use super::environment::{Environment, StorageSecret};
 use super::identity::Identity;
 use super::sas::expiry;
 use super::token::{BearerToken, TokenSource};
 use super::{Credential, SharedKey};
 use crate::error::{Error, Result};
-use crate::stats::Counters;
+use crate::http::{Network, Request};
+use crate::observe::stats::Counters;
 use crate::sys::process::PerProcess;
-use crate::transport::Network;
 use crate::url::{Endpoint, has_signature};
 
 /// A SAS that ends within this is worth a word in the log.
@@ -67,7 +67,7 @@ impl Signer {
 
     /// Whether a request to `uri` would show who answers it something of the client's that is of use elsewhere: a SAS, a token,
     /// or the signature of a request that can be sent again.
-    pub(crate) fn confides_in(&self, uri: &Uri) -> bool {
+    pub(crate) fn sends_secret_to(&self, uri: &Uri) -> bool {
         if uri.query().is_some_and(has_signature) || Cloud::is_storage(uri) {
             return false;
         }
@@ -106,51 +106,45 @@ impl Signer {
     }
 
     /// Signs one try of a request. A SAS that the URL brought along wins over everything.
-    pub(crate) async fn authorize(
-        &self,
-        method: &Method,
-        uri: Uri,
-        headers: &mut HeaderMap,
-        body_length: usize,
-        stats: &Arc<Counters>,
-    ) -> Result<(Uri, Signed)> {
+    pub(crate) async fn authorize(&self, request: &mut Request, stats: &Arc<Counters>) -> Result<Signed> {
+        let Request { method, uri, headers, body } = request;
         if uri.query().is_some_and(has_signature) {
-            self.watch_expiry(&uri);
-            return Ok((uri, Signed::SasInUrl));
+            self.watch_expiry(uri);
+            return Ok(Signed::SasInUrl);
         }
-        let sign = |key: &SharedKey, headers: &mut HeaderMap| key.sign(method, &uri, headers, body_length);
+        let sign = |key: &SharedKey, uri: &Uri, headers: &mut HeaderMap| key.sign(method, uri, headers, body.len());
         match &self.credential {
-            Credential::Anonymous => return Ok((uri, Signed::Anonymous)),
+            Credential::Anonymous => return Ok(Signed::Anonymous),
             Credential::Sas(sas) => {
-                let uri = sas.append_to(&uri)?;
-                self.watch_expiry(&uri);
-                return Ok((uri, Signed::Sas));
+                *uri = sas.append_to(uri)?;
+                self.watch_expiry(uri);
+                return Ok(Signed::Sas);
             }
             Credential::SharedKey(key) => {
-                sign(key, headers)?;
-                return Ok((uri, Signed::SharedKey));
+                sign(key, uri, headers)?;
+                return Ok(Signed::SharedKey);
             }
             Credential::Identity(_) => {}
             Credential::Unset => {
-                let found = self.environment.as_ref().map_or(Ok(None), |known| known.credential_for(&uri))?;
+                let found = self.environment.as_ref().map_or(Ok(None), |known| known.credential_for(uri))?;
                 match found {
                     Some(StorageSecret::Sas(sas)) => {
-                        let uri = sas.append_to(&uri)?;
-                        self.watch_expiry(&uri);
-                        return Ok((uri, Signed::Sas));
+                        *uri = sas.append_to(uri)?;
+                        self.watch_expiry(uri);
+                        return Ok(Signed::Sas);
                     }
                     Some(StorageSecret::SharedKey(key)) => {
-                        sign(key, headers)?;
-                        return Ok((uri, Signed::SharedKey));
+                        sign(key, uri, headers)?;
+                        return Ok(Signed::SharedKey);
                     }
                     // As if there were none: emulators and public containers work without.
-                    None if uri.scheme_str() != Some("https") => return Ok((uri, Signed::NothingOverHttp)),
+                    None if uri.scheme_str() != Some("https") => return Ok(Signed::NothingOverHttp),
                     None => {}
                 }
             }
         }
-        self.add_token(&uri, headers, stats).await?;
-        Ok((uri, Signed::Token))
+        self.add_token(uri, headers, stats).await?;
+        Ok(Signed::Token)
     }
 
     /// The one place that puts a token into a request.
@@ -242,12 +236,12 @@ mod tests {
             ("https://acc.blob.core.windows.net/container/blob", false),
         ] {
             for signer in [&of_identity, &unset] {
-                assert_eq!(signer.confides_in(&uri.parse().unwrap()), expected, "{uri}");
+                assert_eq!(signer.sends_secret_to(&uri.parse().unwrap()), expected, "{uri}");
             }
         }
         // No token goes that way at all.
-        assert!(!of_identity.confides_in(&Uri::from_static("http://data.example/container/blob")));
+        assert!(!of_identity.sends_secret_to(&Uri::from_static("http://data.example/container/blob")));
         let anonymous = Signer::new(&Credential::Anonymous, &Network::default());
-        assert!(!anonymous.confides_in(&Uri::from_static("https://data.example/container/blob")));
+        assert!(!anonymous.sends_secret_to(&Uri::from_static("https://data.example/container/blob")));
     }
 }

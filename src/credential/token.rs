@@ -9,11 +9,12 @@ use tokio::sync::watch;
 
 use super::cloud::Realm;
 use super::identity::{Identity, Member};
+use crate::core::runtime::spawn;
+use crate::credential::token_http::TokenHttp;
 use crate::error::{Error, Result};
-use crate::runtime::spawn;
-use crate::stats::Counters;
+use crate::http::Network;
+use crate::observe::stats::Counters;
 use crate::sys::process::PerProcess;
-use crate::transport::{IdentityHttp, Network};
 
 /// Tokens are renewed this long before they expire, or when half of their life is over if that is short.
 const RENEWED_BEFORE: Duration = Duration::from_secs(300);
@@ -71,7 +72,7 @@ pub(crate) struct TokenSource {
 }
 
 struct State {
-    http: Arc<IdentityHttp>,
+    http: Arc<TokenHttp>,
     /// One for each realm that was asked about. Never held while anything is waited for.
     slots: Mutex<Vec<(Realm, Slot)>>,
     /// The caller's own code is called one at a time, for whatever realms.
@@ -185,7 +186,7 @@ impl TokenSource {
                 std::mem::forget(slot.flight.take());
             }
             let turn = tokio::sync::Mutex::new(());
-            Ok(State { http: IdentityHttp::new(&self.network), slots: Mutex::new(slots), turn })
+            Ok(State { http: TokenHttp::new(&self.network), slots: Mutex::new(slots), turn })
         })
     }
 

@@ -2,24 +2,33 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::bring::{bring, bring_to_caller};
+use crate::blob::BlobReader;
 use crate::client::Client;
-use crate::entries::{Entries, Entry};
+use crate::core::parallel::Transfers;
+use crate::core::runtime::{block_on, start};
+use crate::dataset::entries::{Entries, Entry};
+use crate::dataset::load::{load_entry, load_entry_into};
+use crate::dataset::prefetch::Prefetcher;
+use crate::dataset::sample::{Item, Pending};
 use crate::error::{Error, Result, Status};
-use crate::parallel::Transfers;
-use crate::reader::BlobReader;
-use crate::runtime::{block_on, check_may_block, start};
-use crate::sample::{Item, Pending, Sample};
-use crate::session::{Call, Session};
-use crate::shelf::Shelf;
+use crate::service::client_core::{Call, ClientCore};
 use crate::sys::block::Filled;
+use crate::sys::blocking::check_may_block;
 use crate::sys::memory::{Destination, Loan};
 use crate::sys::process::PerProcess;
 
-mod make;
+mod build;
+pub(crate) mod entries;
+pub(crate) mod load;
+pub(crate) mod manifest;
+mod prefetch;
+pub(crate) mod sample;
+mod sequential;
+pub(crate) mod tar_index;
 
-pub use make::BlobRange;
-pub(crate) use make::{entries_of_urls, listing};
+pub use build::BlobRange;
+pub(crate) use build::{entries_of_urls, listing};
+pub use sample::Sample;
 
 /// Blobs, or parts of blobs, by index. Listed once and immutable. Cheap to clone, safe to share between threads, and
 /// usable in a forked child.
@@ -27,15 +36,15 @@ pub(crate) use make::{entries_of_urls, listing};
 pub struct Dataset(Arc<Inner>);
 
 struct Inner {
-    session: Session,
+    core: ClientCore,
     entries: Arc<Entries>,
-    shelf: PerProcess<Arc<Shelf>>,
+    prefetcher: PerProcess<Arc<Prefetcher>>,
 }
 
 impl Dataset {
     fn new(client: &Client, mut entries: Entries) -> Self {
         entries.shrink();
-        let inner = Inner { session: client.session().child(), entries: Arc::new(entries), shelf: PerProcess::new() };
+        let inner = Inner { core: client.core().child(), entries: Arc::new(entries), prefetcher: PerProcess::new() };
         Self(Arc::new(inner))
     }
 
@@ -73,19 +82,19 @@ impl Dataset {
     pub fn get(&self, index: usize) -> Result<Sample> {
         check_may_block()?;
         self.entry(index)?;
-        let (call, shelf) = (self.0.session.call()?, self.shelf()?);
-        let pending = shelf.take(index);
+        let (call, prefetcher) = (self.0.core.call()?, self.prefetcher()?);
+        let pending = prefetcher.take(index);
         // Before what may be wanted later, so that it does not have to wait for that.
-        let direct = if pending.is_none() { Some(start(self.bring(&call, index)?)?) } else { None };
-        shelf.observe(&call, index, 1)?;
+        let direct = if pending.is_none() { Some(start(self.load_entry(&call, index)?)?) } else { None };
+        prefetcher.observe(&call, index, 1)?;
         let arrived = pending.map(|pending| pending.wait(&call)).transpose()?.flatten();
         let bytes = match (arrived, direct) {
             (Some(bytes), _) => bytes,
             (None, Some(direct)) => direct.wait()?,
-            (None, None) => block_on(self.bring(&call, index)?)?,
+            (None, None) => block_on(self.load_entry(&call, index)?)?,
         };
-        shelf.go_on(&call)?;
-        Ok(self.sample(shelf, index, bytes))
+        prefetcher.go_on(&call)?;
+        Ok(self.sample(prefetcher, index, bytes))
     }
 
     /// Fetches entries concurrently, all or none, in this order. An index that comes twice gives two copies.
@@ -94,16 +103,16 @@ impl Dataset {
         for &index in indices {
             self.entry(index)?;
         }
-        let (call, shelf) = (self.0.session.call()?, self.shelf()?);
+        let (call, prefetcher) = (self.0.core.call()?, self.prefetcher()?);
         let mut distinct = indices.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
         let (pending, missing): (Vec<_>, Vec<_>) =
-            distinct.iter().map(|&index| (index, shelf.take(index))).partition(|(_, pending)| pending.is_some());
+            distinct.iter().map(|&index| (index, prefetcher.take(index))).partition(|(_, pending)| pending.is_some());
         let mut brought = Vec::with_capacity(distinct.len());
         let direct = self.bring_all(&call, missing.into_iter().map(|(index, _)| index).collect())?;
         if let Some(first) = contiguous(indices) {
-            shelf.observe(&call, first, indices.len())?;
+            prefetcher.observe(&call, first, indices.len())?;
         }
         let mut again = Vec::new();
         for (index, pending) in pending {
@@ -114,8 +123,8 @@ impl Dataset {
         }
         brought.extend(direct.wait()?);
         brought.extend(self.bring_all(&call, again)?.wait()?);
-        shelf.go_on(&call)?;
-        self.in_order(shelf, indices, brought)
+        prefetcher.go_on(&call)?;
+        self.in_order(prefetcher, indices, brought)
     }
 
     /// Reads an entry into memory of the caller's; its size. `Status::BufferTooSmall` when it does not fit.
@@ -144,12 +153,12 @@ impl Dataset {
         for &index in indices {
             self.entry(index)?;
         }
-        let (call, shelf) = (self.0.session.call()?, self.shelf()?);
+        let (call, prefetcher) = (self.0.core.call()?, self.prefetcher()?);
         let capacities: Vec<_> = buffers.iter().map(Destination::len).collect();
         let mut sizes = vec![None; indices.len()];
         let mut missing = Vec::new();
         for (slot, &index) in indices.iter().enumerate() {
-            let arrived = shelf.take(index).map(|pending| pending.wait(&call)).transpose()?.flatten();
+            let arrived = prefetcher.take(index).map(|pending| pending.wait(&call)).transpose()?.flatten();
             match arrived {
                 Some(bytes) => {
                     if bytes.len() <= capacities[slot] {
@@ -165,13 +174,13 @@ impl Dataset {
             sizes[slot] = Some(size);
         }
         if let Some(first) = contiguous(indices) {
-            shelf.observe(&call, first, indices.len())?;
+            prefetcher.observe(&call, first, indices.len())?;
         }
         let mut fitted = Fitted { sizes: Vec::with_capacity(indices.len()), error: None };
         for (slot, (&index, size)) in indices.iter().zip(sizes).enumerate() {
             let size = size.ok_or_else(|| Error::internal("an entry's size was not found"))?;
             let length = usize::try_from(size).map_err(|_| Error::out_of_memory(usize::MAX))?;
-            shelf.saw(length);
+            prefetcher.saw(length);
             self.entry(index)?.learn_size(size);
             fitted.sizes.push(length);
             if length > capacities[slot] && fitted.error.is_none() {
@@ -200,12 +209,12 @@ impl Dataset {
             let entry = self.entry(indices[slot])?;
             let (call, target, part, found) = (call.clone(), Arc::new(entry.target()), entry.part(), found.clone());
             parts.push(Box::pin(async move {
-                let size = bring_to_caller(&call, &target, &part, &mut loan).await?;
+                let size = load_entry_into(&call, &target, &part, &mut loan).await?;
                 found.lock().unwrap_or_else(PoisonError::into_inner).push((slot, size));
                 Ok(())
             }));
         }
-        let result = Transfers::start(parts, call.transport.max_concurrency()).and_then(Transfers::wait);
+        let result = Transfers::start(parts, call.service.max_concurrency()).and_then(Transfers::wait);
         for watch in watches {
             watch.wait_returned();
         }
@@ -220,22 +229,22 @@ impl Dataset {
         for &index in indices {
             self.entry(index)?;
         }
-        self.shelf()?.hint(&self.0.session.call()?, indices)
+        self.prefetcher()?.hint(&self.0.core.call()?, indices)
     }
 
     /// Opens an entry for reading: the blob, or the part of one as if it were all there is.
     pub fn open(&self, index: usize) -> Result<BlobReader> {
-        self.item(index)?.open(&self.0.session)
+        self.item(index)?.open(&self.0.core)
     }
 
     /// Ends what is running, of its readers and streams too, and refuses what comes later, with `Status::Cancelled`, for
     /// good. Returns at once; from any thread.
     pub fn cancel(&self) {
-        self.0.session.cancel();
+        self.0.core.cancel();
     }
 
-    pub(crate) fn session(&self) -> &Session {
-        &self.0.session
+    pub(crate) fn core(&self) -> &ClientCore {
+        &self.0.core
     }
 
     pub(crate) fn entries(&self) -> &Arc<Entries> {
@@ -251,8 +260,8 @@ impl Dataset {
         Ok(Item { entries: self.0.entries.clone(), index })
     }
 
-    fn shelf(&self) -> Result<&Arc<Shelf>> {
-        self.0.shelf.get_or_try_init(|| Shelf::new(&self.0.session, &self.0.entries))
+    fn prefetcher(&self) -> Result<&Arc<Prefetcher>> {
+        self.0.prefetcher.get_or_try_init(|| Prefetcher::new(&self.0.core, &self.0.entries))
     }
 
     /// An entry as errors name it.
@@ -260,10 +269,10 @@ impl Dataset {
         self.entry(index).map_or_else(|_| String::new(), |entry| format!("{} (index {index})", entry.url()))
     }
 
-    fn bring(&self, call: &Call, index: usize) -> Result<impl Future<Output = Result<Filled>> + Send + use<>> {
+    fn load_entry(&self, call: &Call, index: usize) -> Result<impl Future<Output = Result<Filled>> + Send + use<>> {
         let entry = self.entry(index)?;
         let (call, target, part) = (call.clone(), Arc::new(entry.target()), entry.part());
-        Ok(async move { bring(&call, &target, &part, None).await.map(|(bytes, _)| bytes) })
+        Ok(async move { load_entry(&call, &target, &part, None).await.map(|(bytes, _)| bytes) })
     }
 
     /// Begins to bring entries into memory of their own.
@@ -272,7 +281,7 @@ impl Dataset {
         let mut parts = Vec::with_capacity(indices.len());
         for index in indices {
             // On the heap: 64 of them in a row are a piece of memory that comes fresh from the kernel each time.
-            let (bytes, found) = (Box::pin(self.bring(call, index)?), found.clone());
+            let (bytes, found) = (Box::pin(self.load_entry(call, index)?), found.clone());
             parts.push(async move {
                 let bytes = bytes.await?;
                 found.lock().unwrap_or_else(PoisonError::into_inner).push((index, bytes));
@@ -281,19 +290,24 @@ impl Dataset {
         }
         let transfers = match parts.is_empty() {
             true => None,
-            false => Some(Transfers::start(parts, call.transport.max_concurrency())?),
+            false => Some(Transfers::start(parts, call.service.max_concurrency())?),
         };
         Ok(Batch { transfers, found })
     }
 
-    fn sample(&self, shelf: &Shelf, index: usize, bytes: Filled) -> Sample {
-        shelf.saw(bytes.len());
+    fn sample(&self, prefetcher: &Prefetcher, index: usize, bytes: Filled) -> Sample {
+        prefetcher.saw(bytes.len());
         let item = Item { entries: self.0.entries.clone(), index };
-        Sample::new(&self.0.session, item, index as u64, Some(bytes))
+        Sample::new(&self.0.core, item, index as u64, Some(bytes))
     }
 
     /// One sample for each index out of what was brought for all of them.
-    fn in_order(&self, shelf: &Shelf, indices: &[usize], mut brought: Vec<(usize, Filled)>) -> Result<Vec<Sample>> {
+    fn in_order(
+        &self,
+        prefetcher: &Prefetcher,
+        indices: &[usize],
+        mut brought: Vec<(usize, Filled)>,
+    ) -> Result<Vec<Sample>> {
         brought.sort_unstable_by_key(|(index, _)| *index);
         let mut given = vec![false; brought.len()];
         let mut samples = Vec::with_capacity(indices.len());
@@ -302,7 +316,7 @@ impl Dataset {
             let at = at.map_err(|_| Error::internal("an entry of a batch did not arrive"))?;
             let bytes = &brought[at].1;
             let bytes = if std::mem::replace(&mut given[at], true) { bytes.duplicate()? } else { bytes.clone() };
-            samples.push(self.sample(shelf, index, bytes));
+            samples.push(self.sample(prefetcher, index, bytes));
         }
         Ok(samples)
     }

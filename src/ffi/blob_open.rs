@@ -9,9 +9,9 @@ use super::client::{azt_client, client_or_default};
 use super::error::azt_error;
 use super::handle::{self, c_string};
 use super::status::azt_status;
+use crate::blob::BlobReader;
+use crate::blob::{BlobWriter, WriteMode};
 use crate::error::{Error, Result};
-use crate::reader::BlobReader;
-use crate::writer::{BlobWriter, WriteMode};
 
 /// One blob, opened for reading or for writing.
 ///

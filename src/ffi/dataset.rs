@@ -10,7 +10,7 @@ use super::handle;
 use super::sample::azt_sample;
 use super::status::azt_status;
 use crate::dataset::Fitted;
-use crate::entries::UNKNOWN_SIZE;
+use crate::dataset::entries::UNKNOWN_SIZE;
 
 /// How many entries there are; 0 for NULL.
 ///

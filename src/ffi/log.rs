@@ -7,7 +7,7 @@ use super::boundary::call;
 use super::error::azt_error;
 use super::handle::{UserData, c_string};
 use super::status::azt_status;
-use crate::log;
+use crate::observe::log;
 
 /// How important a log line is: one of the AZT_LOG_LEVEL_* constants. A callback gets those up to its own level.
 pub type azt_log_level = i32;

@@ -8,7 +8,7 @@ use super::boundary::call;
 use super::error::azt_error;
 use super::handle::{self, UserData};
 use super::status::azt_status;
-use crate::progress::Callback;
+use crate::core::progress::Callback;
 
 /// Takes the bytes that reads of this blob have delivered, or that its writer has landed at the service, and those in
 /// all (UINT64_MAX: not known, which it is for a writer before azt_blob_close()). Called only on a thread that is inside

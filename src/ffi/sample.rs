@@ -9,8 +9,8 @@ use super::boundary::{call, total};
 use super::error::azt_error;
 use super::handle::{self, c_string};
 use super::status::azt_status;
-use crate::entries::UNKNOWN_SIZE;
-use crate::sample::Sample;
+use crate::dataset::entries::UNKNOWN_SIZE;
+use crate::dataset::sample::Sample;
 
 /// One blob's bytes, or a part's, or an archive's member's, and where they came from.
 ///

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::sys::process::PerProcess;
 
-mod holders;
-mod limit;
+mod default_limit;
+mod eviction;
+pub(crate) mod segment_pool;
 
-use holders::Holders;
-pub(crate) use holders::{Holder, Registration};
-pub(crate) use limit::default_memory_limit;
+pub(crate) use default_limit::default_memory_limit;
+use eviction::Holders;
+pub(crate) use eviction::{Holder, Registration};
 
 /// Who reads ahead takes memory from others only when those have not used it for this long.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);

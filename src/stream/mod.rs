@@ -6,29 +6,31 @@ use once_cell::sync::OnceCell;
 use sha2::{Digest, Sha256};
 
 use crate::client::Client;
-use crate::cursor::{Cursor, Which, digest};
+use crate::dataset::entries::Entries;
+use crate::dataset::sample::Sample;
 use crate::dataset::{Dataset, entries_of_urls, listing};
-use crate::entries::Entries;
 use crate::error::{Error, Result, Status};
-use crate::listing::Listing;
-use crate::order::{HISTORY, Sequence, Shuffle};
-use crate::runtime::check_may_block;
-use crate::sample::Sample;
-use crate::session::Session;
+use crate::service::client_core::ClientCore;
+use crate::service::list_blobs::Listing;
+use crate::stream::cursor::{Cursor, Which, digest};
+use crate::stream::shuffle::{HISTORY, Shuffle, ShuffleBuffer};
+use crate::sys::blocking::check_may_block;
 use crate::sys::process::PerProcess;
 
-mod feed;
+pub(crate) mod cursor;
 mod pages;
-mod running;
+mod pipeline;
 mod search;
+mod shuffle;
+mod source;
 
-use feed::{Feed, Shard};
-use running::{Running, State};
+use pipeline::{Running, State};
+use source::{Feed, Shard};
 
 /// One shard of a sequence of samples, shared by all threads that take from it. Shard `i` of `n` gives out entries
 /// `i`, `i + n`, `i + 2n` … of the listing, read ahead of the caller within the memory limit.
 pub struct Stream {
-    session: Session,
+    core: ClientCore,
     names: Names,
     shard: Shard,
     fingerprint: OnceCell<u64>,
@@ -61,8 +63,8 @@ impl Stream {
         shard_index: usize,
         shard_count: usize,
     ) -> Result<Self> {
-        let listing = listing(client.session(), container_url, prefix)?;
-        Self::new(client.session(), Names::Listed(listing), shard_index, shard_count)
+        let listing = listing(client.core(), container_url, prefix)?;
+        Self::new(client.core(), Names::Listed(listing), shard_index, shard_count)
     }
 
     /// The blobs of these URLs, in this order.
@@ -72,21 +74,21 @@ impl Stream {
         shard_index: usize,
         shard_count: usize,
     ) -> Result<Self> {
-        let entries = entries_of_urls(client.session(), urls)?;
-        Self::new(client.session(), Names::Table(Arc::new(entries)), shard_index, shard_count)
+        let entries = entries_of_urls(client.core(), urls)?;
+        Self::new(client.core(), Names::Table(Arc::new(entries)), shard_index, shard_count)
     }
 
     /// The entries of a dataset, in its order.
     pub fn from_dataset(dataset: &Dataset, shard_index: usize, shard_count: usize) -> Result<Self> {
-        Self::new(dataset.session(), Names::Table(dataset.entries().clone()), shard_index, shard_count)
+        Self::new(dataset.core(), Names::Table(dataset.entries().clone()), shard_index, shard_count)
     }
 
-    fn new(session: &Session, names: Names, index: usize, count: usize) -> Result<Self> {
+    fn new(core: &ClientCore, names: Names, index: usize, count: usize) -> Result<Self> {
         if index >= count {
             return Err(Error::invalid(format!("shard_index is {index}; of {count} shards it must be less than that")));
         }
         Ok(Self {
-            session: session.child(),
+            core: core.child(),
             names,
             shard: Shard { index, count },
             fingerprint: OnceCell::new(),
@@ -127,7 +129,7 @@ impl Stream {
     /// passed; one that failed for now is tried again by the next call.
     pub fn next(&self) -> Result<Option<Sample>> {
         check_may_block()?;
-        self.begin()?.next(&self.session.call()?)
+        self.begin()?.next(&self.core.call()?)
     }
 
     /// Begins the next epoch.
@@ -181,7 +183,7 @@ impl Stream {
     /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good. Returns at once; from any
     /// thread.
     pub fn cancel(&self) {
-        self.session.cancel();
+        self.core.cancel();
     }
 
     fn which(&self, shuffle: Option<Shuffle>) -> Result<Which> {
@@ -197,7 +199,7 @@ impl Stream {
                 Names::Table(_) => None,
                 Names::Listed(listing) => Some(listing.clone()),
             };
-            Running::new(&self.session, self.shard, listing, self.names.state(&settings, 0))
+            Running::new(&self.core, self.shard, listing, self.names.state(&settings, 0))
         })
     }
 
@@ -237,7 +239,7 @@ impl Names {
             Self::Table(entries) => Feed::of_table(entries),
             Self::Listed(_) => Feed::of_listing(),
         };
-        let mut sequence = Sequence::new(settings.shuffle, settings.epoch);
+        let mut sequence = ShuffleBuffer::new(settings.shuffle, settings.epoch);
         let cursor = settings.cursor.as_ref();
         let retry = cursor.map(|cursor| feed.resume(cursor, &mut sequence)).unwrap_or_default();
         let position = cursor.map_or(0, |cursor| cursor.position);

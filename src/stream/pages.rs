@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use super::feed::{Shard, Wish};
 use super::search::{Outcome, Search};
-use crate::cursor::{Cursor, Landmarks, Place, key};
-use crate::entries::Entries;
+use super::source::{Shard, Wish};
+use crate::dataset::entries::Entries;
+use crate::dataset::sample::Item;
 use crate::error::Result;
-use crate::listing::{Listing, NEARBY, Page};
-use crate::order::{Rest, Sequence};
-use crate::sample::Item;
+use crate::service::list_blobs::{Listing, NEARBY, Page};
+use crate::stream::cursor::{Cursor, Landmarks, Place, key};
+use crate::stream::shuffle::{Rest, ShuffleBuffer};
 
 pub(super) struct Pages {
     /// How many blobs of all shards were listed.
@@ -76,7 +76,7 @@ impl Pages {
     }
 
     /// Goes on at a cursor's place, once it is found.
-    pub(super) fn resume(&mut self, cursor: &Cursor, sequence: &mut Sequence<Item>) {
+    pub(super) fn resume(&mut self, cursor: &Cursor, sequence: &mut ShuffleBuffer<Item>) {
         let search = Search::new(cursor.clone());
         if !search.is_needed() {
             let (_, page) = search.finish(sequence);
@@ -87,7 +87,7 @@ impl Pages {
     }
 
     /// What comes next begins with the page of this marker; without one nothing comes.
-    fn go_on_from(&mut self, count: u64, marker: Option<String>, sequence: &mut Sequence<Item>) {
+    fn go_on_from(&mut self, count: u64, marker: Option<String>, sequence: &mut ShuffleBuffer<Item>) {
         (self.count, self.marker, self.last) = (count, marker, LastNames::default());
         if self.marker.is_none() {
             sequence.complete();
@@ -106,7 +106,7 @@ impl Pages {
         listing: &Listing,
         page: Page,
         shard: Shard,
-        sequence: &mut Sequence<Item>,
+        sequence: &mut ShuffleBuffer<Item>,
     ) -> Result<Vec<(u64, Item)>> {
         let Page { entries, count, last_names, next } = page;
         let marker = self.marker.take().unwrap_or_default();
@@ -152,7 +152,7 @@ impl Pages {
         Ok(retry)
     }
 
-    fn push(&mut self, part: Part, sequence: &mut Sequence<Item>) {
+    fn push(&mut self, part: Part, sequence: &mut ShuffleBuffer<Item>) {
         let Part { entries, origin } = part;
         while self.parts.front().is_some_and(|(entries, _)| entries.strong_count() == 0) {
             self.parts.pop_front();

@@ -9,14 +9,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::feed::Shard;
 use super::pages::{LastNames, Origin, Part, key_of};
-use crate::cursor::{Cursor, Landmarks, key};
-use crate::entries::{Entries, New, Source};
+use super::source::Shard;
+use crate::dataset::entries::{Entries, New, Source};
+use crate::dataset::sample::Item;
 use crate::error::Result;
-use crate::listing::Listing;
-use crate::order::Sequence;
-use crate::sample::Item;
+use crate::service::list_blobs::Listing;
+use crate::stream::cursor::{Cursor, Landmarks, key};
+use crate::stream::shuffle::ShuffleBuffer;
 
 /// After so many names behind one that lies before the place, none that lies there, too, is expected any more: between
 /// them so many would have to be new.
@@ -168,7 +168,7 @@ impl Search {
 
     /// Puts the sequence where the cursor was; what was deleted meanwhile is left out. Gives what has to be tried again,
     /// and the marker of the cursor's page.
-    pub(super) fn finish(self, sequence: &mut Sequence<Item>) -> (Vec<(u64, Item)>, Option<String>) {
+    pub(super) fn finish(self, sequence: &mut ShuffleBuffer<Item>) -> (Vec<(u64, Item)>, Option<String>) {
         let find = |key: &u64| self.found.get(key).cloned();
         let slots = self.cursor.slots.iter().filter_map(find).collect();
         let queue = self.cursor.queue.iter().filter_map(find).collect();

@@ -4,4 +4,5 @@ pub(crate) mod block;
 pub(crate) mod memory;
 pub(crate) mod process;
 mod spare;
-pub(crate) mod summed;
+pub(crate) mod blocking;
+pub(crate) mod tap;

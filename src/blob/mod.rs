@@ -1,0 +1,14 @@
+//! One blob: read at any position, written in blocks, moved from and to files.
+
+pub(crate) mod block_plan;
+mod block_uploads;
+pub(crate) mod file_transfer;
+mod local_file;
+mod read_cache;
+pub(crate) mod read_pattern;
+mod read_plan;
+mod reader;
+mod writer;
+
+pub use reader::BlobReader;
+pub use writer::{BlobWriter, WriteMode};

@@ -1,0 +1,392 @@
+//! A blob being written: staged in the background, published whole by `close` or not at all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use once_cell::sync::OnceCell;
+
+use crate::blob::block_plan::Plan;
+use crate::blob::block_uploads::{Buffer, Staging};
+use crate::core::limits::LastError;
+use crate::core::parallel::Transfers;
+use crate::core::progress::{self, Progress};
+use crate::core::runtime::{block_on, spawn};
+use crate::error::{Error, Result, Status};
+use crate::memory::{Holder, Registration};
+use crate::service::client_core::{Call, ClientCore};
+use crate::service::etag::quoted;
+use crate::service::operations::{self, Condition};
+use crate::sys::blocking::check_may_block;
+use crate::sys::memory::Source;
+use crate::sys::process::ProcessBound;
+use crate::url::Target;
+
+/// What happens to a blob that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// It is replaced when the writer is closed.
+    Replace,
+    /// It stays, and the writer fails with `Status::AlreadyExists`.
+    Create,
+}
+
+/// A blob opened for writing. Nothing is visible until [`close`](Self::close), which publishes all or
+/// nothing; a writer that is dropped without it leaves the old blob as it was.
+pub struct BlobWriter {
+    url: String,
+    etag: OnceCell<String>,
+    written: AtomicU64,
+    inner: ProcessBound<Arc<Inner>>,
+    /// Lets others have what this one has begun or could use again, should they need it more.
+    _registered: ProcessBound<[Registration; 2]>,
+}
+
+struct Inner {
+    core: ClientCore,
+    target: Arc<Target>,
+    mode: WriteMode,
+    staging: Arc<Staging>,
+    last_error: Arc<LastError>,
+    state: Mutex<State>,
+    progress: Arc<Progress>,
+}
+
+struct State {
+    plan: Plan,
+    /// Ids of the blocks staged so far, in the blob's order.
+    ids: Vec<String>,
+    buffer: Option<Buffer>,
+    condition: Condition,
+    outcome: Option<Result<()>>,
+}
+
+impl BlobWriter {
+    pub(crate) fn new(core: &ClientCore, target: Target, mode: WriteMode) -> Result<Self> {
+        Self::with_plan(core, target, mode, Self::plan(core)?)
+    }
+
+    /// A writer for `size` bytes, which picks its block size accordingly.
+    pub(crate) fn for_size(core: &ClientCore, target: Target, mode: WriteMode, size: u64) -> Result<Self> {
+        Self::with_plan(core, target, mode, Self::plan(core)?.for_size(size)?)
+    }
+
+    fn plan(core: &ClientCore) -> Result<Plan> {
+        Ok(Plan::new(core.block_size()).within(core.budget()?.limit()))
+    }
+
+    fn with_plan(core: &ClientCore, target: Target, mode: WriteMode, plan: Plan) -> Result<Self> {
+        target.require_writable()?;
+        let condition = match mode {
+            WriteMode::Replace => Condition::None,
+            WriteMode::Create => Condition::Absent,
+        };
+        let url = target.display();
+        let inner = Inner {
+            core: core.child(),
+            target: Arc::new(target),
+            mode,
+            staging: Arc::default(),
+            last_error: Arc::default(),
+            state: Mutex::new(State { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
+            progress: Arc::default(),
+        };
+        let (budget, inner) = (core.budget()?, Arc::new(inner));
+        let (begun, landed): (Arc<dyn Holder>, Arc<dyn Holder>) = (inner.clone(), inner.staging.clone());
+        let registered = [begun, landed].map(|holder| budget.register(Arc::downgrade(&holder)));
+        Ok(Self {
+            url,
+            etag: OnceCell::new(),
+            written: AtomicU64::new(0),
+            inner: ProcessBound::new(inner),
+            _registered: ProcessBound::new(registered),
+        })
+    }
+
+    /// Publishes only over the version with this ETag; otherwise `close` fails with `Status::Modified`.
+    pub fn set_if_match(&self, etag: &str) -> Result<()> {
+        // Inside a progress callback the call that it reports on holds the lock that is taken here.
+        check_may_block()?;
+        let etag = quoted(etag)?;
+        let inner = self.inner.get()?;
+        let mut state = inner.lock_open(&self.url)?;
+        if inner.mode == WriteMode::Create {
+            return Err(Error::invalid("a writer that only creates a blob cannot also require a version of it"));
+        }
+        state.condition = Condition::Matches(etag);
+        Ok(())
+    }
+
+    /// Takes all of `data`, or fails for good. A failure in the background shows here, or in `flush`, or in `close`.
+    pub fn write_all(&self, data: &[u8]) -> Result<()> {
+        self.reporting(|| self.write_some(data))
+    }
+
+    fn write_some(&self, data: &[u8]) -> Result<()> {
+        let (inner, call) = self.begin()?;
+        let mut state = inner.lock_open(&self.url)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        inner.write(&call, &mut state, data, self.written.load(Ordering::Relaxed)).map_err(|e| inner.remember(e))?;
+        self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes all that `source` gives, without a buffer in between.
+    pub(crate) fn write_from(&self, source: &mut impl std::io::Read, from: &std::path::Path) -> Result<()> {
+        let (inner, call) = self.begin()?;
+        let mut state = inner.lock_open(&self.url)?;
+        loop {
+            // A file may grow as fast as it is read.
+            call.limits.check()?;
+            let mut buffer = inner.buffer_with_room(&call, &mut state, self.written.load(Ordering::Relaxed))?;
+            let read = buffer.fill_from(source).map_err(|error| Error::file("cannot read", from, &error))?;
+            state.buffer = Some(buffer);
+            if read == 0 {
+                return Ok(());
+            }
+            self.written.fetch_add(read as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when everything written so far is staged. Nothing is published.
+    pub fn flush(&self) -> Result<()> {
+        self.reporting(|| self.flush_all())
+    }
+
+    fn flush_all(&self) -> Result<()> {
+        let (inner, call) = self.begin()?;
+        let mut state = inner.lock_open(&self.url)?;
+        inner.stage_buffer(&call, &mut state).map_err(|error| inner.remember(error))?;
+        inner.staging.wait_all(&call.limits)
+    }
+
+    /// Publishes the blob. Called again, it gives the same answer.
+    pub fn close(&self) -> Result<()> {
+        let progress = self.progress()?;
+        let written = self.written.load(Ordering::Relaxed);
+        progress.during(
+            progress::UNKNOWN,
+            || self.publish(),
+            |result, before| match result {
+                Ok(()) => (written, written),
+                Err(_) => (before, progress::UNKNOWN),
+            },
+        )
+    }
+
+    /// Tells `callback` the bytes that have landed at the service, on the writing thread; in all there are `u64::MAX`,
+    /// not known, until the blob is closed. `None` ends that.
+    pub fn set_progress(&self, callback: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Result<()> {
+        self.progress()?.set(callback);
+        Ok(())
+    }
+
+    pub(crate) fn progress(&self) -> Result<&Arc<Progress>> {
+        Ok(&self.inner.get()?.progress)
+    }
+
+    fn reporting(&self, call: impl FnOnce() -> Result<()>) -> Result<()> {
+        let progress = self.progress()?;
+        progress.during(progress::UNKNOWN, call, |_, _| (progress.landed(), progress::UNKNOWN))
+    }
+
+    fn publish(&self) -> Result<()> {
+        check_may_block()?;
+        let mut state = self.inner.get()?.lock();
+        if let Some(outcome) = &state.outcome {
+            return outcome.clone();
+        }
+        let (inner, call) = self.begin()?;
+        let outcome = inner.publish(&call, &mut state).map(|etag| {
+            self.etag.get_or_init(|| etag);
+        });
+        let outcome = outcome.map_err(|error| error.context(format!("{} was not published", self.url)));
+        inner.staging.abort();
+        state.outcome = Some(outcome.clone());
+        outcome
+    }
+
+    /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good: a cancelled writer never
+    /// publishes. Returns at once; from any thread.
+    pub fn cancel(&self) {
+        // Nothing of the parent's runs in a forked child.
+        if let Ok(inner) = self.inner.get() {
+            inner.core.cancel();
+        }
+    }
+
+    /// How many bytes were written.
+    pub fn position(&self) -> Result<u64> {
+        self.inner.get()?.core.check_cancelled()?;
+        Ok(self.written.load(Ordering::Relaxed))
+    }
+
+    /// The ETag of the published blob; "" until `close` has succeeded.
+    pub fn etag(&self) -> &str {
+        self.etag.get().map_or("", String::as_str)
+    }
+
+    /// The blob's URL without query.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn begin(&self) -> Result<(&Inner, Call)> {
+        check_may_block()?;
+        let inner = self.inner.get()?;
+        Ok((inner, inner.call().map_err(|error| error.context(&self.url))?))
+    }
+}
+
+impl Inner {
+    fn call(&self) -> Result<Call> {
+        let mut call = self.core.call()?;
+        call.limits.last_error = self.last_error.clone();
+        call.moved = self.progress.counter();
+        Ok(call)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_open(&self, url: &str) -> Result<MutexGuard<'_, State>> {
+        let state = self.lock();
+        if state.outcome.is_some() {
+            return Err(Error::unsupported(format!("{url}: the writer is closed")));
+        }
+        self.staging.check()?;
+        Ok(state)
+    }
+
+    /// Every failure but a passed deadline is final: bytes are missing, so nothing may be published. A
+    /// deadline is too when it ended a write, of which a part may have been taken.
+    fn remember(&self, error: Error) -> Error {
+        self.staging.fail(error.clone());
+        error
+    }
+
+    fn write(&self, call: &Call, state: &mut State, mut data: &[u8], written: u64) -> Result<()> {
+        let buffered = state.buffer.as_ref().map(|buffer| buffer.room() as u64);
+        state.plan.check_room(written, data.len() as u64, buffered)?;
+        while !data.is_empty() {
+            call.limits.check()?;
+            let full_or_none = state.buffer.as_ref().is_none_or(|buffer| buffer.room() == 0);
+            let direct = if full_or_none { state.plan.direct_block_size(data.len() as u64) } else { None };
+            if let Some(block_size) = direct {
+                self.stage_buffer(call, state)?;
+                data = self.stage_direct(call, state, data, block_size as usize)?;
+                continue;
+            }
+            let mut buffer = self.buffer_with_room(call, state, written)?;
+            data = buffer.fill(data);
+            state.buffer = Some(buffer);
+        }
+        Ok(())
+    }
+
+    /// The buffer being filled; a full one is staged only now, when more comes, so that a blob of one
+    /// block is one Put Blob.
+    fn buffer_with_room(&self, call: &Call, state: &mut State, written: u64) -> Result<Buffer> {
+        if state.buffer.as_ref().is_some_and(|buffer| buffer.room() == 0) {
+            self.stage_buffer(call, state)?;
+        }
+        match state.buffer.take() {
+            Some(buffer) => Ok(buffer),
+            None => {
+                let sizes = state.plan.least_block_size(written)..=state.plan.block_size();
+                self.staging.buffer(self.core.budget()?, sizes, &call.limits)
+            }
+        }
+    }
+
+    fn stage_buffer(&self, call: &Call, state: &mut State) -> Result<()> {
+        let Some(buffer) = state.buffer.take() else { return Ok(()) };
+        if buffer.len() == 0 {
+            return Ok(());
+        }
+        let id = self.next_id(call, state)?;
+        self.staging.stage(call, &self.target, id, buffer)
+    }
+
+    /// Stages whole blocks from the caller's memory and waits for them; gives the rest.
+    fn stage_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8], block_size: usize) -> Result<&'a [u8]> {
+        let (blocks, rest) = data.split_at(data.len() - data.len() % block_size);
+        let mut source = Source::from_slice(blocks);
+        let mut parts = Vec::with_capacity(blocks.len() / block_size);
+        while source.len() > 0 {
+            let body = source.split_to(block_size).lend();
+            let id = self.next_id(call, state)?;
+            let (call, target) = (call.clone(), self.target.clone());
+            parts.push(async move { operations::put_block(&call, &target, &id, &body).await });
+        }
+        Transfers::start(parts, call.connections())?.wait()?;
+        Ok(rest)
+    }
+
+    fn next_id(&self, call: &Call, state: &mut State) -> Result<String> {
+        if state.ids.is_empty() && self.mode == WriteMode::Create {
+            self.look_for_existing(call)?;
+        }
+        let id = state.plan.next_id()?;
+        state.ids.push(id.clone());
+        Ok(id)
+    }
+
+    /// Finds out beside the first block that the blob exists, rather than after the last one.
+    fn look_for_existing(&self, call: &Call) -> Result<()> {
+        let (call, target, staging) = (call.in_background(), self.target.clone(), self.staging.clone());
+        spawn(async move {
+            // Whoever may only create cannot look; then the commit's own condition is what decides.
+            if let Ok(true) = operations::exists(&call, &target).await {
+                staging.fail(Error::new(Status::AlreadyExists, format!("{} exists already", target.display())));
+            }
+        })
+        .map(drop)
+    }
+
+    fn publish(&self, call: &Call, state: &mut State) -> Result<String> {
+        self.staging.check()?;
+        let (call_for_task, target, condition) = (call.clone(), self.target.clone(), state.condition.clone());
+        if state.ids.is_empty() {
+            let body = state.buffer.take().map(|buffer| self.staging.freeze(buffer)).unwrap_or_default();
+            return block_on(async move { operations::put_blob(&call_for_task, &target, &condition, body).await });
+        }
+        self.stage_buffer(call, state)?;
+        self.staging.wait_all(&call.limits)?;
+        let ids = std::mem::take(&mut state.ids);
+        block_on(async move { operations::commit(&call_for_task, &target, &condition, &ids).await })
+    }
+}
+
+impl Holder for Inner {
+    /// Sends a block as it is, so that its memory comes back though its caller does not go on.
+    fn send_off(&self) -> bool {
+        let Ok(mut state) = self.state.try_lock() else { return false };
+        let length = state.buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
+        if state.outcome.is_some() || state.buffer.is_none() || !self.staging.has_room(length) {
+            return false;
+        }
+        let Ok(call) = self.call() else { return false };
+        // A failure shows in the writer's next call.
+        self.stage_buffer(&call, &mut state).map_err(|error| self.remember(error)).is_ok()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.staging.abort();
+    }
+}
+
+impl std::io::Write for BlobWriter {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        BlobWriter::write_all(self, data)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(BlobWriter::flush(self)?)
+    }
+}

@@ -1,0 +1,131 @@
+//! Several transfers for one call: all of them have ended when the call's result is there.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::core::runtime::{Started, start};
+use crate::error::{Error, Result, Status};
+
+/// Transfers under way. Dropping them ends them first, so that memory lent to them is safe on every path.
+#[must_use]
+pub(crate) struct Transfers {
+    started: Option<Started<()>>,
+    cancel: Arc<Notify>,
+}
+
+impl Transfers {
+    /// Starts `parts` in order, at most `at_once` together; the first failure ends the others.
+    pub(crate) fn start<F>(parts: Vec<F>, at_once: usize) -> Result<Self>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let cancel = Arc::new(Notify::new());
+        let cancelled = cancel.clone();
+        let started = start(async move {
+            let mut running = JoinSet::new();
+            let result = tokio::select! {
+                result = run(&mut running, parts, at_once) => result,
+                () = cancelled.notified() => Err(Error::new(Status::Cancelled, "the transfer was given up")),
+            };
+            // An aborted task may be in the middle of a copy into the caller's memory: wait it out.
+            running.shutdown().await;
+            result
+        })?;
+        Ok(Self { started: Some(started), cancel })
+    }
+
+    /// Asks the transfers to end early.
+    pub(crate) fn cancel(&self) {
+        self.cancel.notify_one();
+    }
+
+    pub(crate) fn wait(mut self) -> Result<()> {
+        self.started.take().map_or(Ok(()), Started::wait)
+    }
+}
+
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        if let Some(started) = self.started.take() {
+            self.cancel();
+            // Whoever drops them unasked has an error of their own to tell.
+            let _ = started.wait();
+        }
+    }
+}
+
+/// Runs `parts`, at most `at_once` together, inside a task that already runs. All of them have ended when the result
+/// is there; dropped before, they are told to end but not waited for.
+pub(crate) async fn together<F>(parts: Vec<F>, at_once: usize) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let result = run(&mut running, parts, at_once).await;
+    running.shutdown().await;
+    result
+}
+
+async fn run<F>(running: &mut JoinSet<Result<()>>, parts: Vec<F>, at_once: usize) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut waiting = parts.into_iter();
+    for part in waiting.by_ref().take(at_once.max(1)) {
+        running.spawn(part);
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(|_| Error::internal("a transfer panicked"))??;
+        if let Some(part) = waiting.next() {
+            running.spawn(part);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    type Part = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+    struct Alive(Arc<AtomicUsize>);
+    impl Drop for Alive {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_failure_ends_the_others_before_the_result_is_there() {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut parts: Vec<Part> = Vec::new();
+        for i in 0..4 {
+            alive.fetch_add(1, Ordering::SeqCst);
+            let guard = Alive(alive.clone());
+            parts.push(Box::pin(async move {
+                let _guard = guard;
+                if i == 2 {
+                    return Err(Error::invalid("on purpose"));
+                }
+                std::future::pending().await
+            }));
+        }
+        let result = Transfers::start(parts, 4).unwrap().wait();
+        assert_eq!(result.unwrap_err().message(), "on purpose");
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn cancel_ends_what_would_never_end() {
+        let parts: Vec<Part> = vec![Box::pin(std::future::pending())];
+        let transfers = Transfers::start(parts, 1).unwrap();
+        transfers.cancel();
+        assert_eq!(transfers.wait().unwrap_err().status(), Status::Cancelled);
+    }
+}

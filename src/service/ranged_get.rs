@@ -1,0 +1,404 @@
+//! Ranged GETs: pinned to one version of the blob, resumed where they broke, believed only when they add up.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+
+use http::Method;
+use http::StatusCode;
+use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
+
+use crate::core::retry::{Attempt, Attempts, retry};
+use crate::error::{Error, Result, Status};
+use crate::http::{Request, Response};
+use crate::service::blob_service::ServiceResponse;
+use crate::service::body_sink::{RangeBody, Sink, receive};
+use crate::service::checksum::{ExpectedChecksum, Judged};
+use crate::service::client_core::Call;
+use crate::service::ranges::{self, parse_content_range};
+use crate::url::Target;
+
+/// A body that brought this much before it broke counts as progress: its retries begin anew.
+const PROGRESS: u64 = 64 << 10;
+
+/// What a reader is pinned to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) etag: String,
+    pub(crate) size: u64,
+}
+
+/// An opened blob: its version, and the first range that was asked for, still arriving.
+pub(crate) struct Opened {
+    pub(crate) version: Version,
+    pub(crate) first: Range<u64>,
+    /// The bytes of `first`; `None` for an empty blob.
+    pub(crate) body: Option<RangeBody>,
+}
+
+impl Opened {
+    pub(crate) fn empty(etag: String) -> Self {
+        Self { version: Version { etag, size: 0 }, first: 0..0, body: None }
+    }
+}
+
+/// Which version of a blob may be opened.
+#[derive(Clone, Debug)]
+pub(crate) enum Only {
+    /// The current one.
+    Any,
+    /// This one.
+    If(Version),
+}
+
+/// The condition of a GET that opens a blob.
+enum Condition<'a> {
+    Only(&'a Only),
+    /// Any version but the one with this ETag.
+    Unless(&'a str),
+}
+
+impl Condition<'_> {
+    fn add_to(&self, request: Request) -> Result<Request> {
+        match self {
+            Self::Only(Only::Any) => Ok(request),
+            Self::Only(Only::If(version)) => request.header(IF_MATCH, &version.etag),
+            Self::Unless(etag) => request.header(IF_NONE_MATCH, etag),
+        }
+    }
+}
+
+/// Opens a blob and asks for the bytes of `range`, or as many of them as the blob has. A range that begins past the end
+/// is an error, unless it begins at 0.
+pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: &Only) -> Result<Opened> {
+    let opened = open_conditionally(call, target, &range, &Condition::Only(only)).await?;
+    opened.ok_or_else(|| Error::internal("a GET without If-None-Match was answered as unchanged"))
+}
+
+/// Like [`open`], for a blob whose ETag is no longer `etag`; `None` when it still is.
+pub(crate) async fn open_if_changed(
+    call: &Call,
+    target: &Target,
+    range: Range<u64>,
+    etag: &str,
+) -> Result<Option<Opened>> {
+    open_conditionally(call, target, &range, &Condition::Unless(etag)).await
+}
+
+/// Opens `part` of a blob, which must lie within it, and asks for its first bytes, at most `most`.
+pub(crate) async fn open_part(
+    call: &Call,
+    target: &Target,
+    part: &Range<u64>,
+    most: u64,
+    only: &Only,
+) -> Result<Opened> {
+    let first = part.start..part.end.min(part.start.saturating_add(most));
+    let opened = open(call, target, first, only).await?;
+    if part.end > opened.version.size {
+        discard(call, opened.body).await;
+        return Err(past_the_end(target, part, &format!("/{}", opened.version.size)));
+    }
+    Ok(opened)
+}
+
+async fn open_conditionally(
+    call: &Call,
+    target: &Target,
+    range: &Range<u64>,
+    condition: &Condition<'_>,
+) -> Result<Option<Opened>> {
+    retry(&call.limits, |attempt| open_once(call, target, range, condition, attempt)).await
+}
+
+async fn open_once(
+    call: &Call,
+    target: &Target,
+    range: &Range<u64>,
+    condition: &Condition<'_>,
+    attempt: Attempt,
+) -> Result<Option<Opened>> {
+    let request = Request::new(Method::GET, target.uri("")?);
+    let reply = send(call, condition.add_to(request)?, range, &attempt).await?;
+    match reply.response.status {
+        StatusCode::NOT_MODIFIED if matches!(condition, Condition::Unless(_)) => Ok(None),
+        StatusCode::RANGE_NOT_SATISFIABLE if reply.range.start == 0 => {
+            open_empty(call, target, reply.response, condition, &attempt).await
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let error = match condition {
+                Condition::Only(Only::If(version)) if reply.range.start < version.size => replaced(target),
+                _ => past_the_end(target, &reply.range, reply.response.header(&CONTENT_RANGE)),
+            };
+            reply.response.discard().await;
+            Err(error)
+        }
+        _ => {
+            let (body, range) = reply.success().await?;
+            open_range(body, &range).map(Some)
+        }
+    }
+}
+
+fn open_range(body: RangeBody, asked: &Range<u64>) -> Result<Opened> {
+    let response = &body.response;
+    let etag = etag(response)?;
+    if response.status == StatusCode::OK && response.content_length() == Some(0) {
+        return Ok(Opened::empty(etag));
+    }
+    let (range, size) = content_range(response)?;
+    if range != (asked.start..asked.end.min(size)) {
+        return Err(wrong_range(response, asked));
+    }
+    check_length(&body, &range)?;
+    Ok(Opened { version: Version { etag, size }, first: range, body: Some(body) })
+}
+
+/// The error of an answer that belongs to another version than the pinned one.
+fn replaced(target: &Target) -> Error {
+    Error::new(Status::Modified, format!("{}: the answer belongs to another version of the blob", target.display()))
+}
+
+/// The error of a range that is not in the blob; `total` is its size, as the service told it.
+pub(crate) fn past_the_end(target: &Target, range: &Range<u64>, total: &str) -> Error {
+    let size = total.rsplit_once('/').map_or("", |(_, size)| size);
+    let known = if size.is_empty() { String::new() } else { format!(", which has {size}") };
+    let message =
+        format!("{}: bytes {} to {} are past the end of the blob{known}", target.display(), range.start, range.end);
+    Error::new(Status::OutOfRange, message)
+}
+
+/// Opens a blob whose service refused the range, which is what it does for an empty blob. Some services check the range
+/// before the condition.
+async fn open_empty(
+    call: &Call,
+    target: &Target,
+    refusal: ServiceResponse,
+    condition: &Condition<'_>,
+    attempt: &Attempt,
+) -> Result<Option<Opened>> {
+    let etag = refusal.header(&ETAG).to_owned();
+    let is_empty = refusal.header(&CONTENT_RANGE) == "bytes */0";
+    // Before the next request, which may need the permit that this response holds.
+    refusal.discard().await;
+    match condition {
+        Condition::Unless(known) if **known == etag => return Ok(None),
+        Condition::Only(Only::Any) | Condition::Unless(_) if is_empty && !etag.is_empty() => {
+            return Ok(Some(Opened::empty(etag)));
+        }
+        _ => {}
+    }
+    // The refusal does not name the version: a GET without a range does.
+    match get_without_range(call, target, condition, attempt).await? {
+        Whole::Empty(etag) => Ok(Some(Opened::empty(etag))),
+        Whole::Unchanged => Ok(None),
+        Whole::NotEmpty => Err(Error::network(format!("{}: the blob changed while it was opened", target.display()))),
+    }
+}
+
+/// What a GET without a range finds.
+enum Whole {
+    /// An empty blob with this ETag.
+    Empty(String),
+    /// A blob with bytes.
+    NotEmpty,
+    /// The version that [`Condition::Unless`] excludes.
+    Unchanged,
+}
+
+/// The ETag of a blob that is expected to be empty; `None` when it has bytes.
+pub(crate) async fn probe_empty(call: &Call, target: &Target) -> Result<Option<String>> {
+    let condition = Condition::Only(&Only::Any);
+    let probe = |attempt| {
+        let condition = &condition;
+        async move { get_without_range(call, target, condition, &attempt).await }
+    };
+    match retry(&call.limits, probe).await? {
+        Whole::Empty(etag) => Ok(Some(etag)),
+        Whole::NotEmpty | Whole::Unchanged => Ok(None),
+    }
+}
+
+async fn get_without_range(
+    call: &Call,
+    target: &Target,
+    condition: &Condition<'_>,
+    attempt: &Attempt,
+) -> Result<Whole> {
+    let request = condition.add_to(Request::new(Method::GET, target.uri("")?))?;
+    let response = call.service.send(request, attempt).await?;
+    if response.status == StatusCode::NOT_MODIFIED && matches!(condition, Condition::Unless(_)) {
+        return Ok(Whole::Unchanged);
+    }
+    let response = response.success().await?;
+    let etag = self::etag(&response)?;
+    let is_empty = response.content_length() == Some(0);
+    response.discard().await;
+    Ok(if is_empty { Whole::Empty(etag) } else { Whole::NotEmpty })
+}
+
+/// The version of a blob, at the cost of its first byte.
+pub(crate) async fn probe_version(call: &Call, target: &Target, only: &Only) -> Result<Version> {
+    let Opened { version, body, .. } = open(call, target, 0..1, only).await?;
+    discard(call, body).await;
+    Ok(version)
+}
+
+/// Drops a body that is not needed, within the limits of the call. Rarely needed, so the future is on the heap.
+pub(crate) fn discard(call: &Call, body: Option<RangeBody>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    Box::pin(async move {
+        let Some(body) = body else { return };
+        let discarding = |_| async {
+            body.response.discard().await;
+            Ok(())
+        };
+        // The error of a call that has ended is reported where the call waits for something it needs.
+        let _ = Attempts::new(&call.limits).try_once(discarding).await;
+    })
+}
+
+/// Receives `range` of the pinned version into `sink`, in order, and continues where a body broke off. `open` may be a
+/// response that already brings the range.
+pub(crate) async fn fetch(
+    call: &Call,
+    target: &Target,
+    version: &Version,
+    range: Range<u64>,
+    mut open: Option<RangeBody>,
+    sink: &mut impl Sink,
+) -> Result<()> {
+    let mut attempts = Attempts::new(&call.limits);
+    let mut left = range;
+    while left.start < left.end {
+        let before = left.start;
+        let open = open.take();
+        let result =
+            attempts.try_once(|attempt| fetch_once(call, target, version, &mut left, open, attempt, sink)).await;
+        if result.is_ok() || left.start - before >= PROGRESS {
+            attempts.progressed();
+        }
+        let Err(error) = result else { continue };
+        attempts.pause_after(error).await?;
+    }
+    Ok(())
+}
+
+/// Receives the beginning of `left`, or all of it, and takes from it what was received.
+async fn fetch_once(
+    call: &Call,
+    target: &Target,
+    version: &Version,
+    left: &mut Range<u64>,
+    open: Option<RangeBody>,
+    attempt: Attempt,
+    sink: &mut impl Sink,
+) -> Result<()> {
+    let (mut body, until) = match open {
+        Some(body) => (body, left.end),
+        None => get(call, target, version, left.clone(), &attempt).await?,
+    };
+    let result = receive(call, &mut body, &mut left.start, until, sink).await;
+    if result.is_err() {
+        sink.reject();
+    }
+    result
+}
+
+/// Asks for bytes from the beginning of `range`. Gives the body and the offset where it ends, which may be before the
+/// end of `range`.
+async fn get(
+    call: &Call,
+    target: &Target,
+    version: &Version,
+    range: Range<u64>,
+    attempt: &Attempt,
+) -> Result<(RangeBody, u64)> {
+    let request = Request::new(Method::GET, target.uri("")?).header(IF_MATCH, &version.etag)?;
+    let reply = send(call, request, &range, attempt).await?;
+    if reply.response.status == StatusCode::RANGE_NOT_SATISFIABLE {
+        // The pinned version has these bytes. A service that checks the range first does not say so.
+        reply.response.discard().await;
+        return Err(replaced(target));
+    }
+    let (body, range) = reply.success().await?;
+    if content_range(&body.response)? != (range.clone(), version.size) {
+        return Err(wrong_range(&body.response, &range));
+    }
+    if etag(&body.response)? != version.etag {
+        return Err(replaced(target));
+    }
+    check_length(&body, &range)?;
+    Ok((body, range.end))
+}
+
+/// The response to a ranged GET, whatever its status.
+struct RangeReply {
+    response: ServiceResponse,
+    expected_checksum: Option<ExpectedChecksum>,
+    /// The range that was asked for.
+    range: Range<u64>,
+}
+
+impl RangeReply {
+    async fn success(self) -> Result<(RangeBody, Range<u64>)> {
+        let response = self.response.success().await?;
+        Ok((RangeBody { response, expected_checksum: self.expected_checksum }, self.range))
+    }
+}
+
+/// Sends a GET for the beginning of `range`, or all of it, with a checksum of its bytes where one is wanted.
+async fn send(call: &Call, request: Request, range: &Range<u64>, attempt: &Attempt) -> Result<RangeReply> {
+    let checksums = call.service.checksums();
+    if !checksums.of_reads() {
+        let response = call.service.send(request.header(RANGE, &ranges::header(range))?, attempt).await?;
+        return Ok(RangeReply { response, expected_checksum: None, range: range.clone() });
+    }
+    loop {
+        let asked = checksums.ask();
+        let range = range.start..range.end.min(range.start.saturating_add(asked.most()));
+        let mut request = request.clone().header(RANGE, &ranges::header(&range))?;
+        asked.add_to(&mut request.headers);
+        let response = call.service.send(request, attempt).await?;
+        match checksums.judge(asked, &response)? {
+            Judged::Accepted(expected_checksum) => return Ok(RangeReply { response, expected_checksum, range }),
+            Judged::AskDifferently => response.discard().await,
+        }
+    }
+}
+
+fn etag(response: &Response) -> Result<String> {
+    match response.header(&ETAG) {
+        "" => Err(corrupt_answer(response, "it has no ETag")),
+        etag => Ok(etag.to_owned()),
+    }
+}
+
+fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
+    if response.status != StatusCode::PARTIAL_CONTENT {
+        return Err(corrupt_answer(response, "the range that was asked for was ignored"));
+    }
+    parse_content_range(response.header(&CONTENT_RANGE))
+        .ok_or_else(|| corrupt_answer(response, "its Content-Range cannot be read"))
+}
+
+fn check_length(body: &RangeBody, range: &Range<u64>) -> Result<()> {
+    let response = &body.response;
+    let length = response.content_length();
+    let content = body.expected_checksum.as_ref().map_or(length, |expected| expected.content(length));
+    match content {
+        Some(length) if length != range.end - range.start => {
+            Err(corrupt_answer(response, "its length and Content-Range contradict each other"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wrong_range(response: &Response, asked: &Range<u64>) -> Error {
+    let got = response.header(&CONTENT_RANGE);
+    corrupt_answer(response, &format!("{} was asked for, '{got}' came", ranges::header(asked)))
+}
+
+fn corrupt_answer(response: &Response, reason: &str) -> Error {
+    let message = format!("{}: the answer cannot be right: {reason}", response.shown());
+    Error::new(Status::Corrupt, message).retryable(None)
+}

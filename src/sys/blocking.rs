@@ -1,0 +1,35 @@
+//! Which threads may make blocking calls: none of the library's own, and none inside a callback, where a call could wait
+//! for itself.
+
+use std::cell::Cell;
+
+use crate::error::{Error, Result};
+
+thread_local! {
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(true) };
+}
+
+/// An error on a thread that may not block.
+pub(crate) fn check_may_block() -> Result<()> {
+    if MAY_BLOCK.get() {
+        return Ok(());
+    }
+    Err(Error::unsupported("a blocking call was made from inside one of the library's callbacks"))
+}
+
+/// Forbids blocking calls on this thread for good.
+pub(crate) fn forbid_blocking() {
+    MAY_BLOCK.set(false);
+}
+
+/// Runs a callback of the caller's on this thread; blocking calls of the library fail meanwhile.
+pub(crate) fn without_blocking<T>(callback: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MAY_BLOCK.set(self.0);
+        }
+    }
+    let _restore = Restore(MAY_BLOCK.replace(false));
+    callback()
+}
