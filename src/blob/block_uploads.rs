@@ -1,7 +1,7 @@
 //! Blocks on their way to the service while the caller goes on writing.
 
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Budget, Holder, Reservation};
 use crate::service::client_core::Call;
 use crate::service::operations;
+use crate::sys::lock::lock;
 use crate::url::Target;
 
 /// What one writer has under way at most: enough for 16 connections with blocks of 8 MiB.
@@ -102,7 +103,7 @@ struct State {
 
 impl Staging {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The first failure, which every later call repeats.

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::memory::segment_pool::SegmentPool;
 use crate::memory::{Holder, Reservation};
 use crate::service::body_sink::Sink;
+use crate::sys::lock::lock;
 use crate::sys::memory::Destination;
 
 /// A contiguous piece of a blob that one background request brings.
@@ -56,7 +57,7 @@ impl Chunk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Arrival> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn discard(&self) {

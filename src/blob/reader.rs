@@ -3,7 +3,7 @@
 use std::io::SeekFrom;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::blob::read_cache::{Chunk, Copied, Piece, Window};
 use crate::blob::read_pattern::{CHUNK, Pattern};
@@ -18,6 +18,7 @@ use crate::service::etag::quoted;
 use crate::service::ranged_get::{self, Only, Opened, Version, fetch};
 use crate::service::ranges;
 use crate::sys::blocking::check_may_block;
+use crate::sys::lock::lock;
 use crate::sys::memory::Destination;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
@@ -224,11 +225,11 @@ impl Inner {
     }
 
     fn lock_cursor(&self) -> MutexGuard<'_, Cursor> {
-        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cursor)
     }
 
     pub(super) fn lock_window(&self) -> MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.window)
     }
 
     /// A range of what is read as a range of the blob.

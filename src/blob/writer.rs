@@ -1,7 +1,7 @@
 //! A blob being written: staged in the background, published whole by `close` or not at all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use once_cell::sync::OnceCell;
 
@@ -17,6 +17,7 @@ use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
 use crate::service::operations::{self, Condition};
 use crate::sys::blocking::check_may_block;
+use crate::sys::lock::lock;
 use crate::sys::memory::Source;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
@@ -248,7 +249,7 @@ impl Inner {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn lock_open(&self, url: &str) -> Result<MutexGuard<'_, State>> {

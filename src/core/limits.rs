@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::core::cancel::Watch;
 use crate::error::{Error, Result, Status};
 use crate::observe::stats::Counters;
+use crate::sys::lock::lock;
 
 /// The limits of one call of the caller's: how often it may try, and until when.
 #[derive(Clone, Debug)]
@@ -124,18 +125,18 @@ pub(crate) struct LastError(Mutex<Option<Error>>);
 
 impl LastError {
     pub(super) fn set(&self, last_error: Option<Error>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = last_error;
+        *lock(&self.0) = last_error;
     }
 
     pub(super) fn set_if_none(&self, last_error: Error) -> bool {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.0);
         let none = current.is_none();
         current.get_or_insert(last_error);
         none
     }
 
     fn last(&self) -> Option<Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::sys::blocking::without_blocking;
+use crate::sys::lock::lock;
 
 /// How often a waiting call looks whether there is something to tell.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
@@ -114,10 +115,6 @@ fn current() -> Option<Rc<dyn Fn()>> {
 
 fn replace_current(tell: Option<Rc<dyn Fn()>>) -> Option<Rc<dyn Fn()>> {
     CURRENT.try_with(|current| current.replace(tell)).ok().flatten()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

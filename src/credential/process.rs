@@ -5,12 +5,13 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use azure_identity::Executor;
 
+use crate::sys::lock::lock;
 use crate::sys::process::kill_group;
 
 /// `az` is a Python program and takes seconds; one that waits for a login never ends.
@@ -76,7 +77,7 @@ impl Collected {
             // A pipe that breaks has ended.
             while let Some(count) = pipe.as_mut().and_then(|pipe| pipe.read(&mut piece).ok()).filter(|&count| count > 0)
             {
-                let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut collected = lock(&collected);
                 let room = MAX_OUTPUT - collected.len();
                 collected.extend_from_slice(&piece[..count.min(room)]);
             }
@@ -89,7 +90,7 @@ impl Collected {
     /// waited for.
     fn take(self) -> Vec<u8> {
         let _ = self.end.recv_timeout(LAST_WORDS);
-        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.bytes))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, HeaderValue};
@@ -18,6 +18,7 @@ use super::{Credential, SharedKey};
 use crate::error::{Error, Result};
 use crate::http::{Network, Request};
 use crate::observe::stats::Counters;
+use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 use crate::url::{Endpoint, has_signature};
 
@@ -196,7 +197,7 @@ impl Signer {
             let known = parent.and_then(|parent| parent.try_lock().ok().map(|known| known.clone()));
             Ok(Mutex::new(known.unwrap_or_default()))
         })?;
-        Ok(tenants.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(lock(tenants))
     }
 
     fn watch_expiry(&self, uri: &Uri) {

@@ -1,7 +1,7 @@
 //! Tokens: kept per process and identity, asked for once however many wait, renewed before they expire.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::HeaderValue;
@@ -14,6 +14,7 @@ use crate::credential::token_http::TokenHttp;
 use crate::error::{Error, Result};
 use crate::http::Network;
 use crate::observe::stats::Counters;
+use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 
 /// Tokens are renewed this long before they expire, or when half of their life is over if that is short.
@@ -105,7 +106,7 @@ fn sources() -> Result<MutexGuard<'static, Vec<Arc<TokenSource>>>> {
         let known = parent.and_then(|parent| parent.try_lock().ok().map(|known| known.clone()));
         Ok(Mutex::new(known.unwrap_or_default()))
     })?;
-    Ok(sources.lock().unwrap_or_else(PoisonError::into_inner))
+    Ok(lock(sources))
 }
 
 impl TokenSource {
@@ -216,7 +217,7 @@ impl TokenSource {
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, Vec<(Realm, Slot)>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How datasets come about: out of a listing, of URLs, of ranges, of archives or of a manifest.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Dataset;
 use crate::client::Client;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::list_blobs::Listing;
 use crate::service::ranged_get::Version;
+use crate::sys::lock::lock;
 use crate::url::{Container, parse_blob, parse_blob_parts, parse_container};
 
 /// A part of a blob.
@@ -155,13 +156,13 @@ fn index_all(call: &Call, archives: &[(Container, String)]) -> Result<Vec<(Versi
         let (call, target, found) = (call.clone(), container.blob(blob), found.clone());
         parts.push(async move {
             let index = tar_index::index(&call, &target).await?;
-            found.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(index);
+            lock(&found)[number] = Some(index);
             Ok(())
         });
     }
     crate::sys::blocking::check_may_block()?;
     Transfers::start(parts, call.connections())?.wait()?;
-    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut found = lock(&found);
     let found: Option<Vec<_>> = std::mem::take(&mut *found).into_iter().collect();
     found.ok_or_else(|| Error::internal("an archive was not indexed"))
 }

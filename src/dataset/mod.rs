@@ -1,6 +1,6 @@
 //! Map-style datasets: entries by index, fetched when they are asked for or before.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::blob::BlobReader;
 use crate::client::Client;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result, Status};
 use crate::service::client_core::{Call, ClientCore};
 use crate::sys::block::Filled;
 use crate::sys::blocking::check_may_block;
+use crate::sys::lock::lock;
 use crate::sys::memory::{Destination, Loan};
 use crate::sys::process::PerProcess;
 
@@ -210,7 +211,7 @@ impl Dataset {
             let (call, target, part, found) = (call.clone(), Arc::new(entry.target()), entry.part(), found.clone());
             parts.push(Box::pin(async move {
                 let size = load_entry_into(&call, &target, &part, &mut loan).await?;
-                found.lock().unwrap_or_else(PoisonError::into_inner).push((slot, size));
+                lock(&found).push((slot, size));
                 Ok(())
             }));
         }
@@ -219,7 +220,7 @@ impl Dataset {
             watch.wait_returned();
         }
         result?;
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&found);
         Ok(std::mem::take(&mut *found))
     }
 
@@ -284,7 +285,7 @@ impl Dataset {
             let (bytes, found) = (Box::pin(self.load_entry(call, index)?), found.clone());
             parts.push(async move {
                 let bytes = bytes.await?;
-                found.lock().unwrap_or_else(PoisonError::into_inner).push((index, bytes));
+                lock(&found).push((index, bytes));
                 Ok(())
             });
         }
@@ -331,7 +332,7 @@ struct Batch {
 impl Batch {
     fn wait(self) -> Result<Vec<(usize, Filled)>> {
         self.transfers.map_or(Ok(()), Transfers::wait)?;
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&self.found);
         Ok(std::mem::take(&mut *found))
     }
 }

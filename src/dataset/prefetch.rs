@@ -2,7 +2,7 @@
 //! of them under way as connections and memory allow.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
 use once_cell::sync::OnceCell;
@@ -14,6 +14,7 @@ use crate::dataset::sequential::SequentialDetector;
 use crate::error::Result;
 use crate::memory::{Holder, IDLE, Registration, Reservation};
 use crate::service::client_core::{Call, ClientCore};
+use crate::sys::lock::lock;
 
 pub(crate) struct Prefetcher {
     core: ClientCore,
@@ -72,7 +73,7 @@ impl Prefetcher {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// What was fetched of an entry, or is being fetched. It is the caller's then.

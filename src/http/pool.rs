@@ -1,7 +1,7 @@
 //! Idle connections, by origin, and how new ones are made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -19,6 +19,7 @@ use super::network::Network;
 use crate::error::{Error, Result, Status, chain};
 use crate::observe::redact::shown;
 use crate::observe::stats::Counters;
+use crate::sys::lock::lock;
 
 /// Azure's load balancers drop idle flows without a word after four minutes
 /// (<https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset>); stay well below.
@@ -64,7 +65,7 @@ impl Pool {
     }
 
     fn origins(&self) -> MutexGuard<'_, HashMap<String, Origin>> {
-        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.origins)
     }
 
     /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a

@@ -1,10 +1,11 @@
 //! Those who hold memory that they could do without.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use super::Budget;
+use crate::sys::lock::lock;
 
 /// Someone who holds memory. Asked from any thread and in the middle of its own work, so it must not wait for a lock:
 /// who is busy has nothing to give.
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Holders {
 
 impl Holders {
     pub(super) fn add(&self, budget: usize, holder: Weak<dyn Holder>) -> u64 {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = lock(&self.0);
         table.next += 1;
         let number = table.next;
         table.entries.insert(number, (budget, holder));
@@ -51,12 +52,12 @@ impl Holders {
     }
 
     fn remove(&self, number: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entries.remove(&number);
+        lock(&self.0).entries.remove(&number);
     }
 
     /// Those of one budget, or all.
     fn of(&self, budget: Option<usize>) -> Vec<Arc<dyn Holder>> {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = lock(&self.0);
         let wanted = table.entries.values().filter(|(of, _)| budget.is_none_or(|budget| budget == *of));
         wanted.filter_map(|(_, holder)| holder.upgrade()).collect()
     }

@@ -5,10 +5,11 @@
 //! is. So nothing waits for memory that only a caller could free.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 
 mod default_limit;
@@ -63,7 +64,7 @@ struct Pool {
 
 impl Pool {
     fn lock(&self) -> MutexGuard<'_, u64> {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.returned)
     }
 
     fn tell(&self) {

@@ -1,9 +1,10 @@
 //! The memory that readers' chunks are made of, used again: fresh memory costs a page fault for every
 //! 4 KiB, which is a third of the CPU time of reading in sequence.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::Result;
+use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 use bytes::{Bytes, BytesMut};
 
@@ -44,7 +45,7 @@ impl SegmentPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<BytesMut>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Iterable datasets: listed while they are read, fetched ahead, given out once each.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use once_cell::sync::OnceCell;
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ use crate::service::list_blobs::Listing;
 use crate::stream::cursor::{Cursor, Which, digest};
 use crate::stream::shuffle::{HISTORY, Shuffle, ShuffleBuffer};
 use crate::sys::blocking::check_may_block;
+use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 
 pub(crate) mod cursor;
@@ -122,7 +123,7 @@ impl Stream {
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settings)
     }
 
     /// The next sample, `None` at the end. Each goes to one caller. One that failed for good is an error once and then

@@ -1,7 +1,7 @@
 //! A stream under way: what is planned, what is being fetched, and what has to be tried again.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
 use once_cell::sync::OnceCell;
@@ -17,6 +17,7 @@ use crate::service::client_core::{Call, ClientCore};
 use crate::service::list_blobs::{Listing, Page};
 use crate::stream::shuffle::{Next, ShuffleBuffer};
 use crate::sys::block::Filled;
+use crate::sys::lock::lock;
 
 /// How many samples are fetched ahead at first; each one given out doubles it.
 const FIRST_AHEAD: usize = 8;
@@ -128,7 +129,7 @@ impl Running {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Decides what is given out next, and begins to fetch it, as far as the memory limit allows.

@@ -3,8 +3,9 @@
 //! Both types are plain pointers, since the memory may be uninitialised and must never be seen as
 //! `&mut [u8]`. Whoever makes one promises that the memory stays valid until every task that was
 //! given a part of it has ended; `parallel::run` is what waits for that.
+use crate::sys::lock::lock;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use bytes::buf::UninitSlice;
 use bytes::{BufMut, Bytes};
@@ -116,7 +117,7 @@ struct Out {
 
 impl Out {
     fn lock(&self) -> MutexGuard<'_, usize> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.parts)
     }
 }
 

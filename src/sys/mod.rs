@@ -1,6 +1,7 @@
 //! The only unsafe code outside the C boundary: memory that the network fills, and what the process does behind our back.
 
 pub(crate) mod block;
+pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod process;
 mod spare;

@@ -4,9 +4,10 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::process::PerProcess;
+use crate::sys::lock::lock;
 
 /// What LibTorch aligns its own CPU memory to, which is a cache line.
 pub(super) const ALIGNMENT: usize = 64;
@@ -77,7 +78,7 @@ struct Spare {
 impl Spare {
     fn lock() -> Option<MutexGuard<'static, Self>> {
         let spare = SPARE.get_or_try_init(|| Ok(Mutex::default())).ok()?;
-        Some(spare.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(lock(spare))
     }
 
     /// What was let go last, and is likely to be in the cache, of this length or a little more.

@@ -16,7 +16,7 @@ mod simulation;
 mod states;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
@@ -24,6 +24,7 @@ use tokio::time::sleep;
 
 use crate::core::retry::Attempt;
 use crate::error::{Error, Status};
+use crate::sys::lock::lock;
 use demand::DemandEstimator;
 use rate_controller::{Answer, RateController};
 
@@ -91,7 +92,7 @@ impl Throttle {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn seconds(&self, at: Instant) -> f64 {
