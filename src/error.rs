@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::observe::redact::{redact, shown};
+use crate::redact::{redact, shown};
 
 /// The kind of an error. The numbers are the C ABI's `AZT_STATUS_*` and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

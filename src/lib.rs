@@ -1,38 +1,59 @@
 //! aztorch: Azure Blob Storage for LibTorch, from any language that speaks C.
 //!
-//! The C API is [`ffi`], documented in `include/aztorch.h`; what is at the top level here is the same
-//! library for Rust. The way of a byte, and who owns it:
+//! The C API is [`ffi`], documented in `include/aztorch.h`; the items at the top level here are the same library for Rust.
+//!
+//! # The map
+//!
+//! A folder is a room. A room imports only rooms below it (`tests/structure.rs` holds that):
 //!
 //! ```text
-//! C, C++, Python ─ ffi ─┐
-//! Rust ─────────────────┴─ client ─┬─ dataset ─ prefetcher, walk ──┬─ sample ─ bring ─┐
-//!                                  ├─ stream ─ order, cursor ─┘                  │
-//!                                  ├─ reader ─ window, pattern ──────────────────┼─ fetch ────────────┐
-//!                                  ├─ writer ─ blocks, staging ─┬─ service ──────┼────────────────────┼─ transport ─ network
-//!                                  └─ files ────────────────────┘  └ SDK: documents ─────────────────┘
+//! C, C++, Python        Rust
+//!       │                 │
+//!      ffi                │        the C ABI: pointers, panics, statuses; no logic
+//!       └───────┬─────────┘
+//!    stream     │                  samples one after the other: order, shuffling, cursors
+//!    dataset    │                  samples by index: tables of entries, loading, prefetching
+//!    client ────┘                  what a client can do
+//!    blob                          one blob: reading, writing, files
+//!    service                       requests to the Blob service, and the meaning of its answers
+//!    options                       a client's settings
+//!    credential                    who signs, with what, and where tokens come from
+//!    http                          one HTTP exchange: connections, proxies, TLS, throttling
+//!    memory                        the memory budget, and what is evicted from it
+//!    core                          what every call has: threads, retries, deadline, cancel, progress
+//!    observe  url  sys             statistics and log; URLs; memory and processes (the only `unsafe` beside `ffi`)
+//!    error  redact                 the one error type; keeping secrets out of texts
 //! ```
 //!
-//! * `client`: what can be done; `core`: what its handles share; `options`: its settings
-//! * `dataset`: entries by index; `prefetcher`: what was fetched before it was asked for; `walk`: who reads in order
-//! * `stream`: entries one after the other; `order`: their sequence, shuffled or not; `cursor`: a place in it, as text
-//! * `sample`: an entry's bytes; `bring`: how they get into memory; `entries`: names, sizes and places of many blobs,
-//!   out of a `listing`, an `archive`'s headers or a `manifest`
-//! * `reader`: positions and plans of reads; `window`: what it keeps, in `pieces` of memory;
-//!   `pattern`: what it expects
-//! * `writer`: what a caller writes; `blocks`: how it is cut and named; `staging`: blocks under way
-//! * `files`: whole blobs from and to files; `local_file`: which files may be replaced and read
-//! * `fetch`: ranged GETs, pinned and resumed; `ranges`: their arithmetic; `receive`: their bodies, checked; `checksum`: what vouches for bytes;
-//!   `structured`: bodies that bring their own
-//! * `service`: all other operations; control documents are `azure_storage_blob`'s business; `xml`: what the parsers of
-//!   listings and errors share
-//! * `transport`: connections, one exchange at a time; the throttle: when a request may go out; what an answer means; the
-//!   SDK's way in
-//! * `credential`: who signs, with what, and where tokens come from; `log`, `stats`, `progress`: what can be seen;
-//!   `url`: which blob a text names
-//! * `retry`: the one policy; `cancel`: its end from another thread; `memory`: the one budget; `parallel`: several transfers in one call
-//! * `runtime`: the process's threads; `sys`: memory that the network fills, fork and signals, and the only unsafe code
-//!   outside `ffi`; `redact`: keeps secrets out of texts; `etag`: reads ETags;
-//!   `error`: what went wrong
+//! `fuzzing` holds the fuzzing targets, for tests only.
+//!
+//! # Where is it decided?
+//!
+//! | question | file |
+//! |---|---|
+//! | which errors are retried | `service/error_response` (answers), `http/pool` (connections) |
+//! | when and how often a request is retried | `core/retry`; a broken body continues in `service/ranged_get` |
+//! | when a request may go out | `http/throttle`; its rate under a quota: `http/throttle/rate_controller` |
+//! | what signs a request | `credential/signer`; a new credential is a case of `credential/mod` and a file beside it |
+//! | how memory is counted, and what is evicted | `memory`, `memory/eviction` |
+//! | how far a reader reads ahead | `blob/read_pattern`, carried out by `blob/read_plan` |
+//! | how many samples are fetched ahead | `dataset/prefetch` |
+//! | how a blob is cut into blocks | `blob/block_plan` |
+//! | which bytes are checked, and how | `service/checksum`, on the way in `service/body_sink` |
+//! | what a URL means | `url` |
+//! | what may block, and on which thread | `core/runtime`, `sys/blocking` |
+//!
+//! # How bytes travel
+//!
+//! A read: `ffi/blob` → `blob/reader` (position) → `blob/read_plan` (which bytes are cached, which are fetched) →
+//! `service/ranged_get` (pinned to an ETag, resumed) → `service/blob_service` (headers, signature) → `http` (connection) →
+//! `service/body_sink` (checked), straight into the caller's memory.
+//!
+//! A write: `ffi/blob` → `blob/writer` → `blob/block_uploads` (blocks under way) → `service/operations` →
+//! `service/blob_service` → `http`.
+//!
+//! A dataset's index: `ffi/dataset` → `dataset` → `dataset/prefetch` or at once `dataset/load` → `service/ranged_get`, into
+//! memory of the sample's own or of the caller's.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -49,6 +70,7 @@ mod http;
 mod memory;
 mod observe;
 mod options;
+mod redact;
 mod service;
 mod stream;
 mod sys;

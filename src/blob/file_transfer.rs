@@ -13,7 +13,7 @@ use crate::blob::{BlobWriter, WriteMode};
 use crate::core::parallel::Transfers;
 use crate::core::runtime::block_on;
 use crate::error::{Error, Result, Status};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 use crate::service::body_sink::Sink;
 use crate::service::client_core::ClientCore;
 use crate::service::ranged_get::{self, Only, Opened, fetch};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result, Status};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 use crate::sys::process::effective_user;
 
 /// As many symbolic links as Linux follows in one path.

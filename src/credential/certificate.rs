@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, Status};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 
 /// How long a statement is good for; it is used at once.
 const VALID: Duration = Duration::from_secs(600);

@@ -6,7 +6,7 @@ use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use http::Uri;
 
 use crate::error::{Error, Result, Status};
-use crate::observe::redact::has_secret;
+use crate::redact::has_secret;
 use crate::url::{host, is_azure_blob};
 
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";

@@ -22,7 +22,7 @@ use super::process::Patient;
 use super::token::BearerToken;
 use crate::credential::token_http::TokenHttp;
 use crate::error::{Error, Result, Status};
-use crate::observe::redact::{has_secret, shown};
+use crate::redact::{has_secret, shown};
 
 /// The audience of every storage account, in every cloud.
 const SCOPE: &str = "https://storage.azure.com/.default";

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::http::{Network, PlainClient, PlainResponse, Request, azure_types, origin};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 
 /// From the request's first byte to the answer's last. Entra answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 use crate::service::ranged_get::Version;
 use crate::url::{Container, Target};
 

@@ -192,7 +192,7 @@ pub unsafe extern "C" fn azt_dataset_get_batch_into(
                 handle::array(indices, count, "indices")?,
                 buffers
                     .map(|(i, (&buffer, &capacity))| handle::destination(buffer, capacity, &format!("buffers[{i}]")))
-                    .collect::<crate::Result<Vec<_>>>()?,
+                    .collect::<crate::error::Result<Vec<_>>>()?,
                 handle::outs(out_sizes, count, "out_sizes")?,
             )
         };

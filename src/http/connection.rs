@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 use super::counting_socket::Counted;
 use super::liveness::Traffic;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result, Status, chain};
 
 pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// On the heap once for all of a connection's requests, since TLS has a kilobyte that each step of one would move.
@@ -216,7 +216,7 @@ impl PlainBody {
 }
 
 fn too_long() -> Error {
-    Error::new(crate::Status::Corrupt, "the body is longer than what was asked for").retryable(None)
+    Error::new(Status::Corrupt, "the body is longer than what was asked for").retryable(None)
 }
 
 /// A connection that hyper is driving, polled by the request that owns it.

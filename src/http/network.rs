@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::{Error, Result};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 
 /// What all requests say at least; a suffix comes behind it.
 const PRODUCT: &str = concat!("aztorch/", env!("CARGO_PKG_VERSION"));

@@ -13,7 +13,7 @@ use super::network::Network;
 use super::pool::{Pool, origin};
 use super::{Request, host, origin_form};
 use crate::error::{Error, Result};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 
 /// Token requests go out one after the other, so one idle connection is enough.
 const MAX_IDLE: usize = 1;

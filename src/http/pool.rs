@@ -17,8 +17,8 @@ use tower_service::Service;
 use super::connection::{HeadRoom, Idle, Socket};
 use super::network::Network;
 use crate::error::{Error, Result, Status, chain};
-use crate::observe::redact::shown;
 use crate::observe::stats::Counters;
+use crate::redact::shown;
 use crate::sys::lock::lock;
 
 /// Azure's load balancers drop idle flows without a word after four minutes

@@ -13,7 +13,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::error::{Error, Result};
-use crate::observe::redact::redact;
+use crate::redact::redact;
 use crate::sys::blocking::without_blocking;
 use crate::sys::process::PerProcess;
 

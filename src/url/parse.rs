@@ -9,7 +9,7 @@ use super::account::as_blob_host;
 use super::names::{check_blob, check_container, decode};
 use super::{Container, Target, has_signature, parameter};
 use crate::error::{Error, Result};
-use crate::observe::redact::{has_secret, shown};
+use crate::redact::{has_secret, shown};
 
 const BLOB_FORM: &str =
     "https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB, or http://HOST:PORT/ACCOUNT/CONTAINER/BLOB for an emulator";

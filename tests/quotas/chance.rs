@@ -1,8 +1,6 @@
-//! A service that refuses by chance, or everything for some tenths of a second, whatever it is asked: clients are done in
-//! seconds. How many is printed; a client that took the refusals for a quota would need minutes.
+//! A service that refuses requests at random, or refuses all of them for some tenths of a second. Calls take seconds, which
+//! are printed; a client that took the refusals for a quota would need minutes.
 
-use std::process::Child;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use aztorch::{Dataset, WriteMode};
@@ -12,14 +10,14 @@ use crate::support::client::{client, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::fault::{Fault, FaultServer, Request, by_chance};
 use crate::support::watchdog::within;
-use crate::{Readers, alone, counts};
+use crate::{Processes, alone, counting_server, counts};
 
 const SEED: u64 = 11;
 const BLOBS: usize = 250;
 const BLOB: u64 = 100 << 10;
 const LARGE: u64 = 256 << 20;
 const SAVED: usize = 100 << 20;
-/// For each kind of fault. It was some 3 s.
+/// For each kind of fault. Measured: some 3 s.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
 fn server() -> FaultServer {
@@ -31,8 +29,9 @@ fn server() -> FaultServer {
     server
 }
 
-/// Does the four works, prints how long each took, and gives the number of requests that they made.
-fn do_works(what: &str, server: &FaultServer) -> usize {
+/// Runs four loads (a large read, small reads in a loop, small reads in batches, a save), prints the seconds of each, and
+/// returns the number of their requests.
+fn run_loads(what: &str, server: &FaultServer) -> usize {
     let large = Content::new(SEED, LARGE).all();
     let urls: Vec<_> = (0..BLOBS).map(|index| server.url(&format!("many/{index:03}"))).collect();
     let small = |index: usize| Content::new(index as u64, BLOB).all();
@@ -70,9 +69,9 @@ fn do_works(what: &str, server: &FaultServer) -> usize {
 fn check(what: &'static str, most_requests: f64, fault: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) {
     within(WATCHDOG, move || {
         let server = server();
-        let needed = do_works("no fault", &server);
+        let needed = run_loads("no fault", &server);
         server.on_request(fault);
-        let made = do_works(what, &server);
+        let made = run_loads(what, &server);
         assert!(made > needed, "{what}: no fault was met");
         assert!(made as f64 <= most_requests * needed as f64, "{what}: {made} requests in place of {needed}");
     });
@@ -90,7 +89,7 @@ fn refusals_by_chance_take_seconds() {
     check("30 % refused", 1.8, by_chance(SEED, 0.3, refused));
 }
 
-/// 503, 500, a reset, or a lost answer, one after the other.
+/// Each fault is a 503, a 500, a reset or a lost answer.
 #[test]
 fn a_mixture_of_faults_takes_seconds() {
     let _alone = alone();
@@ -112,38 +111,24 @@ fn outages_of_two_tenths_of_a_second_take_seconds() {
     });
 }
 
-/// Sixteen processes at once believe no more in a quota than one does.
+/// Random refusals of sixteen processes at once are not taken for a quota either.
 #[test]
 fn refusals_by_chance_of_sixteen_processes_take_seconds() {
     const NAME: &str = "chance::refusals_by_chance_of_sixteen_processes_take_seconds";
-    if let Some(url) = child::argument() {
-        let client = client();
-        return (0..BLOBS).for_each(|_| drop(read_blob(&client, &url).unwrap()));
+    if let Some(argument) = child::argument() {
+        let ((_, url), client) = (argument.split_once(' ').unwrap(), client());
+        return (0..BLOBS).for_each(|_| drop(read_blob(&client, url).unwrap()));
     }
     let _alone = alone();
     within(WATCHDOG, || {
-        let server = FaultServer::start();
-        server.forget_requests();
-        server.set_quota(None);
+        let server = counting_server(Duration::ZERO);
         let chance = by_chance(SEED, 0.3, refused);
         server.on_request(move |request| chance(request).or(Some(Fault::Delay(Duration::from_millis(5)))));
-        let start = |index: usize| {
-            let path = format!("blob-{index:02}");
-            server.put(&path, vec![1; 4000]);
-            child::spawn(NAME, &server.url(&path))
-        };
         let began = Instant::now();
-        let mut readers = Readers((0..16).map(start).collect());
-        // Each ends by itself; the last one's time is what counts.
-        let ended: Vec<_> = thread::scope(|scope| {
-            let wait = |reader: &mut Child| {
-                assert!(reader.wait().unwrap().success(), "a process has failed");
-                began.elapsed().as_secs_f64()
-            };
-            let waits: Vec<_> = readers.0.iter_mut().map(|reader| scope.spawn(move || wait(reader))).collect();
-            waits.into_iter().map(|wait| wait.join().unwrap()).collect::<Vec<_>>()
-        });
-        let granted: u64 = counts(&server).iter().map(|count| count.granted).sum();
-        println!("each read {BLOBS} blobs, {granted} requests reached the service's store; done after {ended:.1?} s");
+        let mut readers = Processes::start(NAME, &server, 16, |_| vec![1; 4000]);
+        readers.wait();
+        let (elapsed, granted) =
+            (began.elapsed().as_secs_f64(), counts(&server).iter().map(|count| count.granted).sum::<u64>());
+        println!("each of 16 processes read {BLOBS} blobs, with {granted} requests in all, in {elapsed:.1} s");
     });
 }

@@ -1,9 +1,10 @@
-//! What many processes get of a service that throttles them, and one of a service that refuses by chance. A binary of its own, and one test at a time: the figures are
-//! of what each process asks for, and everything else that runs beside them takes from that.
+//! Tests of throttling: what many processes get of a service with a quota, and how long calls take on a service that
+//! refuses requests at random. A binary of its own that runs one test at a time: the figures depend on what each process
+//! asks for, and every other load on the machine takes from that.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "how a test fails")]
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the other binary needs the rest of it")]
+#[allow(dead_code, unused_imports, reason = "the other binaries need the rest of it")]
 mod support;
 
 mod bytes;
@@ -19,78 +20,115 @@ use std::time::{Duration, Instant};
 use support::child;
 use support::fault::{Count, Fault, FaultServer};
 
+/// Held by the test that runs.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Readers(Vec<Child>);
+/// Fails when one of these is not true; the messages are those of all that are not.
+fn check(promises: &[(bool, String)]) -> Result<(), String> {
+    let broken: Vec<_> = promises.iter().filter(|(kept, _)| !kept).map(|(_, message)| message.as_str()).collect();
+    if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
+}
 
-impl Drop for Readers {
-    fn drop(&mut self) {
-        for reader in &mut self.0 {
-            // One that has ended says so.
-            let _ = reader.kill();
-            let _ = reader.wait();
+/// Runs `measure` until its promises are kept, at most three times. The shares of processes are random: on a busy machine
+/// some per cent of the runs end just outside a bound. A client that breaks a promise does so in all three runs.
+fn in_one_of_three_runs(mut measure: impl FnMut() -> Result<(), String>) {
+    for run in 1..=3 {
+        match measure() {
+            Ok(()) => return,
+            Err(broken) => println!("run {run} of at most 3: {broken}"),
         }
     }
+    panic!("three runs in a row broke their promises, as printed above");
 }
 
-/// Processes that read a blob each, and what they ask for in a second without a quota.
-struct Crowd {
-    server: FaultServer,
-    readers: Readers,
-    demand: f64,
-}
+/// Processes of this test binary. They are killed when this is dropped.
+struct Processes(Vec<Child>);
 
-impl Crowd {
-    /// Starts `processes` of the test `name`, with their number and the URL of their blob, of a service that takes
-    /// `latency`. Their demand is measured for `seconds` once each has made `warm` requests.
-    fn gather(
-        name: &str,
-        processes: usize,
-        latency: Duration,
-        blob: impl Fn(usize) -> Vec<u8>,
-        warm: u64,
-        seconds: u64,
-    ) -> Self {
-        let server = FaultServer::start();
-        server.forget_requests();
-        server.on_request(move |_| Some(Fault::Delay(latency)));
-        server.set_quota(None);
+impl Processes {
+    /// Starts `count` processes of the test `name`, each with a blob of its own. [`child::argument`] gives each its number
+    /// and the blob's URL, with a space between them.
+    fn start(name: &str, server: &FaultServer, count: usize, blob: impl Fn(usize) -> Vec<u8>) -> Self {
         let start = |index: usize| {
             let path = format!("blob-{index:02}");
             server.put(&path, blob(index));
             child::spawn(name, &format!("{index} {}", server.url(&path)))
         };
-        let readers = Readers((0..processes).map(start).collect());
-        while counts(&server).len() < processes || counts(&server).iter().any(|count| count.granted < warm) {
-            thread::sleep(Duration::from_millis(50));
+        Self((0..count).map(start).collect())
+    }
+
+    /// Whether none has ended.
+    fn are_running(&mut self) -> bool {
+        self.0.iter_mut().all(|process| process.try_wait().unwrap().is_none())
+    }
+
+    /// Waits until all have ended, and fails if one has failed.
+    fn wait(&mut self) {
+        for process in &mut self.0 {
+            assert!(process.wait().unwrap().success(), "a process has failed");
         }
-        let demand = measure(&server, seconds).granted.iter().sum();
-        Self { server, readers, demand }
     }
 }
 
-/// What processes got.
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            // The errors of a process that has ended already are expected.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// A server without a quota that answers after `latency` and counts the requests of each process.
+fn counting_server(latency: Duration) -> FaultServer {
+    let server = FaultServer::start();
+    server.forget_requests();
+    server.on_request(move |_| Some(Fault::Delay(latency)));
+    server.set_quota(None);
+    server
+}
+
+/// Waits until each of `processes` has been granted `warm` requests.
+fn wait_until_warm(server: &FaultServer, processes: usize, warm: u64) {
+    while counts(server).len() < processes || counts(server).iter().any(|count| count.granted < warm) {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What the processes got during a measurement.
 struct Measured {
-    /// Of each a second, the least first.
+    /// Requests granted to each process a second, the smallest number first.
     granted: Vec<f64>,
-    /// The share of all requests that was refused.
+    /// Refused requests as a share of all.
     refused: f64,
 }
 
 impl Measured {
+    /// What the processes got between two counts, `elapsed` seconds apart.
+    fn between(before: &[Count], after: &[Count], elapsed: f64) -> Self {
+        let refused: u64 = after.iter().zip(before).map(|(after, before)| after.refused - before.refused).sum();
+        let granted: Vec<_> = after.iter().zip(before).map(|(after, before)| after.granted - before.granted).collect();
+        let all: u64 = granted.iter().sum();
+        let mut granted: Vec<_> = granted.iter().map(|count| *count as f64 / elapsed).collect();
+        granted.sort_by(f64::total_cmp);
+        Self { granted, refused: refused as f64 / (refused + all) as f64 }
+    }
+
+    /// What all processes got together, as a share of `quota` requests a second.
     fn used(&self, quota: f64) -> f64 {
         self.granted.iter().sum::<f64>() / quota
     }
 
-    /// How many times slower than the median the slowest gets its share.
+    /// How many times slower the slowest process gets its requests than the median one.
     fn slowest(&self) -> f64 {
         self.granted[self.granted.len() / 2] / self.granted[0]
     }
 }
 
+/// The requests of each process so far.
 fn counts(server: &FaultServer) -> Vec<Count> {
     server.counts().into_values().collect()
 }
@@ -98,11 +136,5 @@ fn counts(server: &FaultServer) -> Vec<Count> {
 fn measure(server: &FaultServer, seconds: u64) -> Measured {
     let (before, began) = (counts(server), Instant::now());
     thread::sleep(Duration::from_secs(seconds));
-    let (after, elapsed) = (counts(server), began.elapsed().as_secs_f64());
-    let refused: u64 = after.iter().zip(&before).map(|(after, before)| after.refused - before.refused).sum();
-    let granted: Vec<_> = after.iter().zip(&before).map(|(after, before)| after.granted - before.granted).collect();
-    let all: u64 = granted.iter().sum();
-    let mut granted: Vec<_> = granted.iter().map(|count| *count as f64 / elapsed).collect();
-    granted.sort_by(f64::total_cmp);
-    Measured { granted, refused: refused as f64 / (refused + all) as f64 }
+    Measured::between(&before, &counts(server), began.elapsed().as_secs_f64())
 }
