@@ -237,7 +237,7 @@ gate_tls() {
     with_tls_server "$torch" tests/fixtures "$written"
     assert_tls
     AZTORCH_TEST_TLS=$tls SSL_CERT_FILE=$tls/cert.pem \
-        cargo test --test blobs -- read:: write:: write_races:: checksums::
+        cargo test --test suite -- read::reader:: write::writer:: write::concurrent_writers:: client::checksums::
 }
 
 # The server's own word for it: a test that fell back to http would pass all the same.
@@ -246,13 +246,13 @@ assert_tls() {
     grep -qE '"(PUT|GET) [^ ]*/test-[^ ]*/[^ ]+ HTTP/1.1" 20' "$work/$gate.server.log" || fail 'no blob went over https'
 }
 
-# With the Azurite that users still run, which refuses a CRC64: checksums:: says whether it is that one.
+# With the Azurite that users still run, which refuses a CRC64: client::checksums:: says whether it is that one.
 gate_azurite_3_35() {
     local program=$work/$gate.roundtrip_test
     export AZTORCH_TEST_AZURITE=azurite-3.35
     gcc "${c_flags[@]}" tests/c/roundtrip_test.c -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
     with_server "$program"
-    cargo test --test blobs -- read:: write:: dataset_list:: checksums::
+    cargo test --test suite -- read::reader:: write::writer:: dataset::listing:: client::checksums::
 }
 
 build_examples() { cmake_build cpp-examples "$target/cmake/examples"; }

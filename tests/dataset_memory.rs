@@ -13,7 +13,7 @@ use aztorch::{Client, ClientOptions, Dataset, Stream};
 mod support;
 
 use support::content::Content;
-use support::fault::{FaultServer, MadeUp};
+use support::fault::{FaultServer, GeneratedBlobs};
 
 struct Counting;
 
@@ -80,10 +80,10 @@ fn at_rest() -> usize {
 fn a_million_entries_take_32_bytes_each_beside_their_names() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = FaultServer::start();
-    let url = server.make_up("many", MadeUp { count: MILLION, size: 100_000 });
+    let url = server.put_generated("many", GeneratedBlobs { count: MILLION, size: 100_000 });
     let client = Client::new(&ClientOptions::new()).unwrap();
     // What is made once and kept.
-    Dataset::list(&client, &server.make_up("few", MadeUp { count: 10, size: 1 }), None).unwrap();
+    Dataset::list(&client, &server.put_generated("few", GeneratedBlobs { count: 10, size: 1 }), None).unwrap();
 
     let before = at_rest();
     PEAK.store(before, Ordering::Relaxed);
@@ -91,11 +91,11 @@ fn a_million_entries_take_32_bytes_each_beside_their_names() {
     let peak = PEAK.load(Ordering::Relaxed) - before;
     let with = at_rest();
     assert_eq!(dataset.len() as u64, MILLION);
-    assert_eq!(dataset.name(999_999).unwrap(), MadeUp::name(999_999));
+    assert_eq!(dataset.name(999_999).unwrap(), GeneratedBlobs::name(999_999));
     assert_eq!(dataset.size(999_999).unwrap(), Some(100_000));
     drop(dataset);
     let held = with - at_rest();
-    let names = MadeUp::name(0).len() * MILLION as usize;
+    let names = GeneratedBlobs::name(0).len() * MILLION as usize;
     assert!(held > names, "{held} bytes cannot hold the names: they were allocated elsewhere");
     let beside = (held - names) as f64 / MILLION as f64;
     println!("{beside:.1} bytes beside each name; {} MiB at most while it was listed", peak / MIB);
@@ -109,7 +109,7 @@ fn a_stream_keeps_what_its_cursors_need_however_much_it_has_passed() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = FaultServer::start();
     let client = Client::new(&ClientOptions::new()).unwrap();
-    let url = server.make_up("many", MadeUp { count: MILLION / 5, size: 100_000 });
+    let url = server.put_generated("many", GeneratedBlobs { count: MILLION / 5, size: 100_000 });
     let before = at_rest();
     let stream = Stream::list(&client, &url, None, 0, 1).unwrap();
     stream.set_shuffle(10_000, 1).unwrap();

@@ -83,7 +83,7 @@ fn with_an_identity_over_https_everything_passes() {
     assert!(says("managed", "works") && says("principal", "works"), "{report}");
     assert!(says("workload", "AZURE_FEDERATED_TOKEN_FILE is not set") && says("az login", "no: "), "{report}");
     // Once for each alone, and once for the chain, which the principal opens, however many clients each had.
-    assert_eq!((server.asked().len(), authority.asked().len()), (1, 2));
+    assert_eq!((server.requests().len(), authority.requests().len()), (1, 2));
 }
 
 #[test]

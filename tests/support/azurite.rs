@@ -1,4 +1,4 @@
-//! One real Azurite per test binary, containers of their own for the tests, and its access log to count requests by.
+//! One real Azurite per test binary, a container of its own for each test, and Azurite's access log to count requests.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use super::percent::percent_encode;
 use super::secure;
 
 pub const ACCOUNT: &str = "devstoreaccount1";
-/// Published with the emulator; a secret all the same as far as error messages are concerned.
+/// Published with the emulator. Error messages must hide it like any other key.
 pub const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 const SAS_EXPIRY: &str = "2099-01-01T00:00:00Z";
@@ -28,29 +28,30 @@ pub struct Azurite {
     /// `http://127.0.0.1:PORT/devstoreaccount1`
     pub url: String,
     log: String,
-    /// Azurite ends when its input closes, however this process ends.
+    /// Azurite exits when its input closes, which also happens if this process is killed.
     _server: Child,
 }
 
-/// The Azurite of this test binary, started by the first test that asks.
+/// The Azurite of this test binary, started by the first test that calls this.
 pub fn azurite() -> &'static Azurite {
     static AZURITE: OnceLock<Azurite> = OnceLock::new();
-    AZURITE.get_or_init(|| match secure::given() {
+    AZURITE.get_or_init(|| match secure::certificate_from_environment() {
         Some((certificate, key)) => Azurite::over_tls(&certificate, &key),
         None => Azurite::start(&[]),
     })
 }
 
 impl Azurite {
-    /// One that speaks https, with this certificate and key.
+    /// Starts an Azurite that speaks https with this certificate and key.
     pub fn over_tls(certificate: &Path, key: &Path) -> Azurite {
         let server = Azurite::start(&[OsStr::new("--tls"), certificate.as_os_str(), key.as_os_str()]);
         assert!(server.url.starts_with("https://"), "{}", server.url);
         server
     }
 
+    /// Starts an Azurite with these arguments for `azurite.mjs`.
     pub fn start(arguments: &[&OsStr]) -> Azurite {
-        // The doctor's tests are a package in a folder of this one.
+        // The doctor is a package in a folder of this one; its tests use this file too.
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = if package.ends_with("doctor") { package.join("..") } else { package.to_owned() };
         assert!(
@@ -78,23 +79,23 @@ impl Azurite {
         Azurite { url: url.to_owned(), log, _server: server }
     }
 
-    /// Whether it compares the CRC64 of what it gets: 3.37 does, 3.35 refuses it.
-    pub fn knows_crc64(&self) -> bool {
+    /// Whether this Azurite compares the CRC64 of uploads: 3.37 does, 3.35 refuses the header.
+    pub fn supports_crc64(&self) -> bool {
         let headers = http::send("GET", &format!("{}/", self.url), &[], b"");
         let server = headers.header("server").expect("its name and version").to_owned();
         let is_earlier = std::env::var("AZTORCH_TEST_AZURITE").is_ok_and(|folder| folder == "azurite-3.35");
         let version = if is_earlier { "3.35." } else { "3.37." };
-        assert!(server.starts_with(&format!("Azurite-Blob/{version}")), "{server} in place of {version}");
+        assert!(server.starts_with(&format!("Azurite-Blob/{version}")), "{server} instead of {version}");
         !is_earlier
     }
 
     /// A container that no other test uses.
     pub fn container(&self) -> Container {
-        self.container_with(&[])
+        self.container_with_headers(&[])
     }
 
-    /// The same, created with these headers.
-    pub fn container_with(&self, headers: &[(&str, &str)]) -> Container {
+    /// A container that no other test uses, created with these headers.
+    pub fn container_with_headers(&self, headers: &[(&str, &str)]) -> Container {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let container = Container { azurite: self.url.clone(), name, sas: account_sas("rwdlacup") };
@@ -102,9 +103,9 @@ impl Azurite {
         container
     }
 
-    /// The requests that Azurite has answered for `path`, as its own log tells it.
+    /// The requests for `path` to which Azurite has responded, from its access log.
     pub fn requests(&self, path: &str) -> Vec<Logged> {
-        // A line is written once its answer is out, so a marker's line stands behind those of all earlier answers.
+        // Azurite writes a line after each response. The line of this marker follows those of all earlier responses.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let marker = format!("/marker-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         http::send("GET", &format!("{}{marker}", self.url), &[], b"");
@@ -116,7 +117,7 @@ impl Azurite {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("{} never showed {marker}", self.log);
+        panic!("{} never contained {marker}", self.log);
     }
 }
 
@@ -136,7 +137,7 @@ impl Logged {
         let mut request = quoted.next()?.split(' ');
         let (method, target) = (request.next()?, request.next()?);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        // An answer that nobody waited for has no status.
+        // The status is missing if the client went away before the response.
         let status = quoted.next()?.split_whitespace().next()?.parse().unwrap_or(0);
         Some(Logged { method: method.into(), path: path.into(), query: query.into(), status })
     }
@@ -159,37 +160,38 @@ impl Container {
         format!("{}/{}", self.azurite, self.name)
     }
 
-    /// A blob's URL with a SAS; `name` is already encoded and may end in a query.
+    /// A blob's URL with a SAS. `name` is already encoded and may end in a query.
     pub fn blob(&self, name: &str) -> String {
         let separator = if name.contains('?') { '&' } else { '?' };
         format!("{}/{name}{separator}{}", self.bare_url(), self.sas)
     }
 
-    /// Sends a request of our own to a blob, or to the container when `name` begins with `?`.
+    /// Sends a request to a blob, or to the container if `name` begins with `?`, without using the library.
     pub fn send(&self, method: &str, name: &str, headers: &[(&str, &str)], body: &[u8]) -> http::Response {
         let url =
             if name.starts_with('?') { format!("{}{name}&{}", self.bare_url(), self.sas) } else { self.blob(name) };
         http::send(method, &url, headers, body)
     }
 
-    /// Seeds a blob and returns its ETag.
+    /// Uploads a blob and returns its ETag.
     pub fn put(&self, name: &str, body: &[u8]) -> String {
         self.put_with(name, &[], body)
     }
 
+    /// Uploads a blob with these headers and returns its ETag.
     pub fn put_with(&self, name: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
         let headers: Vec<_> = [("x-ms-blob-type", "BlockBlob")].iter().chain(headers).copied().collect();
         let response = self.send("PUT", name, &headers, body).expect(201);
         response.header("etag").expect("an ETag").to_owned()
     }
 
-    /// Leaves an uncommitted block under `name`, as a killed job of the given id style would.
+    /// Stages a block without committing it, as a killed program does.
     pub fn put_block(&self, name: &str, id: &str, body: &[u8]) {
         let id = percent_encode(&BASE64.encode(id));
         self.send("PUT", &format!("{name}?comp=block&blockid={id}"), &[], body).expect(201);
     }
 
-    /// A blob's bytes as the service has them, or `None` when there is no such blob.
+    /// A blob's bytes in the service, or `None` if the blob does not exist.
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         let response = self.send("GET", name, &[], b"");
         if response.status == 404 {
@@ -202,19 +204,19 @@ impl Container {
         self.send("HEAD", name, &[], b"").expect(200).header("etag").expect("an ETag").to_owned()
     }
 
-    /// What Azurite has answered for a blob, in order.
+    /// The requests for a blob to which Azurite has responded, in order.
     pub fn requests(&self, name: &str) -> Vec<Logged> {
         azurite().requests(&format!("/{ACCOUNT}/{}/{name}", self.name))
     }
 }
 
-/// An account SAS for blobs with the given permissions, good for this century.
+/// An account SAS for blobs with the given permissions, valid for the rest of this century.
 pub fn account_sas(permissions: &str) -> String {
     let (expiry, signature) = (percent_encode(SAS_EXPIRY), percent_encode(&signature(permissions)));
     format!("sv={SAS_VERSION}&ss=b&srt=sco&sp={permissions}&spr=https,http&se={expiry}&sig={signature}")
 }
 
-/// What makes an account SAS with the given permissions valid, and what must show nowhere.
+/// The signature of an account SAS with the given permissions. It is a secret.
 pub fn signature(permissions: &str) -> String {
     let text = format!("{ACCOUNT}\n{permissions}\nb\nsco\n\n{SAS_EXPIRY}\n\nhttps,http\n{SAS_VERSION}\n\n");
     let key = BASE64.decode(ACCOUNT_KEY).expect("the key");

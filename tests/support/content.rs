@@ -1,5 +1,4 @@
-//! Bytes that follow from a seed and an offset, so that a blob of any size needs no memory and no second copy to
-//! compare with.
+//! Bytes that are computed from a seed and an offset, so that a blob of any size needs no memory and no copy for comparison.
 
 use sha2::{Digest, Sha256};
 
@@ -39,7 +38,7 @@ impl Content {
         self.bytes(0, self.size as usize)
     }
 
-    /// The SHA-256 of the whole, made a MiB at a time.
+    /// The SHA-256 of all bytes, computed a MiB at a time.
     pub fn sha256(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
@@ -53,7 +52,7 @@ impl Content {
         hash.finalize().into()
     }
 
-    /// splitmix64: every word depends on its index alone.
+    /// splitmix64: each word depends on its index only.
     fn word(&self, index: u64) -> [u8; 8] {
         let mut z = self.seed.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -62,7 +61,7 @@ impl Content {
     }
 }
 
-/// Compares without printing megabytes.
+/// Compares two byte strings without printing them.
 #[track_caller]
 pub fn assert_same(actual: &[u8], expected: &[u8]) {
     assert_eq!(actual.len(), expected.len(), "length");

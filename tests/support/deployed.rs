@@ -1,5 +1,4 @@
-//! A client as it is deployed: a process of its own, since it is the environment that tells a client where it runs, with
-//! the https Azurite, which takes tokens.
+//! A client in a process of its own, whose environment describes where it runs, with the https Azurite, which accepts tokens.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,11 +16,11 @@ use super::content::{Content, assert_same};
 use super::secure::secure;
 
 pub const HOUR: Duration = Duration::from_secs(3600);
-/// Nothing listens there, so that the chain goes on.
+/// An instance metadata service that does not exist, so that the credential chain goes on.
 pub const NO_IMDS: (&str, &str) = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9");
 const CA: &str = "AZTORCH_TEST_CA";
 
-/// Runs `test` (with its module) in a process of its own, with these variables; there it gets the https Azurite's URL.
+/// Runs the test with this path in a new process with these variables. There `child::argument` is the https Azurite's URL.
 #[track_caller]
 pub fn in_child(test: &str, environment: &[(&str, &str)]) {
     let secure = secure();
@@ -31,7 +30,7 @@ pub fn in_child(test: &str, environment: &[(&str, &str)]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Options that trust the https Azurite's certificate.
+/// Options that trust the https Azurite's certificate, for use in such a process.
 pub fn options(set: impl FnOnce(&mut ClientOptions) -> Result<()>) -> ClientOptions {
     let mut options = ClientOptions::new();
     options.set_ca_file(Path::new(&std::env::var(CA).unwrap())).unwrap();
@@ -39,7 +38,7 @@ pub fn options(set: impl FnOnce(&mut ClientOptions) -> Result<()>) -> ClientOpti
     options
 }
 
-/// Writes and reads a small and a large blob in a container of the test's own.
+/// Writes and reads a small and a large blob in a new container; returns the container's URL.
 #[track_caller]
 pub fn round_trip(url: &str, options: &ClientOptions) -> String {
     let container = new_container(url);
@@ -52,7 +51,7 @@ pub fn round_trip(url: &str, options: &ClientOptions) -> String {
     container
 }
 
-/// The URL of a container that no other test uses, in a child.
+/// Creates a container that no other test uses, in such a process; returns its URL.
 pub fn new_container(url: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -62,15 +61,16 @@ pub fn new_container(url: &str) -> String {
     container
 }
 
-/// A path for a file of this process.
-pub fn scratch(name: &str) -> PathBuf {
+/// A path for a temporary file of this process.
+pub fn scratch_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
 }
 
-/// A directory with a program of this name, which appends its arguments to a file beside it.
-pub fn tool(name: &str, script: &str) -> (PathBuf, PathBuf) {
+/// Writes a program of this name that appends its arguments to a file and then runs `script`; returns its directory and
+/// that file.
+pub fn fake_program(name: &str, script: &str) -> (PathBuf, PathBuf) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let directory = scratch(&format!("tool-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    let directory = scratch_path(&format!("program-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir_all(&directory).unwrap();
     let (program, calls) = (directory.join(name), directory.join("calls"));
     fs::write(&program, format!("#!/bin/sh\necho \"$@\" >> {}\n{script}\n", calls.display())).unwrap();

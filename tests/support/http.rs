@@ -1,4 +1,4 @@
-//! A plain HTTP client for seeding and looking: the tests must see the service with other eyes than the library's.
+//! A plain HTTP client, with which the tests prepare and check the service without using the library.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -29,6 +29,7 @@ impl Response {
     }
 }
 
+/// The value of a header; `name` is lower-case.
 pub fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
     headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
@@ -38,7 +39,7 @@ pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> R
     let (scheme, rest) = url.split_once("://").expect("a URL");
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let stream = TcpStream::connect(authority).expect("connect");
-    // A second small packet would otherwise wait for the first one's acknowledgement, 40 ms.
+    // Without it a second small packet waits for the acknowledgement of the first one, 40 ms.
     stream.set_nodelay(true).expect("no delay");
     let request = Request { method, authority, path, headers, body };
     if scheme == "http" {
@@ -59,7 +60,7 @@ struct Request<'a> {
 
 fn exchange(mut stream: impl Read + Write, request: &Request) -> Response {
     let Request { method, authority, path, headers, body } = *request;
-    // HTTP/1.0 keeps the server from chunking, so a body ends where the connection does.
+    // A response to HTTP/1.0 is not chunked: its body ends with the connection.
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {authority}\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in [("x-ms-version", "2021-12-02")].iter().chain(headers) {
         head += &format!("{name}: {value}\r\n");
@@ -70,14 +71,14 @@ fn exchange(mut stream: impl Read + Write, request: &Request) -> Response {
     stream.flush().expect("send the rest");
 
     let mut reader = BufReader::new(stream);
-    let (status_line, headers) = read_head(&mut reader).expect("read the head").expect("an answer");
+    let (status_line, headers) = read_head(&mut reader).expect("read the head").expect("a response");
     let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     let mut body = Vec::new();
     reader.read_to_end(&mut body).expect("read the body");
     Response { status, headers, body }
 }
 
-/// The first line and the headers of a request or a response; `None` when the peer closed before sending any.
+/// The first line and the headers of a request or a response; `None` if the peer closed the connection before it.
 pub fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<(String, Headers)>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {

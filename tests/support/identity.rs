@@ -1,4 +1,4 @@
-//! A loopback server that gives out tokens as Azure's services do, over http or https, and remembers who asked.
+//! A loopback server that issues tokens as Azure's services do, over http or https, and records the requests.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpListener;
@@ -12,35 +12,38 @@ use super::http::{self, Headers};
 use super::secure::{secure, token};
 
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct TokenRequest {
     pub method: String,
     pub target: String,
     pub headers: Headers,
     pub body: String,
 }
 
-impl Asked {
+impl TokenRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         http::header(&self.headers, name)
     }
 }
 
 /// Status, further header lines, body.
-pub type Answer = (u16, String, String);
-type Answering = dyn Fn(usize, &Asked) -> Answer + Send + Sync;
+pub type Response = (u16, String, String);
+/// Computes the response from the number of the request and the request.
+type Handler = dyn Fn(usize, &TokenRequest) -> Response + Send + Sync;
 
 pub struct IdentityServer {
     authority: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<TokenRequest>>>,
 }
 
 impl IdentityServer {
-    pub fn start(answering: impl Fn(usize, &Asked) -> Answer + Send + Sync + 'static) -> IdentityServer {
-        Self::serve(None, Arc::new(answering))
+    /// Starts an http server.
+    pub fn start(handler: impl Fn(usize, &TokenRequest) -> Response + Send + Sync + 'static) -> IdentityServer {
+        Self::serve(None, Arc::new(handler))
     }
 
-    pub fn start_tls(answering: impl Fn(usize, &Asked) -> Answer + Send + Sync + 'static) -> IdentityServer {
-        Self::serve(Some(secure().server_config()), Arc::new(answering))
+    /// Starts an https server with the certificate of [`secure`].
+    pub fn start_tls(handler: impl Fn(usize, &TokenRequest) -> Response + Send + Sync + 'static) -> IdentityServer {
+        Self::serve(Some(secure().server_config()), Arc::new(handler))
     }
 
     /// `127.0.0.1:PORT`
@@ -48,33 +51,34 @@ impl IdentityServer {
         &self.authority
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    /// All requests so far, in order of arrival.
+    pub fn requests(&self) -> Vec<TokenRequest> {
+        self.requests.lock().unwrap().clone()
     }
 
-    fn serve(tls: Option<Arc<ServerConfig>>, answering: Arc<Answering>) -> IdentityServer {
+    fn serve(tls: Option<Arc<ServerConfig>>, handler: Arc<Handler>) -> IdentityServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let authority = listener.local_addr().expect("its address").to_string();
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let seen = asked.clone();
+        let requests: Arc<Mutex<Vec<TokenRequest>>> = Arc::default();
+        let seen = requests.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { continue };
-                let (seen, answering, tls) = (seen.clone(), answering.clone(), tls.clone());
+                let (seen, handler, tls) = (seen.clone(), handler.clone(), tls.clone());
                 thread::spawn(move || match tls {
-                    None => answer(stream, &seen, answering.as_ref()),
+                    None => respond(stream, &seen, handler.as_ref()),
                     Some(config) => {
                         let connection = ServerConnection::new(config).expect("TLS");
-                        answer(StreamOwned::new(connection, stream), &seen, answering.as_ref());
+                        respond(StreamOwned::new(connection, stream), &seen, handler.as_ref());
                     }
                 });
             }
         });
-        IdentityServer { authority, asked }
+        IdentityServer { authority, requests }
     }
 }
 
-fn answer(stream: impl Read + Write, seen: &Mutex<Vec<Asked>>, answering: &Answering) {
+fn respond(stream: impl Read + Write, seen: &Mutex<Vec<TokenRequest>>, handler: &Handler) {
     let mut reader = BufReader::new(stream);
     let Ok(Some((line, headers))) = http::read_head(&mut reader) else { return };
     let mut words = line.split(' ');
@@ -85,25 +89,25 @@ fn answer(stream: impl Read + Write, seen: &Mutex<Vec<Asked>>, answering: &Answe
         return;
     }
     let body = String::from_utf8_lossy(&body).into_owned();
-    let request = Asked { method: method.into(), target: target.into(), headers, body };
+    let request = TokenRequest { method: method.into(), target: target.into(), headers, body };
     let index = {
         let mut seen = seen.lock().unwrap();
         seen.push(request.clone());
         seen.len() - 1
     };
-    let (status, more, body) = answering(index, &request);
+    let (status, more, body) = handler(index, &request);
     let head = format!(
         "HTTP/1.1 {status} \r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n{more}\r\n",
         body.len()
     );
-    // A client that has given up is no trouble of the server's.
+    // An error means that the client has given up.
     let _ = reader.get_mut().write_all(head.as_bytes());
     let _ = reader.get_mut().write_all(body.as_bytes());
     let _ = reader.get_mut().flush();
 }
 
-/// What App Service and the metadata service answer: seconds since 1970, as text.
-pub fn managed(mark: &str, life: Duration) -> Answer {
+/// A token response of App Service or of the metadata service: it has the expiry in seconds since 1970, as text.
+pub fn managed(mark: &str, life: Duration) -> Response {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
     let expires = (now + life).as_secs();
     let token = token(mark, Duration::from_secs(3600));
@@ -113,8 +117,8 @@ pub fn managed(mark: &str, life: Duration) -> Answer {
     (200, String::new(), body)
 }
 
-/// What Entra answers.
-pub fn entra(mark: &str, life: Duration) -> Answer {
+/// A token response of Entra.
+pub fn entra(mark: &str, life: Duration) -> Response {
     let token = token(mark, Duration::from_secs(3600));
     let seconds = life.as_secs();
     let body = format!(
@@ -123,9 +127,9 @@ pub fn entra(mark: &str, life: Duration) -> Answer {
     (200, String::new(), body)
 }
 
-/// The metadata service: it wants its header.
-pub fn imds(asked: &Asked, mark: &str) -> Answer {
-    match asked.header("metadata") {
+/// A response of the metadata service, which requires its header.
+pub fn imds(request: &TokenRequest, mark: &str) -> Response {
+    match request.header("metadata") {
         Some("true") => managed(mark, Duration::from_secs(3600)),
         _ => (
             400,

@@ -1,5 +1,5 @@
-//! What the integration tests stand on: a real Azurite, a loopback server whose every answer can be broken,
-//! a plain HTTP client for what the library must not do itself, and blobs whose bytes follow from their offset.
+//! What the integration tests share: a real Azurite, a loopback server that can break any response, a plain HTTP client,
+//! and blobs whose bytes are computed from their offset.
 
 pub mod azurite;
 pub mod child;
@@ -14,4 +14,7 @@ pub mod percent;
 pub mod proxy;
 pub mod secure;
 pub mod sockets;
+pub mod streams;
+pub mod tar;
+pub mod tokens;
 pub mod watchdog;

@@ -1,6 +1,6 @@
-//! Percent-encoding, as URLs and the service's XML carry names.
+//! Percent-encoding of names in URLs and in the service's XML.
 
-/// Everything but letters, digits and `-._~`, so that the result fits a path segment and a query value alike.
+/// Encodes everything but letters, digits and `-._~`. The result can be a path segment or a query value.
 pub fn percent_encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -12,7 +12,7 @@ pub fn percent_encode(text: &str) -> String {
     encoded
 }
 
-/// The same for a blob's name, whose slashes stay.
+/// Encodes a blob's name and keeps its slashes.
 pub fn encode_path(name: &str) -> String {
     name.split('/').map(percent_encode).collect::<Vec<_>>().join("/")
 }

@@ -1,4 +1,4 @@
-//! A loopback forward proxy: it tunnels CONNECT, and passes on plain requests, one a connection.
+//! A loopback forward proxy. It tunnels CONNECT and forwards plain requests, one per connection.
 
 use std::io::{BufReader, Read, Write, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use super::http::{self, Headers};
 
 pub struct Proxy {
     authority: String,
-    asked: Arc<Mutex<Vec<(String, Headers)>>>,
+    requests: Arc<Mutex<Vec<(String, Headers)>>>,
 }
 
 impl Proxy {
@@ -17,33 +17,33 @@ impl Proxy {
         Proxy::serving(None)
     }
 
-    /// One whose tunnels all lead to this address, whatever host was asked for.
-    pub fn leading_to(authority: &str) -> Proxy {
+    /// Starts a proxy whose tunnels all lead to this address.
+    pub fn tunnelling_to(authority: &str) -> Proxy {
         Proxy::serving(Some(authority.to_owned()))
     }
 
     fn serving(peer: Option<String>) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let authority = listener.local_addr().expect("its address").to_string();
-        let asked: Arc<Mutex<Vec<(String, Headers)>>> = Arc::default();
-        let seen = asked.clone();
+        let requests: Arc<Mutex<Vec<(String, Headers)>>> = Arc::default();
+        let seen = requests.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (seen, peer) = (seen.clone(), peer.clone());
-                // A connection that breaks is the client's business.
+                // The test sees a broken connection as an error of its client.
                 thread::spawn(move || drop(serve(stream, &seen, peer.as_deref())));
             }
         });
-        Proxy { authority, asked }
+        Proxy { authority, requests }
     }
 
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Request lines and headers, in order.
-    pub fn asked(&self) -> Vec<(String, Headers)> {
-        self.asked.lock().unwrap().clone()
+    /// Request lines and headers, in order of arrival.
+    pub fn requests(&self) -> Vec<(String, Headers)> {
+        self.requests.lock().unwrap().clone()
     }
 }
 

@@ -1,5 +1,5 @@
-//! What speaks https: a certificate made for this run, and an Azurite behind it that takes tokens. With
-//! `AZTORCH_TEST_TLS` in the environment, a directory with `cert.pem` and `key.pem`, the tests' one Azurite does too.
+//! Https: a certificate made for this run, and an Azurite that uses it and accepts tokens. If `AZTORCH_TEST_TLS` names a
+//! directory with `cert.pem` and `key.pem`, the shared Azurite of the tests uses https too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::azurite::Azurite;
 
-/// An account in each of Azure's clouds, and who gives out tokens there: a test's server may stand in for them.
+/// A storage host in each of Azure's clouds, and the authority that issues tokens there. The certificate is valid for them.
 pub const CLOUDS: [(&str, &str); 3] = [
     ("acc.blob.core.windows.net", "login.microsoftonline.com"),
     ("acc.blob.core.usgovcloudapi.net", "login.microsoftonline.us"),
@@ -27,15 +27,15 @@ pub struct Secure {
     key: PathBuf,
 }
 
-/// The certificate and key with which every test's Azurite is to speak https, if it is.
-pub fn given() -> Option<(PathBuf, PathBuf)> {
+/// The certificate and key of the shared Azurite, if the environment sets them.
+pub fn certificate_from_environment() -> Option<(PathBuf, PathBuf)> {
     let directory = PathBuf::from(std::env::var_os("AZTORCH_TEST_TLS")?);
     Some((directory.join("cert.pem"), directory.join("key.pem")))
 }
 
-/// TLS for a client of the tests' own, which trusts nothing but the certificate given.
+/// TLS for the plain HTTP client, which trusts only the certificate of the environment.
 pub fn client_config() -> Arc<ClientConfig> {
-    let (certificate, _) = given().expect("https is spoken here with AZTORCH_TEST_TLS only");
+    let (certificate, _) = certificate_from_environment().expect("AZTORCH_TEST_TLS, which https needs here");
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate).expect("the certificate")).expect("a certificate");
     let config = ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
@@ -63,7 +63,7 @@ pub fn secure() -> &'static Secure {
 }
 
 impl Secure {
-    /// TLS for a server of the tests' own, with the same certificate.
+    /// TLS for a server of the tests, with the same certificate.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         let certificate = CertificateDer::from_pem_file(&self.certificate).expect("the certificate");
         let key = PrivateKeyDer::from_pem_file(&self.key).expect("the key");
@@ -77,7 +77,7 @@ impl Secure {
     }
 }
 
-/// A token that Azurite takes for this long; `mark` tells it from others.
+/// A token that Azurite accepts for this long. `mark` distinguishes it from others.
 pub fn token(mark: &str, life: Duration) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
     let (from, until) = (now - 60, now + life.as_secs());

@@ -1,4 +1,4 @@
-//! What this process's sockets are set to, as the kernel has it.
+//! The socket options of this process's connections, as the kernel reports them.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
@@ -7,17 +7,17 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 pub fn connected_to(peer: SocketAddr) -> Vec<RawFd> {
     let open = std::fs::read_dir("/proc/self/fd").expect("procfs");
     let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
-    let is_meant = |fd: &RawFd| {
-        // SAFETY: asking who the peer is does no harm to any descriptor, and this one is not closed at the end.
+    let is_connected = |fd: &RawFd| {
+        // SAFETY: only the peer's address is queried, and the descriptor is not closed at the end.
         let stream = unsafe { TcpStream::from_raw_fd(*fd) };
-        let is_meant = stream.peer_addr().is_ok_and(|address| address == peer);
+        let is_connected = stream.peer_addr().is_ok_and(|address| address == peer);
         let _ = stream.into_raw_fd();
-        is_meant
+        is_connected
     };
-    numbers.filter(is_meant).collect()
+    numbers.filter(is_connected).collect()
 }
 
-/// An option that is one int.
+/// The value of a socket option of type int.
 pub fn option(fd: RawFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
     let mut value: libc::c_int = 0;
     let mut length = size_of_val(&value) as libc::socklen_t;
@@ -27,9 +27,9 @@ pub fn option(fd: RawFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
     value
 }
 
-/// That the kernel notices when the peer of this connection is gone without a word. It probes at 30 and 60 seconds without
-/// traffic, and `TCP_USER_TIMEOUT` then ends the connection, whatever number of probes the system would make.
-pub fn assert_watched(fd: RawFd) {
+/// Asserts that the kernel detects a peer that has disappeared: it probes after 30 and 60 seconds without traffic, and
+/// `TCP_USER_TIMEOUT` then ends the connection.
+pub fn assert_keepalive(fd: RawFd) {
     let tcp = |name| option(fd, libc::IPPROTO_TCP, name);
     assert_eq!(option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1, "SO_KEEPALIVE");
     assert_eq!(tcp(libc::TCP_KEEPIDLE), 30, "TCP_KEEPIDLE");

@@ -1,5 +1,5 @@
-//! What the server vouches for, as Azure Storage does: sums of ranges and of uploads, and structured bodies. The CRC64 is
-//! another crate's than the library's.
+//! Checksums as Azure Storage has them: of ranges and of uploads, and structured bodies. The CRC64 comes from another crate
+//! than the library's.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,21 +8,20 @@ use md5::{Digest, Md5};
 
 use super::Request;
 
-/// The best that the server knows; it knows the lesser ones too.
+/// The best kind of checksum that the server supports; it supports the lesser ones too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Knows {
-    /// Nothing of checksums.
+pub enum ChecksumSupport {
     #[default]
-    Nothing,
-    /// As Azurite does.
+    None,
+    /// Like Azurite.
     Md5,
     Crc64,
-    /// As Azure Storage since version 2025-01-05.
+    /// Like Azure Storage since version 2025-01-05.
     Structured,
 }
 
 static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_NVME);
-/// Small, so that a body of some KiB has several.
+/// Small, so that a body of some KiB has several segments.
 const SEGMENT: usize = 10_000;
 
 fn crc64(bytes: &[u8]) -> [u8; 8] {
@@ -33,21 +32,23 @@ fn md5(bytes: &[u8]) -> String {
     STANDARD.encode(Md5::digest(bytes))
 }
 
-/// The headers that go with a range's bytes, and the body that they come in.
-pub fn of_range(knows: Knows, request: &Request, bytes: Vec<u8>) -> (Vec<(String, String)>, Vec<u8>) {
-    let asks = |name: &str| request.header(name).is_some();
+/// The checksum headers of a range, and its body: the bytes, or a structured body that contains them.
+pub fn of_range(support: ChecksumSupport, request: &Request, bytes: Vec<u8>) -> (Vec<(String, String)>, Vec<u8>) {
+    let requests = |name: &str| request.header(name).is_some();
     let header = |name: &str, value: String| vec![(name.to_owned(), value)];
-    if asks("x-ms-structured-body") && knows >= Knows::Structured {
+    if requests("x-ms-structured-body") && support >= ChecksumSupport::Structured {
         let mut headers = header("x-ms-structured-body", "XSM/1.0; properties=crc64".to_owned());
         headers.push(("x-ms-structured-content-length".to_owned(), bytes.len().to_string()));
         return (headers, structured(&bytes));
     }
-    // Like the service, which sums up no more than this.
-    assert!(!(asks("x-ms-range-get-content-crc64") || asks("x-ms-range-get-content-md5")) || bytes.len() <= 4 << 20);
-    if asks("x-ms-range-get-content-crc64") && knows >= Knows::Crc64 {
+    // The service computes checksums of ranges up to this size.
+    assert!(
+        !(requests("x-ms-range-get-content-crc64") || requests("x-ms-range-get-content-md5")) || bytes.len() <= 4 << 20
+    );
+    if requests("x-ms-range-get-content-crc64") && support >= ChecksumSupport::Crc64 {
         return (header("x-ms-content-crc64", STANDARD.encode(crc64(&bytes))), bytes);
     }
-    if asks("x-ms-range-get-content-md5") && knows >= Knows::Md5 {
+    if requests("x-ms-range-get-content-md5") && support >= ChecksumSupport::Md5 {
         return (header("Content-MD5", md5(&bytes)), bytes);
     }
     (Vec::new(), bytes)
@@ -71,17 +72,21 @@ fn structured(bytes: &[u8]) -> Vec<u8> {
     body
 }
 
-/// What the server says of an upload's bytes: headers to repeat, or the code of a refusal.
-pub fn of_upload(knows: Knows, request: &Request, body: &[u8]) -> Result<Vec<(String, String)>, &'static str> {
-    let sums: [(&str, Knows, String, &'static str); 2] = [
-        ("x-ms-content-crc64", Knows::Crc64, STANDARD.encode(crc64(body)), "Crc64Mismatch"),
-        ("Content-MD5", Knows::Md5, md5(body), "Md5Mismatch"),
+/// Compares the checksums of an upload: the headers to repeat, or the error code of a mismatch.
+pub fn of_upload(
+    support: ChecksumSupport,
+    request: &Request,
+    body: &[u8],
+) -> Result<Vec<(String, String)>, &'static str> {
+    let sums: [(&str, ChecksumSupport, String, &'static str); 2] = [
+        ("x-ms-content-crc64", ChecksumSupport::Crc64, STANDARD.encode(crc64(body)), "Crc64Mismatch"),
+        ("Content-MD5", ChecksumSupport::Md5, md5(body), "Md5Mismatch"),
     ];
     let mut headers = Vec::new();
     for (name, least, sum, code) in sums {
         match request.header(&name.to_ascii_lowercase()) {
-            Some(sent) if knows >= least && sent != sum => return Err(code),
-            Some(_) if knows >= least => headers.push((name.to_owned(), sum)),
+            Some(sent) if support >= least && sent != sum => return Err(code),
+            Some(_) if support >= least => headers.push((name.to_owned(), sum)),
             _ => {}
         }
     }

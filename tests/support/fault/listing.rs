@@ -1,5 +1,5 @@
-//! List Blobs as the service answers it: pages of at most 5,000, markers that mean nothing to a client, and XML with
-//! everything that surrounds what a client is after.
+//! List Blobs like the service: pages of at most 5,000 entries, opaque markers, and XML with all the elements that a client
+//! does not need.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,32 +9,32 @@ use super::percent::{percent_decode, percent_encode};
 use super::store::{Blob, Kind, Refusal, Store};
 
 const MAX_RESULTS: usize = 5000;
-/// Keys that are names of the document's own elements.
+/// Metadata keys that are also names of the document's elements.
 const METADATA: &str = "<Metadata><Metadata>1</Metadata><OrMetadata>2</OrMetadata><Tags>3</Tags><Blob>4</Blob>\
                         <Properties>5</Properties><Name>not the blob's</Name><Etag>nor this</Etag></Metadata>";
 const DATE: &str = "Mon, 27 Jan 2020 10:12:31 GMT";
 
-/// What a page holds, taken from the store in one go; [`Page::xml`] needs the store no more.
+/// The contents of a page, copied from the store; [`Page::xml`] does not need the store.
 pub struct Page {
     endpoint: String,
     container: String,
-    /// Repeated in the answer.
+    /// The response repeats them.
     parameters: [(&'static str, String); 3],
     with_metadata: bool,
     blobs: Vec<(String, Blob)>,
     next: Option<String>,
 }
 
-/// The page that `request` asks for, of at most `limit` entries.
+/// The requested page, of at most `limit` entries.
 pub fn page(store: &Store, request: &Request, limit: usize) -> Result<Page, Refusal> {
     let parameter = |name| request.query(name).map(decode_query).unwrap_or_default();
-    let (prefix, marker, asked) = (parameter("prefix"), parameter("marker"), parameter("maxresults"));
-    let results = match asked.as_str() {
+    let (prefix, marker, max_results) = (parameter("prefix"), parameter("marker"), parameter("maxresults"));
+    let results = match max_results.as_str() {
         "" => MAX_RESULTS,
-        text => text.parse().ok().filter(|asked| *asked > 0).ok_or((400, "OutOfRangeQueryParameterValue"))?,
+        text => text.parse().ok().filter(|results| *results > 0).ok_or((400, "OutOfRangeQueryParameterValue"))?,
     };
     if request.query("delimiter").is_some() {
-        // What this server does not know must not look like a listing without it.
+        // A listing that ignores the delimiter would be wrong.
         return Err((400, "UnsupportedQueryParameter"));
     }
     let first = match marker.as_str() {
@@ -51,10 +51,10 @@ pub fn page(store: &Store, request: &Request, limit: usize) -> Result<Page, Refu
     Ok(Page {
         endpoint: format!("http://{}{account}/", request.header("host").unwrap_or_default()),
         container: container.to_owned(),
-        with_metadata: parameter("include").split(',').any(|what| what == "metadata"),
+        with_metadata: parameter("include").split(',').any(|included| included == "metadata"),
         blobs: blobs.by_ref().take(results.min(MAX_RESULTS).min(limit)).collect(),
         next: blobs.next().map(|(name, _)| name),
-        parameters: [("Prefix", prefix), ("Marker", marker), ("MaxResults", asked)],
+        parameters: [("Prefix", prefix), ("Marker", marker), ("MaxResults", max_results)],
     })
 }
 
@@ -113,25 +113,26 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// XML 1.0 has no way to write the others, escaped or not.
+/// XML 1.0 cannot represent other characters, not even escaped.
 fn is_xml_character(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// In a query a plus is a space.
+/// Decodes a query value, in which a plus is a space.
 fn decode_query(value: &str) -> String {
     percent_decode(&value.replace('+', " "))
 }
 
-/// Base64, whose `+`, `/` and `=` mean something else in a URL.
+/// A marker in base64, whose `+`, `/` and `=` a client must escape in a URL.
 fn write_marker(next: &str) -> String {
-    let place = BASE64.encode(format!("{:06}!{next}!000028!9999-12-31T23:59:59.9999999Z!", next.len()));
-    format!("2!{}!{place}", place.len())
+    let position = BASE64.encode(format!("{:06}!{next}!000028!9999-12-31T23:59:59.9999999Z!", next.len()));
+    format!("2!{}!{position}", position.len())
 }
 
+/// The name at which the page of this marker begins.
 fn read_marker(marker: &str) -> Option<String> {
-    let place = marker.strip_prefix("2!")?.split_once('!')?.1;
-    let place = String::from_utf8(BASE64.decode(place).ok()?).ok()?;
-    let (length, rest) = place.split_once('!')?;
+    let position = marker.strip_prefix("2!")?.split_once('!')?.1;
+    let position = String::from_utf8(BASE64.decode(position).ok()?).ok()?;
+    let (length, rest) = position.split_once('!')?;
     rest.get(..length.parse().ok()?).map(str::to_owned)
 }

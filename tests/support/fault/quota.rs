@@ -1,4 +1,5 @@
-//! What a service grants: a token bucket of requests and one of bytes. Refused are 503 ServerBusy, before anything is done.
+//! The quota of a service: a token bucket of requests and one of bytes. A request beyond it is refused with 503 ServerBusy
+//! before it is executed.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,15 +7,16 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
     pub requests_per_second: f64,
-    /// Of requests and answers together.
+    /// Request and response bodies together.
     pub bytes_per_second: f64,
-    /// So many seconds of it can be saved up.
+    /// The capacity of the buckets, in seconds of the rate.
     pub burst: f64,
-    /// The refusals' `Retry-After`, in seconds.
+    /// `Retry-After` of the refusals, in seconds.
     pub retry_after: Option<u32>,
 }
 
 impl Quota {
+    /// A quota of requests only.
     pub fn requests(per_second: f64) -> Quota {
         Quota { requests_per_second: per_second, bytes_per_second: f64::INFINITY, burst: 0.2, retry_after: None }
     }
@@ -33,12 +35,12 @@ pub struct Bucket {
     requests: f64,
     bytes: f64,
     filled: Option<Instant>,
-    /// Once somebody has set a quota, or none.
+    /// Counted from the first call of [`set`](Self::set) on.
     counts: Option<BTreeMap<String, Count>>,
 }
 
 impl Bucket {
-    /// With what the new quota lets be saved up.
+    /// Replaces the quota; the buckets are full then.
     pub fn set(&mut self, quota: Option<Quota>) {
         self.quota = quota;
         self.filled = None;
@@ -49,7 +51,7 @@ impl Bucket {
         self.counts.clone().unwrap_or_default()
     }
 
-    /// Whether a request for `path` is granted. Its bytes are taken afterwards, when they are known.
+    /// Takes a request for `path` from the bucket; returns whether it is granted. Its bytes are spent later, when they are known.
     pub fn grants(&mut self, path: &str) -> bool {
         self.fill();
         let granted = self.requests >= 1.0 && self.bytes > 0.0;

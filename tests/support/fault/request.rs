@@ -1,10 +1,10 @@
-//! What the server was asked, and how the requests followed each other.
+//! The requests that a fault server has received, and how they followed each other.
 
 use std::time::Instant;
 
 use super::http::{self, Headers};
 
-/// What a request asked for.
+/// A request that the server has received.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -13,10 +13,10 @@ pub struct Request {
     pub version: String,
     pub headers: Headers,
     pub body_length: u64,
-    /// Of all requests to this server: 0, 1, 2 …
+    /// The number of this request among all requests to this server, from 0.
     pub index: usize,
     pub arrived: Instant,
-    /// When the first byte of its answer was about to be sent.
+    /// The time just before the first byte of its response was sent.
     pub answered: Option<Instant>,
 }
 
@@ -25,7 +25,7 @@ impl Request {
         http::header(&self.headers, name)
     }
 
-    /// The value of a query parameter, as it was sent.
+    /// The value of a query parameter, still escaped.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query
             .split('&')
@@ -45,7 +45,7 @@ impl Request {
         }
     }
 
-    /// First and last byte asked for; the last is `u64::MAX` when left open.
+    /// The first and the last requested byte; the last is `u64::MAX` if the range is open.
     pub fn range(&self) -> Option<(u64, u64)> {
         let range = self.header("x-ms-range").or_else(|| self.header("range"))?;
         let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
@@ -53,14 +53,14 @@ impl Request {
     }
 }
 
-/// How many of these requests at most were sent one after another, each after the answer to the one before: the number
-/// of round trips that somebody waited for, whatever the machine's mood.
+/// The length of the longest sequence of these requests in which each was sent after the response to the one before. This
+/// is the number of round trips that a caller waited for, and does not depend on the speed of the machine.
 pub fn longest_chain(requests: &[Request]) -> usize {
     let mut times: Vec<_> = requests.iter().filter_map(|request| Some((request.answered?, request.arrived))).collect();
     times.sort();
     let mut last: Option<Instant> = None;
     let mut length = 0;
-    // The earliest end leaves the most room for those that follow.
+    // Taking the earliest end first gives the longest sequence.
     for (answered, arrived) in times {
         if last.is_none_or(|last| arrived >= last) {
             last = Some(answered);

@@ -1,4 +1,4 @@
-//! What std does not offer: ending a connection with a RST.
+//! Socket operations that `std` does not offer, such as ending a connection with a RST.
 
 use std::io;
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
-/// Waits until the peer's kernel has everything sent so far; a RST throws away what it has not.
+/// Waits until the peer's kernel has received everything sent so far. A RST would discard the rest.
 pub fn wait_until_received(stream: &TcpStream) -> io::Result<()> {
     loop {
         let mut unacknowledged: libc::c_int = 0;
@@ -20,12 +20,12 @@ pub fn wait_until_received(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Ends the connection with a RST, at once and whoever else holds the socket: closing with SO_LINGER 0 would wait for
-/// the last handle.
+/// Ends the connection with a RST at once, even if the socket has other handles. Closing with SO_LINGER 0 would wait for
+/// the last of them.
 pub fn reset(stream: &TcpStream) -> io::Result<()> {
-    let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
-    let length = size_of_val(&nobody) as libc::socklen_t;
+    let unspecified = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let length = size_of_val(&unspecified) as libc::socklen_t;
     // SAFETY: the descriptor is open, and the address is of the length given.
-    let result = unsafe { libc::connect(stream.as_raw_fd(), &raw const nobody, length) };
+    let result = unsafe { libc::connect(stream.as_raw_fd(), &raw const unspecified, length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,5 +1,4 @@
-//! The blobs of the fault server: whole ones by path, the blocks staged for them, and containers full of blobs that
-//! are made up when they are asked for.
+//! The blobs of the fault server: stored blobs by path, the blocks staged for them, and containers of generated blobs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use super::http::Headers;
 pub enum Body {
     Bytes(Arc<Vec<u8>>),
     Content(Content),
-    /// The same, but for these bytes in place of its first.
+    /// The content, with its first bytes replaced by these.
     Headed(Arc<Vec<u8>>, Content),
 }
 
@@ -40,13 +39,13 @@ impl Body {
 /// A block: its id in base64, and its bytes.
 pub type Block = (String, Arc<Vec<u8>>);
 
-/// What a name stands for. The last two are how accounts with a hierarchical namespace list directories.
+/// What a listed name is. The last two are how accounts with a hierarchical namespace list directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     File,
-    /// An empty blob whose metadata says `hdi_isfolder`, the name written so or with a capital.
+    /// An empty blob with the metadata `hdi_isfolder`; the key may begin with a capital.
     Stub(&'static str),
-    /// `ResourceType` is `directory`.
+    /// An entry whose `ResourceType` is `directory`.
     Directory,
 }
 
@@ -54,23 +53,23 @@ pub enum Kind {
 pub struct Blob {
     pub body: Body,
     pub etag: String,
-    /// What it was committed from; a blob that came in one piece has none.
+    /// The blocks that it was committed from; none if it was uploaded with one Put Blob.
     pub blocks: Vec<Block>,
     pub kind: Kind,
-    /// With their names as headers.
+    /// Header names and values.
     pub metadata: Headers,
 }
 
-/// Blobs whose names and bytes follow from their index, so that a million of them take no memory.
+/// Blobs whose names and bytes are computed from their index, so that a million of them use no memory.
 #[derive(Clone, Copy, Debug)]
-pub struct MadeUp {
+pub struct GeneratedBlobs {
     pub count: u64,
-    /// Of each blob.
+    /// The size of each blob, in bytes.
     pub size: u64,
 }
 
-impl MadeUp {
-    /// In the order of the indices, which is that of the listing.
+impl GeneratedBlobs {
+    /// The name of a blob. Names sort in the order of the indices.
     pub fn name(index: u64) -> String {
         format!("part-{:03}/{index:07}.jpg", index / 10_000)
     }
@@ -90,19 +89,19 @@ impl MadeUp {
         }
     }
 
-    /// The first index whose name is not before `name`.
+    /// The first index whose name is `name` or sorts after it.
     fn first_from(&self, name: &str) -> u64 {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low.midpoint(high);
-            if MadeUp::name(middle).as_str() < name { low = middle + 1 } else { high = middle }
+            if GeneratedBlobs::name(middle).as_str() < name { low = middle + 1 } else { high = middle }
         }
         low
     }
 
     fn index(&self, name: &str) -> Option<u64> {
         let index = name.strip_suffix(".jpg")?.rsplit('/').next()?.parse().ok()?;
-        (index < self.count && MadeUp::name(index) == name).then_some(index)
+        (index < self.count && GeneratedBlobs::name(index) == name).then_some(index)
     }
 }
 
@@ -110,30 +109,30 @@ impl MadeUp {
 pub struct Store {
     blobs: BTreeMap<String, Blob>,
     staged: HashMap<String, Vec<Block>>,
-    made_up: HashMap<String, MadeUp>,
+    generated: HashMap<String, GeneratedBlobs>,
     order: Option<Order>,
-    /// The metadata of those that were created; one with a blob in it needs no creating.
+    /// The metadata of the containers that were created. A container with a blob in it need not be created.
     containers: HashMap<String, Headers>,
     versions: u64,
 }
 
-/// Names are listed in the order of what this makes of them.
+/// Computes the key by which a name is sorted in listings.
 pub type Order = fn(&str) -> Vec<u8>;
 
-/// An error answer: status and service code.
+/// An error response: HTTP status and service code.
 pub type Refusal = (u16, &'static str);
 
 impl Store {
     pub fn get(&self, path: &str) -> Option<Blob> {
-        let made_up = || {
+        let generated = || {
             let (container, name) = split_container(path)?;
-            let all = self.made_up.get(container)?;
+            let all = self.generated.get(container)?;
             Some(all.blob(all.index(name)?))
         };
-        self.blobs.get(path).cloned().or_else(made_up)
+        self.blobs.get(path).cloned().or_else(generated)
     }
 
-    /// Replaces a blob and returns its new ETag.
+    /// Creates or replaces a blob; returns its new ETag.
     pub fn put(&mut self, path: &str, body: Body) -> String {
         self.publish(path, body, Vec::new())
     }
@@ -151,12 +150,12 @@ impl Store {
         self.blobs.remove(path).is_some()
     }
 
-    /// Fills a container, `/ACCOUNT/CONTAINER`, that has nothing else.
-    pub fn make_up(&mut self, container: &str, blobs: MadeUp) {
-        self.made_up.insert(container.to_owned(), blobs);
+    /// Fills the container `/ACCOUNT/CONTAINER`, which has no other blobs.
+    pub fn put_generated(&mut self, container: &str, blobs: GeneratedBlobs) {
+        self.generated.insert(container.to_owned(), blobs);
     }
 
-    /// A container's metadata, if it was created.
+    /// The metadata of a container if it was created.
     pub fn container(&self, path: &str) -> Option<Headers> {
         self.containers.get(path).cloned()
     }
@@ -169,12 +168,12 @@ impl Store {
         self.order = Some(order);
     }
 
-    /// The names of a container from `first` on, and their blobs: in the byte order of their UTF-8, or in the one of
-    /// [`order_by`](Self::order_by). `None` when there is no such container: one comes to be with the first blob in it.
+    /// The names of a container from `first` on, and their blobs, in byte order or in that of [`order_by`](Self::order_by).
+    /// `None` if the container does not exist; its first blob makes it exist.
     pub fn list(&self, container: &str, first: &str) -> Option<Box<dyn Iterator<Item = (String, Blob)> + '_>> {
-        if let Some(all) = self.made_up.get(container) {
+        if let Some(all) = self.generated.get(container) {
             let indices = all.first_from(first)..all.count;
-            return Some(Box::new(indices.map(|index| (MadeUp::name(index), all.blob(index)))));
+            return Some(Box::new(indices.map(|index| (GeneratedBlobs::name(index), all.blob(index)))));
         }
         let folder = format!("{container}/");
         if !self.blobs.keys().any(|path| path.starts_with(&folder)) && container != super::CONTAINER {
@@ -182,7 +181,7 @@ impl Store {
         }
         if let Some(order) = self.order {
             let blobs = self.blobs.iter().filter_map(|(path, blob)| Some((path.strip_prefix(&folder)?, blob)));
-            // No name: from the beginning, whatever the order.
+            // An empty name is the beginning in every order.
             let mut blobs: Vec<_> = blobs
                 .filter(|(name, _)| first.is_empty() || order(name) >= order(first))
                 .map(|(name, blob)| (name.to_owned(), blob.clone()))
@@ -207,7 +206,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a blob of the blocks that the list's XML names: staged ones, or those that the blob has already.
+    /// Commits the blocks that the XML of the list names; they are staged, or the blob has them already.
     pub fn commit(&mut self, path: &str, list: &str) -> Result<String, Refusal> {
         let staged = self.staged.get(path).into_iter().flatten();
         let known: Vec<_> = staged.chain(self.blobs.get(path).into_iter().flat_map(|blob| &blob.blocks)).collect();
@@ -233,7 +232,7 @@ impl Store {
     }
 }
 
-/// `/ACCOUNT/CONTAINER` and the blob's name.
+/// Splits a path into `/ACCOUNT/CONTAINER` and the blob's name.
 fn split_container(path: &str) -> Option<(&str, &str)> {
     let (slash, _) = path.match_indices('/').nth(2)?;
     Some((&path[..slash], &path[slash + 1..]))

@@ -1,0 +1,8 @@
+//! Credentials, tokens, and secrets that must not show.
+
+mod credentials;
+mod environment_variables;
+mod identities;
+mod refused_tokens;
+mod secrets_in_errors;
+mod tokens;

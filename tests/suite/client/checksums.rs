@@ -1,0 +1,294 @@
+//! With `set_checksum` every byte is checked end to end, by the best that the service knows.
+
+use std::sync::Mutex;
+
+use aztorch::{Client, Dataset, Result, Status, WriteMode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::support::azurite::{account_sas, azurite};
+use crate::support::client::{client, client_with, read_at, read_blob, write_blob};
+use crate::support::content::{Content, assert_same};
+use crate::support::error::expect_error;
+use crate::support::fault::{ChecksumSupport, Fault, FaultServer};
+use crate::support::secure::secure;
+
+const MIB: u64 = 1 << 20;
+const CONTENT: Content = Content { seed: 91, size: 9 * MIB + 77 };
+const KNOWN: [ChecksumSupport; 3] = [ChecksumSupport::Structured, ChecksumSupport::Crc64, ChecksumSupport::Md5];
+
+fn strict() -> Client {
+    client_with(|options| {
+        options.set_block_size(MIB)?;
+        options.set_checksum(true)
+    })
+}
+
+fn server(knows: ChecksumSupport) -> FaultServer {
+    let server = FaultServer::start();
+    server.support_checksums(knows);
+    server.put_content("blob", CONTENT);
+    server
+}
+
+/// Every way that a blob's bytes come in.
+fn read_in_each_way(client: &Client, server: &FaultServer) -> Result<()> {
+    let url = server.url("blob");
+    assert_same(&read_blob(client, &url)?, &CONTENT.all());
+    let reader = client.open(&url)?;
+    let mut small = vec![0; 100_001];
+    for at in (0..CONTENT.size).step_by(small.len()) {
+        let read = reader.read(&mut small)?;
+        assert_same(&small[..read], &CONTENT.bytes(at, read));
+    }
+    assert_same(&read_at(&client.open(&url)?, 3 * MIB + 1, 5 << 20)?, &CONTENT.bytes(3 * MIB + 1, 5 << 20));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    client.download(&url, &path)?;
+    assert_same(&std::fs::read(path).unwrap(), &CONTENT.all());
+    let dataset = Dataset::from_urls(client, &[url])?;
+    assert_same(dataset.get(0)?.bytes(), &CONTENT.all());
+    let mut memory = vec![0; CONTENT.size as usize];
+    dataset.get_into(0, &mut memory)?;
+    assert_same(&memory, &CONTENT.all());
+    Ok(())
+}
+
+#[test]
+fn each_way_of_reading_by_each_checksum() {
+    for knows in KNOWN {
+        let server = server(knows);
+        read_in_each_way(&strict(), &server).unwrap();
+        let asked_for =
+            |name: &str| server.requests_of("GET").iter().filter(|request| request.header(name).is_some()).count();
+        let all = server.requests_of("GET").len();
+        let (structured, crc64, md5) = (
+            asked_for("x-ms-structured-body"),
+            asked_for("x-ms-range-get-content-crc64"),
+            asked_for("x-ms-range-get-content-md5"),
+        );
+        assert_eq!(structured + crc64 + md5, all, "a range was asked for without a checksum");
+        match knows {
+            ChecksumSupport::Structured => assert_eq!(structured, all),
+            ChecksumSupport::Crc64 => assert!(structured < 40 && md5 == 0, "{structured} {crc64} {md5}"),
+            _ => assert!(structured + crc64 < 60 && md5 > 10, "{structured} {crc64} {md5}"),
+        }
+    }
+}
+
+#[test]
+fn flipped_bytes_are_fetched_again() {
+    for knows in KNOWN {
+        let server = server(knows);
+        let client = strict();
+        // The ways that it does not speak are behind it then.
+        read_at(&client.open(&server.url("blob")).unwrap(), 0, 1).unwrap();
+        let flipped = Mutex::new(0);
+        server.on_request(move |request| {
+            let mut count = flipped.lock().unwrap();
+            *count += 1;
+            // Every other answer, deep enough to lie behind a structured body's first segment.
+            let long = request.range().is_some_and(|(first, last)| last - first > 50_000 && last < CONTENT.size);
+            (request.verb() == "GET" && long && *count % 2 == 1).then_some(Fault::FlipByte(30_000))
+        });
+        read_in_each_way(&client, &server).unwrap();
+        assert!(client.stats().unwrap().retries > 5, "{knows:?}: {}", client.stats().unwrap().retries);
+    }
+}
+
+#[test]
+fn bytes_that_stay_wrong_are_corrupt_and_are_not_seen() {
+    for knows in KNOWN {
+        let server = server(knows);
+        let client = client_with(|options| {
+            options.set_checksum(true)?;
+            options.set_max_retries(1)
+        });
+        let reader = client.open(&server.url("blob")).unwrap();
+        server.on_request(|_| Some(Fault::FlipByte(50)));
+        let mut memory = vec![0; 100];
+        let error =
+            expect_error(client.open(&server.url("blob")).and_then(|reader| reader.read(&mut memory)), Status::Corrupt);
+        assert!(error.message().contains("checksum mismatch"), "{error}");
+        // Small reads come out of the window, which shows nothing that was not checked.
+        assert!(memory.iter().all(|&byte| byte == 0), "{knows:?}");
+        expect_error(reader.read_at(4 * MIB, &mut vec![0; 5 << 20]), Status::Corrupt);
+    }
+}
+
+#[test]
+fn without_it_nothing_is_asked_for_and_wrong_bytes_go_unnoticed() {
+    let server = server(ChecksumSupport::Structured);
+    server.script("GET", [Fault::FlipByte(50)]);
+    let wrong = read_at(&client().open(&server.url("blob")).unwrap(), 0, 100).unwrap();
+    assert_eq!(wrong[50], CONTENT.bytes(50, 1)[0] ^ 1);
+    assert!(server.requests().iter().all(|request| request.header("x-ms-structured-body").is_none()));
+}
+
+#[test]
+fn a_damaged_structured_body_is_an_error_or_right() {
+    let server = server(ChecksumSupport::Structured);
+    let client = client_with(|options| {
+        options.set_checksum(true)?;
+        options.set_max_retries(2)
+    });
+    // Each byte of the headers, of the first checksum and of the segment behind it; the trailer says nothing new.
+    let body = 3 * MIB + 13 + 8 + 18 * (3 * MIB).div_ceil(10_000);
+    for at in (0..40).chain(10_000 + 20..10_000 + 45).chain([body - 9]) {
+        server.script("GET", [Fault::FlipByte(at)]);
+        let reader = client.open(&server.url("blob")).unwrap();
+        assert_same(&read_at(&reader, 0, 100_000).unwrap(), &CONTENT.bytes(0, 100_000));
+    }
+    for fault in [Fault::ShortBody(10), Fault::LongBody(10), Fault::TrailingBytes(3)] {
+        server.script("GET", [fault]);
+        assert_same(
+            &read_at(&client.open(&server.url("blob")).unwrap(), 0, 100_000).unwrap(),
+            &CONTENT.bytes(0, 100_000),
+        );
+    }
+}
+
+#[test]
+fn uploads_are_compared_by_the_service() {
+    for knows in KNOWN {
+        for (verb, size) in [("put-block", 3 * MIB), ("PUT", 1000)] {
+            let server = server(knows);
+            let (client, bytes) = (strict(), CONTENT.bytes(0, size as usize));
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            server.script(verb, [Fault::FlipSentByte(500)]);
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            assert_same(&server.blob("new").unwrap(), &bytes);
+            assert_eq!(client.stats().unwrap().retries, 1, "{knows:?} {verb}");
+            server.on_request(|request| (request.method == "PUT").then_some(Fault::FlipSentByte(5)));
+            let hasty = client_with(|options| {
+                options.set_checksum(true)?;
+                options.set_max_retries(1)
+            });
+            expect_error(write_blob(&hasty, &server.url("new"), WriteMode::Replace, &bytes), Status::Corrupt);
+            server.on_request(|_| None);
+            assert_same(&server.blob("new").unwrap(), &bytes);
+        }
+    }
+}
+
+#[test]
+fn what_the_service_has_received_is_compared_here_too() {
+    for knows in KNOWN {
+        for (verb, size) in [("put-block", 3 * MIB), ("PUT", 1000)] {
+            let server = server(knows);
+            let (client, bytes) = (strict(), CONTENT.bytes(0, size as usize));
+            // The ways that it does not speak are behind it then.
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            server.script(verb, [Fault::OtherChecksum]);
+            write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+            assert_same(&server.blob("new").unwrap(), &bytes);
+            assert_eq!(client.stats().unwrap().retries, 1, "{knows:?} {verb}");
+            server.on_request(move |request| (request.verb() == verb).then_some(Fault::OtherChecksum));
+            let hasty = client_with(|options| {
+                options.set_block_size(MIB)?;
+                options.set_checksum(true)?;
+                options.set_max_retries(1)
+            });
+            let written = write_blob(&hasty, &server.url("other"), WriteMode::Replace, &bytes);
+            let error = expect_error(written, Status::Corrupt);
+            assert!(error.message().contains("the service received other bytes than were sent"), "{error}");
+            // A blob of blocks is not published on such a word; of one request's bytes it is said that they were.
+            assert_eq!(server.blob("other").is_some(), verb == "PUT");
+            assert_eq!(error.message().contains("was published"), verb == "PUT", "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_disputed_creation_is_not_taken_for_a_good_one() {
+    for knows in KNOWN {
+        let server = server(knows);
+        let client = strict();
+        write_blob(&client, &server.url("first"), WriteMode::Create, b"bytes").unwrap();
+        // A lost answer makes the client look for its own mark, which a disputed one has set as well.
+        server.script("PUT", [Fault::Reset { after: None }, Fault::OtherChecksum]);
+        let before = server.requests_of("PUT").len();
+        let written = write_blob(&client, &server.url("second"), WriteMode::Create, b"bytes");
+        let error = expect_error(written, Status::Corrupt);
+        assert!(error.message().contains("was published"), "{error}");
+        assert_eq!(server.requests_of("PUT").len() - before, 2, "{knows:?}");
+    }
+}
+
+#[test]
+fn by_default_uploads_over_https_are_compared() {
+    let secure = secure();
+    let sas = account_sas("rwdlacup");
+    let url = |path: &str| format!("{}/checked{path}?{sas}", secure.azurite.url);
+    let client = client_with(|options| options.set_ca_file(&secure.certificate));
+    client.create_container(&url("")).unwrap();
+    let write = |client: &Client, name| {
+        let before = client.stats().unwrap().requests;
+        write_blob(client, &url(name), WriteMode::Create, b"bytes").unwrap();
+        client.stats().unwrap().requests - before
+    };
+    // An Azurite that knows no CRC64 says so, and is not asked again.
+    let expected = if azurite().supports_crc64() { (1, 1) } else { (2, 1) };
+    assert_eq!((write(&client, "/one"), write(&client, "/two")), expected);
+    // Nor is a server over http, or at all if the client was told so.
+    let server = server(ChecksumSupport::Crc64);
+    write_blob(&crate::support::client::client(), &server.url("new"), WriteMode::Replace, b"bytes").unwrap();
+    assert!(server.requests_of("PUT")[0].header("x-ms-content-crc64").is_none());
+    let off = client_with(|options| {
+        options.set_ca_file(&secure.certificate)?;
+        options.set_checksum(false)
+    });
+    assert_eq!(write(&off, "/three"), 1);
+}
+
+#[test]
+fn a_service_without_checksums_is_told_so() {
+    let server = server(ChecksumSupport::None);
+    let error = expect_error(read_blob(&strict(), &server.url("blob")), Status::Unsupported);
+    assert!(error.message().contains("set_checksum"), "{error}");
+}
+
+#[test]
+fn azurite_gives_and_takes_checksums() {
+    let container = azurite().container();
+    let (client, url) = (strict(), container.blob("checked"));
+    for size in [0, 1000, 6 * MIB] {
+        write_blob(&client, &url, WriteMode::Replace, &CONTENT.bytes(0, size as usize)).unwrap();
+        assert_same(&read_blob(&client, &url).unwrap(), &CONTENT.bytes(0, size as usize));
+    }
+    // Nothing is sent a second time once the service has shown that it compares: that would find the blob there.
+    write_blob(&client, &container.blob("created"), WriteMode::Create, b"small").unwrap();
+}
+
+/// So that it is not the tests' own server alone that compares.
+#[test]
+fn azurite_refuses_a_wrong_crc64_and_takes_ours() {
+    let container = azurite().container();
+    let crc64 = |bytes: &[u8]| {
+        let sum = crc::Crc::<u64, crc::Table<16>>::new(&crc::CRC_64_NVME).checksum(bytes);
+        BASE64.encode(sum.to_le_bytes())
+    };
+    let (right, wrong) = (crc64(b"bytes"), crc64(b"other"));
+    let put = |name: &str, sum: &str| {
+        let headers = [("x-ms-blob-type", "BlockBlob"), ("x-ms-content-crc64", sum)];
+        let answer = container.send("PUT", name, &headers, b"bytes");
+        (answer.status, answer.header("x-ms-error-code").unwrap_or_default().to_owned())
+    };
+    let block = "block?comp=block&blockid=AAAA";
+    if !azurite().supports_crc64() {
+        for sum in [&right, &wrong] {
+            assert_eq!(put("blob", sum), (500, "FeatureNotSupported".to_owned()));
+        }
+        return;
+    }
+    for name in ["blob", block] {
+        assert_eq!(put(name, &wrong), (400, "Crc64Mismatch".to_owned()), "{name}");
+        assert!(container.get("blob").is_none());
+        assert_eq!(put(name, &right), (201, String::new()), "{name}");
+        container.send("DELETE", "blob", &[], b"");
+    }
+    // What it does not take, a strict client sends once more with an MD5.
+    write_blob(&strict(), &container.blob("ours"), WriteMode::Create, &CONTENT.bytes(0, 4 << 20)).unwrap();
+    let blocks = container.requests("ours").iter().filter(|request| request.query.contains("comp=block&")).count();
+    assert_eq!(blocks, 4);
+}

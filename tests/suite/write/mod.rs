@@ -1,0 +1,7 @@
+//! Writers: blocks, publication, conditions, failures.
+
+mod concurrent_writers;
+mod failed_writes;
+mod large_blobs;
+mod unknown_outcomes;
+mod writer;
