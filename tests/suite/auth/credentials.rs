@@ -1,4 +1,4 @@
-//! SAS, account key, connection string, anonymous; and which of them wins.
+//! SAS, account key, connection string and anonymous access, and which of them is used.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::support::content::{Content, assert_same};
 use crate::support::error::{assert_no_secret, expect_error};
 use crate::support::fault::{Fault, FaultServer};
 
-/// Base64 of a key that opens nothing.
+/// A valid key of no account.
 const WRONG_KEY: &str = "aHVudGVyMiBodW50ZXIyIGh1bnRlcjI=";
 
-/// Everything a credential must open: small and large writes, reads, the rest.
+/// Asserts that a client may do everything: small and large writes, reads, existence, deletion, container creation.
 #[track_caller]
-fn assert_opens(client: &Client, container: &str, blob: &str) {
+fn assert_has_access(client: &Client, container: &str, blob: &str) {
     let content = Content::new(71, 20 << 20).all();
     for bytes in [b"small".as_slice(), &content] {
         write_blob(client, blob, WriteMode::Replace, bytes).unwrap();
@@ -29,9 +29,9 @@ fn assert_opens(client: &Client, container: &str, blob: &str) {
 #[test]
 fn a_sas_in_the_url() {
     let container = azurite().container();
-    assert_opens(&client(), &container.url(), &container.blob("blob"));
-    // NULL in C: the process-wide client.
-    assert_opens(&Client::shared().unwrap(), &container.url(), &container.blob("blob"));
+    assert_has_access(&client(), &container.url(), &container.blob("blob"));
+    // The client of the process, which is NULL in C.
+    assert_has_access(&Client::shared().unwrap(), &container.url(), &container.blob("blob"));
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_sas_on_the_client() {
     let sas = account_sas("rwdlacup");
     for sas in [sas.clone(), format!("?{sas}")] {
         let client = client_with(|options| options.set_sas_token(&sas));
-        assert_opens(&client, &container.bare_url(), &format!("{}/blob", container.bare_url()));
+        assert_has_access(&client, &container.bare_url(), &format!("{}/blob", container.bare_url()));
     }
 }
 
@@ -48,7 +48,7 @@ fn a_sas_on_the_client() {
 fn an_account_key() {
     let container = azurite().container();
     let client = client_with(|options| options.set_account_key(ACCOUNT, ACCOUNT_KEY));
-    assert_opens(&client, &container.bare_url(), &format!("{}/a folder/blob", container.bare_url()));
+    assert_has_access(&client, &container.bare_url(), &format!("{}/a folder/blob", container.bare_url()));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn connection_strings() {
         "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://127.0.0.1".to_owned(),
     ] {
         let client = client_with(|options| options.set_connection_string(&text));
-        assert_opens(&client, &container.bare_url(), &format!("{}/blob", container.bare_url()));
+        assert_has_access(&client, &container.bare_url(), &format!("{}/blob", container.bare_url()));
     }
 }
 
@@ -91,7 +91,7 @@ fn test_sas_token_in_blob_url_overrides_credential() {
 }
 
 #[test]
-fn what_a_sas_does_not_permit_is_denied() {
+fn operations_without_sas_permission_are_denied() {
     let container = azurite().container();
     container.put("blob", b"the old one");
     let read_only = client_with(|options| options.set_sas_token(&account_sas("r")));
@@ -107,7 +107,7 @@ fn what_a_sas_does_not_permit_is_denied() {
 }
 
 #[test]
-fn anonymous_reads_what_is_public() {
+fn anonymous_access_reads_public_blobs_only() {
     let public = azurite().container_with_headers(&[("x-ms-blob-public-access", "blob")]);
     let private = azurite().container();
     let anonymous = client_with(ClientOptions::set_anonymous);
@@ -123,16 +123,16 @@ fn anonymous_reads_what_is_public() {
     }
 }
 
-/// The service hides from a request without a credential what it would deny to it
+/// The service returns 404 for an anonymous request that it denies
 /// (<https://github.com/Azure/azure-storage-cpp/issues/397>).
 #[test]
-fn without_a_credential_nobody_knows_what_a_private_container_holds() {
+fn a_404_without_a_credential_is_unauthenticated() {
     let server = FaultServer::start();
     let (with_sas, bare) = (server.url("blob"), server.url("blob").split('?').next().unwrap().to_owned());
     server.on_request(|_| Some(Fault::status(404, "ResourceNotFound")));
     for anonymous in [client_with(ClientOptions::set_anonymous), client()] {
         for result in [
-            anonymous.exists(&bare).map(|exists| panic!("the blob is said to exist: {exists}")),
+            anonymous.exists(&bare).map(|exists| panic!("exists returned {exists}")),
             anonymous.open(&bare).map(drop),
             write_blob(&anonymous, &bare, WriteMode::Replace, b"new").map(drop),
             anonymous.delete(&bare),
@@ -147,7 +147,7 @@ fn without_a_credential_nobody_knows_what_a_private_container_holds() {
 }
 
 #[test]
-fn a_blob_that_is_missing_in_a_public_container_does_not_exist() {
+fn a_missing_blob_in_a_public_container_does_not_exist() {
     let public = azurite().container_with_headers(&[("x-ms-blob-public-access", "blob")]);
     public.put("blob", b"some bytes");
     for anonymous in [client_with(ClientOptions::set_anonymous), client()] {
@@ -156,16 +156,16 @@ fn a_blob_that_is_missing_in_a_public_container_does_not_exist() {
     }
 }
 
-/// The service hides from a stranger what it would deny him.
+/// Asserts that a call failed for lack of a credential. The service may return 404 instead of 401 or 403.
 #[track_caller]
 fn assert_refused<T>(result: Result<T>) {
-    let Err(error) = result else { panic!("nobody was asked who they are") };
+    let Err(error) = result else { panic!("the call succeeded without a credential") };
     let refusals = [Status::NotFound, Status::Unauthenticated, Status::PermissionDenied];
     assert!(refusals.contains(&error.status()), "{error}");
 }
 
 #[test]
-fn the_credential_set_last_wins() {
+fn the_last_credential_set_is_used() {
     let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());
     let url = server.url("blob").split('?').next().unwrap().to_owned();
@@ -192,7 +192,7 @@ fn the_credential_set_last_wins() {
 }
 
 #[test]
-fn malformed_credentials_are_refused_where_they_are_set() {
+fn setters_refuse_malformed_credentials() {
     let mut options = ClientOptions::new();
     for sas in ["", "?", "sv=1&se=2", "sig=", "not a token"] {
         expect_error(options.set_sas_token(sas), Status::InvalidArgument);
@@ -217,7 +217,7 @@ fn malformed_credentials_are_refused_where_they_are_set() {
         "DefaultEndpointsProtocol=gopher;AccountName=acc;AccountKey=aHVudGVyMg==",
     ] {
         let error = expect_error(options.set_connection_string(text), Status::InvalidArgument);
-        assert!(!error.message().contains("aHVudGVyMg"), "the key shows in: {error}");
+        assert!(!error.message().contains("aHVudGVyMg"), "the key is in: {error}");
     }
 }
 
@@ -229,11 +229,11 @@ fn a_refused_setting_changes_nothing() {
     options.set_sas_token("").unwrap_err();
     options.set_connection_string("hunter2").unwrap_err();
     let client = Client::new(&options).unwrap();
-    assert_opens(&client, &container.bare_url(), &format!("{}/blob", container.bare_url()));
+    assert_has_access(&client, &container.bare_url(), &format!("{}/blob", container.bare_url()));
 }
 
 #[test]
-fn zero_is_a_number_of_retries_and_nothing_else() {
+fn zero_is_valid_for_max_retries_only() {
     let mut options = ClientOptions::new();
     expect_error(options.set_max_concurrency(0), Status::InvalidArgument);
     expect_error(options.set_memory_limit(0), Status::InvalidArgument);
@@ -244,7 +244,7 @@ fn zero_is_a_number_of_retries_and_nothing_else() {
 }
 
 #[test]
-fn secrets_show_in_nothing_that_is_given_out() {
+fn urls_and_debug_output_contain_no_secret() {
     let container = azurite().container();
     container.put("blob", b"some bytes");
     let reader = client().open(&container.blob("blob")).unwrap();

@@ -1,4 +1,5 @@
-//! What the environment has for storage, in the `az` CLI's variables, and its place between what was set and the chain.
+//! Storage credentials in the environment variables of the `az` CLI. They are used if no credential is set, and come before
+//! the credential chain.
 
 use aztorch::{Client, Result, Status, WriteMode};
 
@@ -11,7 +12,7 @@ use crate::support::fault::FaultServer;
 use crate::support::identity::{IdentityServer, managed};
 use crate::support::secure::secure;
 
-/// Base64 of a key that opens nothing.
+/// A valid key of no account.
 const WRONG_KEY: &str = "aHVudGVyMiBodW50ZXIyIGh1bnRlcjI=";
 const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
 const ACCOUNT_NAME: &str = "AZURE_STORAGE_ACCOUNT";
@@ -19,9 +20,9 @@ const KEY: &str = "AZURE_STORAGE_KEY";
 const SAS: &str = "AZURE_STORAGE_SAS_TOKEN";
 const EXPECTED: &str = "AZTORCH_TEST_EXPECTED";
 
-/// Runs `test` in a process with these variables, on a machine that has an identity; how often that was asked.
+/// Runs `test` in a process with these variables and with a managed identity; returns how many tokens were requested.
 #[track_caller]
-fn asked_with(test: &str, expected: &str, variables: &[(&str, &str)]) -> usize {
+fn token_requests_with(test: &str, expected: &str, variables: &[(&str, &str)]) -> usize {
     let server = IdentityServer::start(|_, _| managed("environment", HOUR));
     let endpoint = format!("http://{}/msi/token", server.authority());
     let mut all = vec![("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "header"), (EXPECTED, expected)];
@@ -30,9 +31,9 @@ fn asked_with(test: &str, expected: &str, variables: &[(&str, &str)]) -> usize {
     server.requests().len()
 }
 
-/// Whether the child's `client` is let in as its parent expects.
+/// Asserts in the child that `client` has access, or has not, as the parent expects.
 #[track_caller]
-fn assert_expected(client: &Client, url: &str) {
+fn assert_expected_access(client: &Client, url: &str) {
     let blob = format!("{}/blob", new_container(url));
     let written = write_blob(client, &blob, WriteMode::Create, b"some bytes");
     match std::env::var(EXPECTED).unwrap().as_str() {
@@ -45,7 +46,8 @@ fn assert_expected(client: &Client, url: &str) {
     }
 }
 
-/// The service says 403; an Azurite that takes tokens thinks that a wrong key's signature is one, and says 400.
+/// Asserts that a key was wrong. The service returns 403. An Azurite that accepts tokens takes the signature for a token,
+/// and returns 400.
 #[track_caller]
 fn assert_wrong_key(result: Result<()>) {
     let error = expect_error(result, Status::Rejected);
@@ -58,10 +60,10 @@ fn connection_string(key: &str) -> String {
 }
 
 #[test]
-fn each_variable_opens_the_account_and_the_first_of_them_counts() {
-    let path = test_path(each_variable_opens_the_account_and_the_first_of_them_counts);
+fn each_variable_gives_access_and_the_first_one_is_used() {
+    let path = test_path(each_variable_gives_access_and_the_first_one_is_used);
     if let Some(url) = child::argument() {
-        assert_expected(&Client::new(&options(|_| Ok(()))).unwrap(), &url);
+        assert_expected_access(&Client::new(&options(|_| Ok(()))).unwrap(), &url);
         return;
     }
     let (right, wrong) = (connection_string(ACCOUNT_KEY), connection_string(WRONG_KEY));
@@ -80,24 +82,24 @@ fn each_variable_opens_the_account_and_the_first_of_them_counts() {
         ("denied", &[(ACCOUNT_NAME, ACCOUNT), (KEY, WRONG_KEY), (SAS, &sas)]),
     ];
     for (expected, variables) in cases {
-        let asked = asked_with(path, expected, variables);
-        assert_eq!(asked, 0, "with {variables:?} the chain was asked for a token");
+        let token_requests = token_requests_with(path, expected, variables);
+        assert_eq!(token_requests, 0, "with {variables:?} a token was requested");
     }
 }
 
 #[test]
-fn what_was_set_comes_before_the_environment() {
-    let path = test_path(what_was_set_comes_before_the_environment);
+fn a_set_credential_comes_before_the_environment() {
+    let path = test_path(a_set_credential_comes_before_the_environment);
     if let Some(url) = child::argument() {
         let key = if std::env::var(EXPECTED).unwrap() == "opens" { ACCOUNT_KEY } else { WRONG_KEY };
         let by_key = Client::new(&options(|options| options.set_account_key(ACCOUNT, key))).unwrap();
-        assert_expected(&by_key, &url);
+        assert_expected_access(&by_key, &url);
         return;
     }
     for (expected, in_environment) in [("opens", WRONG_KEY), ("denied", ACCOUNT_KEY)] {
         let variables = [(CONNECTION_STRING, connection_string(in_environment))];
         let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-        assert_eq!(asked_with(path, expected, &variables), 0);
+        assert_eq!(token_requests_with(path, expected, &variables), 0);
     }
 }
 
@@ -115,12 +117,12 @@ fn a_sas_in_the_url_comes_before_the_environment() {
         assert!(sent[1].header("authorization").unwrap().starts_with("SharedKey account:"));
         return;
     }
-    assert_eq!(asked_with(path, "", &[(ACCOUNT_NAME, "account"), (KEY, WRONG_KEY)]), 0);
+    assert_eq!(token_requests_with(path, "", &[(ACCOUNT_NAME, "account"), (KEY, WRONG_KEY)]), 0);
 }
 
 #[test]
-fn a_variable_that_cannot_be_read_is_named_where_it_is_needed() {
-    let path = test_path(a_variable_that_cannot_be_read_is_named_where_it_is_needed);
+fn a_malformed_variable_is_named_by_the_call_that_needs_it() {
+    let path = test_path(a_malformed_variable_is_named_by_the_call_that_needs_it);
     if let Some(url) = child::argument() {
         let client = Client::new(&options(|_| Ok(()))).unwrap();
         let blob = format!("{}/blob", new_container(&url));
@@ -129,17 +131,17 @@ fn a_variable_that_cannot_be_read_is_named_where_it_is_needed() {
         assert!(error.message().contains(CONNECTION_STRING), "{error}");
         return;
     }
-    assert_eq!(asked_with(path, "", &[(CONNECTION_STRING, "AccountName=acc;AccountKey=hunter2!")]), 0);
+    assert_eq!(token_requests_with(path, "", &[(CONNECTION_STRING, "AccountName=acc;AccountKey=hunter2!")]), 0);
 }
 
 #[test]
-fn the_chain_comes_last_and_where_the_environment_is_for_another_account() {
-    let path = test_path(the_chain_comes_last_and_where_the_environment_is_for_another_account);
+fn the_chain_is_used_without_variables_or_for_another_account() {
+    let path = test_path(the_chain_is_used_without_variables_or_for_another_account);
     if let Some(url) = child::argument() {
-        assert_expected(&Client::new(&options(|_| Ok(()))).unwrap(), &url);
+        assert_expected_access(&Client::new(&options(|_| Ok(()))).unwrap(), &url);
         return;
     }
     for variables in [&[][..], &[(ACCOUNT_NAME, "other"), (KEY, WRONG_KEY)], &[(ACCOUNT_NAME, ACCOUNT)]] {
-        assert_eq!(asked_with(path, "opens", variables), 1, "{variables:?}");
+        assert_eq!(token_requests_with(path, "opens", variables), 1, "{variables:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Each identity end to end: a token asked for as on Azure, a blob written and read with it over https.
+//! Each kind of identity end to end: a token is requested as on Azure, and a blob is written and read with it over https.
 
 use std::fs;
 use std::io::Read;
@@ -22,7 +22,7 @@ const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const APP: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
 
 #[test]
-fn app_service_and_its_user_assigned_identity() {
+fn a_user_assigned_identity_of_app_service() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
@@ -31,55 +31,55 @@ fn app_service_and_its_user_assigned_identity() {
     let endpoint = format!("http://{}/msi/token", server.authority());
     let variables =
         [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "planted-header"), ("AZURE_CLIENT_ID", APP)];
-    in_child(test_path(app_service_and_its_user_assigned_identity), &variables);
-    let asked = server.requests();
-    assert_eq!(asked.len(), 1, "{asked:?}");
-    assert_eq!(asked[0].header("x-identity-header"), Some("planted-header"));
-    assert!(asked[0].target.contains("resource=https%3A%2F%2Fstorage.azure.com"), "{asked:?}");
-    assert!(asked[0].target.contains(&format!("client_id={APP}")), "{asked:?}");
+    in_child(test_path(a_user_assigned_identity_of_app_service), &variables);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert_eq!(requests[0].header("x-identity-header"), Some("planted-header"));
+    assert!(requests[0].target.contains("resource=https%3A%2F%2Fstorage.azure.com"), "{requests:?}");
+    assert!(requests[0].target.contains(&format!("client_id={APP}")), "{requests:?}");
 }
 
 #[test]
-fn a_virtual_machine_asked_by_the_chain() {
+fn a_virtual_machine_found_by_the_chain() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
     }
-    let server = IdentityServer::start(|_, asked| imds(asked, "vm"));
+    let server = IdentityServer::start(|_, request| imds(request, "vm"));
     let host = format!("http://{}", server.authority());
-    in_child(test_path(a_virtual_machine_asked_by_the_chain), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
-    let asked = server.requests();
-    // The probe, which gets no token, and the request for one.
-    assert_eq!(asked.iter().filter(|asked| asked.header("metadata").is_some()).count(), 1, "{asked:?}");
-    assert!(asked.iter().all(|asked| asked.target.starts_with("/metadata/identity/oauth2/token")), "{asked:?}");
+    in_child(test_path(a_virtual_machine_found_by_the_chain), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
+    let requests = server.requests();
+    // The chain sends a probe without the header, and one request for a token.
+    assert_eq!(requests.iter().filter(|request| request.header("metadata").is_some()).count(), 1, "{requests:?}");
+    assert!(requests.iter().all(|request| request.target.starts_with("/metadata/identity/oauth2/token")), "{requests:?}");
 }
 
 #[test]
-fn a_managed_identity_that_was_set_by_hand() {
+fn a_managed_identity_that_was_set() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|options| options.set_managed_identity(Some(APP))));
         return;
     }
-    let server = IdentityServer::start(|_, asked| imds(asked, "set-by-hand"));
+    let server = IdentityServer::start(|_, request| imds(request, "set-by-hand"));
     let host = format!("http://{}", server.authority());
-    in_child(test_path(a_managed_identity_that_was_set_by_hand), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
+    in_child(test_path(a_managed_identity_that_was_set), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
     assert_eq!(server.requests().len(), 1);
     assert!(server.requests()[0].target.contains(&format!("client_id={APP}")));
 }
 
-/// The variables of an authority of the test's own.
+/// The URL of a token authority of the tests.
 fn authority(server: &IdentityServer) -> String {
     format!("https://{}", server.authority())
 }
 
 #[track_caller]
-fn assert_form(asked: &TokenRequest, fields: &[&str]) {
+fn assert_form(request: &TokenRequest, fields: &[&str]) {
     assert_eq!(
-        (asked.method.as_str(), asked.target.as_str()),
+        (request.method.as_str(), request.target.as_str()),
         ("POST", format!("/{TENANT}/oauth2/v2.0/token").as_str())
     );
     for field in fields {
-        assert!(asked.body.split('&').any(|pair| pair == *field), "{field} is not in {}", asked.body);
+        assert!(request.body.split('&').any(|pair| pair == *field), "{field} is not in {}", request.body);
     }
 }
 
@@ -105,13 +105,13 @@ fn a_service_principal_in_the_environment() {
 }
 
 #[test]
-fn a_service_principal_that_was_set_by_hand() {
+fn a_service_principal_that_was_set() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|options| options.set_client_secret(TENANT, APP, "planted hunter2")));
         return;
     }
     let server = IdentityServer::start_tls(|_, _| entra("by-hand", HOUR));
-    in_child(test_path(a_service_principal_that_was_set_by_hand), &[("AZURE_AUTHORITY_HOST", &authority(&server))]);
+    in_child(test_path(a_service_principal_that_was_set), &[("AZURE_AUTHORITY_HOST", &authority(&server))]);
     assert_form(&server.requests()[0], &["client_secret=planted+hunter2"]);
 }
 
@@ -134,9 +134,9 @@ fn a_service_principal_with_a_certificate() {
     ];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
     in_child(test_path(a_service_principal_with_a_certificate), &variables);
-    let asked = &server.requests()[0];
-    assert_form(asked, &["grant_type=client_credentials"]);
-    let assertion = asked.body.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap();
+    let request = &server.requests()[0];
+    assert_form(request, &["grant_type=client_credentials"]);
+    let assertion = request.body.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap();
     let (signed, signature) = assertion.rsplit_once('.').unwrap();
     use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
     use base64::Engine;
@@ -148,14 +148,14 @@ fn a_service_principal_with_a_certificate() {
 }
 
 #[test]
-fn a_workload_identity_whose_file_is_read_again() {
+fn a_workload_identity_reads_its_file_again() {
     if let Some(url) = child::argument() {
         let path = PathBuf::from(std::env::var("AZURE_FEDERATED_TOKEN_FILE").unwrap());
         let options = options(|_| Ok(()));
         let container = round_trip(&url, &options);
         fs::write(&path, "the second federated token").unwrap();
         let client = Client::new(&options).unwrap();
-        // The first token was good for two seconds, so that another one is needed.
+        // The first token is valid for two seconds.
         thread::sleep(Duration::from_millis(2100));
         write_blob(&client, &format!("{container}/more"), WriteMode::Create, b"more").unwrap();
         return;
@@ -170,10 +170,10 @@ fn a_workload_identity_whose_file_is_read_again() {
         ("AZURE_FEDERATED_TOKEN_FILE", path.to_str().unwrap().to_owned()),
     ];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-    in_child(test_path(a_workload_identity_whose_file_is_read_again), &variables);
-    let asked = server.requests();
-    assert_form(&asked[0], &["client_assertion=the+first+federated+token"]);
-    assert_form(asked.last().unwrap(), &["client_assertion=the+second+federated+token"]);
+    in_child(test_path(a_workload_identity_reads_its_file_again), &variables);
+    let requests = server.requests();
+    assert_form(&requests[0], &["client_assertion=the+first+federated+token"]);
+    assert_form(requests.last().unwrap(), &["client_assertion=the+second+federated+token"]);
 }
 
 fn unix_time(later: Duration) -> u64 {
@@ -181,7 +181,7 @@ fn unix_time(later: Duration) -> u64 {
 }
 
 #[test]
-fn the_azure_cli_after_all_others() {
+fn the_azure_cli_as_the_last_of_the_chain() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
@@ -194,13 +194,13 @@ fn the_azure_cli_after_all_others() {
         ),
     );
     let path = format!("{}:/usr/bin:/bin", directory.display());
-    in_child(test_path(the_azure_cli_after_all_others), &[("PATH", &path), NO_IMDS]);
+    in_child(test_path(the_azure_cli_as_the_last_of_the_chain), &[("PATH", &path), NO_IMDS]);
     let calls = fs::read_to_string(calls).unwrap();
     assert_eq!(calls, "account get-access-token -o json --scope https://storage.azure.com/.default\n");
 }
 
 #[test]
-fn the_azure_developer_cli_when_chosen() {
+fn the_azure_developer_cli_if_selected() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|options| options.set_default_credential()));
         return;
@@ -210,12 +210,12 @@ fn the_azure_developer_cli_when_chosen() {
         fake_program("azd", &format!(r#"echo '{{"token":"{token}","expiresOn":"2099-01-01T00:00:00Z"}}'"#));
     let path = format!("{}:/usr/bin:/bin", directory.display());
     let chosen = ("AZURE_TOKEN_CREDENTIALS", "AzureDeveloperCliCredential");
-    in_child(test_path(the_azure_developer_cli_when_chosen), &[("PATH", &path), chosen]);
+    in_child(test_path(the_azure_developer_cli_if_selected), &[("PATH", &path), chosen]);
     assert!(fs::read_to_string(calls).unwrap().starts_with("auth token -o json"));
 }
 
 #[test]
-fn when_none_works_the_error_says_why_of_each() {
+fn if_no_credential_of_the_chain_works_the_error_lists_the_reasons() {
     if let Some(url) = child::argument() {
         let client = Client::new(&options(|_| Ok(()))).unwrap();
         let error = expect_error(client.open(&format!("{url}/container/blob")), Status::Unauthenticated);
@@ -230,7 +230,7 @@ fn when_none_works_the_error_says_why_of_each() {
         ] {
             assert!(error.message().contains(part), "'{part}' is not in {error}");
         }
-        // A SAS in the URL has nothing to do with any of it.
+        // A SAS in the URL does not need the chain.
         let missing = client.open(&format!("{url}/container/blob?{}", account_sas("rwdlacup")));
         expect_error(missing, Status::NotFound);
         return;
@@ -238,18 +238,18 @@ fn when_none_works_the_error_says_why_of_each() {
     let (directory, _) =
         fake_program("az", "echo \"ERROR: Please run 'az login' to setup account. Bearer hunter2\" >&2; exit 1");
     let path = format!("{}:/usr/bin:/bin", directory.display());
-    in_child(test_path(when_none_works_the_error_says_why_of_each), &[("PATH", &path), NO_IMDS]);
+    in_child(test_path(if_no_credential_of_the_chain_works_the_error_lists_the_reasons), &[("PATH", &path), NO_IMDS]);
 }
 
-/// As on machines whose network drops what goes to the metadata service's address.
+/// On some machines the network drops requests to the address of the metadata service.
 #[test]
-fn a_silent_metadata_service_costs_the_chain_a_second() {
+fn a_silent_metadata_service_delays_the_chain_by_a_second() {
     if let Some(url) = child::argument() {
         let client = Client::new(&options(|_| Ok(()))).unwrap();
         let began = Instant::now();
         let error = expect_error(client.exists(&format!("{url}/container/blob")), Status::Unauthenticated);
         assert!(error.message().contains("no answer within 1s"), "{error}");
-        // A second is promised, two are for a busy machine; a request for a token may take thirty.
+        // The limit is a second, plus two for a busy machine; a token request may take thirty.
         let took = began.elapsed();
         assert!(took < Duration::from_secs(3), "{took:?}");
         return;
@@ -257,16 +257,16 @@ fn a_silent_metadata_service_costs_the_chain_a_second() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = format!("http://{}", silent.local_addr().unwrap());
     let accepted = thread::spawn(move || silent.accept().unwrap());
-    // No `az` and no `azd`.
+    // `az` and `azd` are not on this path.
     let variables = [("PATH", "/nowhere"), ("AZURE_POD_IDENTITY_AUTHORITY_HOST", host.as_str())];
-    in_child(test_path(a_silent_metadata_service_costs_the_chain_a_second), &variables);
+    in_child(test_path(a_silent_metadata_service_delays_the_chain_by_a_second), &variables);
     let (mut connection, _) = accepted.join().unwrap();
-    let mut asked = String::new();
-    connection.read_to_string(&mut asked).unwrap();
-    assert!(asked.starts_with("GET /metadata/identity/oauth2/token"), "{asked}");
+    let mut request = String::new();
+    connection.read_to_string(&mut request).unwrap();
+    assert!(request.starts_with("GET /metadata/identity/oauth2/token"), "{request}");
 }
 
-/// Through a proxy that leads everything to one server, which has a certificate for all of these names.
+/// A proxy leads all tunnels to one server, which has a certificate for all these names.
 #[test]
 fn each_cloud_has_its_own_authority() {
     if child::argument().is_some() {
@@ -281,7 +281,7 @@ fn each_cloud_has_its_own_authority() {
         }
         return;
     }
-    let server = IdentityServer::start_tls(|index, asked| match asked.method.as_str() {
+    let server = IdentityServer::start_tls(|index, request| match request.method.as_str() {
         "POST" => entra(&index.to_string(), HOUR),
         _ => (200, String::new(), String::new()),
     });
@@ -291,14 +291,14 @@ fn each_cloud_has_its_own_authority() {
     let hosts: Vec<_> = CLOUDS.iter().flat_map(|(account, authority)| [*authority, *account]).collect();
     let tunnels: Vec<_> = proxy.requests().into_iter().map(|(line, _)| line).collect();
     assert_eq!(tunnels, hosts.iter().map(|host| format!("CONNECT {host}:443 HTTP/1.1")).collect::<Vec<_>>());
-    for (asked, host) in server.requests().iter().zip(hosts) {
-        assert_eq!(asked.header("host"), Some(host));
-        if asked.method == "POST" {
-            assert_form(asked, &["scope=https%3A%2F%2Fstorage.azure.com%2F.default"]);
+    for (request, host) in server.requests().iter().zip(hosts) {
+        assert_eq!(request.header("host"), Some(host));
+        if request.method == "POST" {
+            assert_form(request, &["scope=https%3A%2F%2Fstorage.azure.com%2F.default"]);
         }
     }
-    // Another token for each.
+    // Each cloud gets a token of its own.
     let sent: Vec<_> =
-        server.requests().iter().filter_map(|asked| asked.header("authorization").map(str::to_owned)).collect();
+        server.requests().iter().filter_map(|request| request.header("authorization").map(str::to_owned)).collect();
     assert!(sent.len() == 3 && sent[0] != sent[1] && sent[1] != sent[2], "{sent:?}");
 }

@@ -16,15 +16,15 @@ use crate::support::secure::secure;
 use crate::support::tokens::{authorizations, client_with_numbered_tokens};
 
 #[test]
-fn a_refused_token_is_replaced_within_the_same_try() {
-    let server = IdentityServer::start_tls(|_, asked| match asked.header("authorization") {
+fn a_refused_token_is_replaced_without_a_retry() {
+    let server = IdentityServer::start_tls(|_, request| match request.header("authorization") {
         Some("Bearer planted-0") => (401, String::new(), "<Error>the token has expired</Error>".into()),
-        _ => (if asked.method == "PUT" { 201 } else { 200 }, "ETag: \"0x1\"\r\n".into(), String::new()),
+        _ => (if request.method == "PUT" { 201 } else { 200 }, "ETag: \"0x1\"\r\n".into(), String::new()),
     });
     let (client, calls) = client_with_numbered_tokens(0);
     let url = format!("https://{}/account/container/blob", server.authority());
     write_blob(&client, &url, WriteMode::Replace, b"some bytes").unwrap();
-    assert!(server.requests().iter().all(|asked| asked.method == "PUT" && asked.body == "some bytes"));
+    assert!(server.requests().iter().all(|request| request.method == "PUT" && request.body == "some bytes"));
     assert!(client.exists(&url).unwrap());
     assert_eq!(authorizations(&server), ["Bearer planted-0", "Bearer planted-1", "Bearer planted-1"]);
     let stats = client.stats().unwrap();
@@ -32,33 +32,33 @@ fn a_refused_token_is_replaced_within_the_same_try() {
 }
 
 #[test]
-fn a_new_token_that_is_refused_too_is_the_end_of_it() {
+fn a_second_refused_token_is_an_error() {
     let server = IdentityServer::start_tls(|_, _| (401, String::new(), String::new()));
     let (client, calls) = client_with_numbered_tokens(8);
     let url = format!("https://{}/account/container/blob", server.authority());
     for more in 1..3 {
         let error = expect_error(client.exists(&url), Status::Unauthenticated);
         assert!(error.message().contains("the token was not accepted") && !error.is_retryable(), "{error}");
-        // The last one is not used again either.
+        // A refused token is not used by later calls.
         assert_eq!((server.requests().len(), calls.load(Ordering::SeqCst)), (2 * more, 2 * more));
     }
 }
 
 #[test]
-fn nothing_but_a_token_is_replaced() {
+fn refused_sas_keys_and_anonymous_requests_are_not_repeated() {
     let server = IdentityServer::start_tls(|_, _| (401, String::new(), String::new()));
     let url = format!("https://{}/account/container/blob", server.authority());
     let (by_token, calls) = client_with_numbered_tokens(8);
     let by = |set: &dyn Fn(&mut ClientOptions) -> aztorch::Result<()>| {
         client_with(|options| options.set_ca_file(&secure().certificate).and_then(|()| set(options)))
     };
-    let asked = [
+    let results = [
         by_token.exists(&format!("{url}?sv=1&sig=x")),
         by(&|options| options.set_sas_token("sv=1&sig=x")).exists(&url),
         by(&|options| options.set_account_key("account", "a2V5")).exists(&url),
         by(&|options| options.set_anonymous()).exists(&url),
     ];
-    for (number, result) in asked.into_iter().enumerate() {
+    for (number, result) in results.into_iter().enumerate() {
         let error = expect_error(result, Status::Unauthenticated);
         assert!(!error.is_retryable(), "{number}: {error}");
     }
@@ -67,9 +67,9 @@ fn nothing_but_a_token_is_replaced() {
 
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 
-/// A storage service of this tenant: it takes `of-TENANT` as token, and else says where there is one.
-fn of_one_tenant() -> IdentityServer {
-    IdentityServer::start_tls(|_, asked| match asked.header("authorization") {
+/// A storage service that accepts the token `of-TENANT`, and otherwise names its tenant in a challenge.
+fn server_of_tenant() -> IdentityServer {
+    IdentityServer::start_tls(|_, request| match request.header("authorization") {
         Some(token) if token == format!("Bearer of-{TENANT}") => (200, String::new(), String::new()),
         _ => {
             let challenge = format!(
@@ -82,15 +82,15 @@ fn of_one_tenant() -> IdentityServer {
 }
 
 #[test]
-fn the_tenant_that_a_refusal_names_is_asked_for_a_token() {
-    let server = of_one_tenant();
+fn a_token_is_requested_for_the_tenant_of_the_challenge() {
+    let server = server_of_tenant();
     let tenants: Arc<Mutex<Vec<String>>> = Arc::default();
-    let asked = tenants.clone();
+    let requested = tenants.clone();
     let client = client_with(|options| {
         options.set_ca_file(&secure().certificate)?;
         options.set_max_retries(0)?;
         options.set_token_callback(move |_, tenant| {
-            asked.lock().unwrap().push(tenant.to_owned());
+            requested.lock().unwrap().push(tenant.to_owned());
             BearerToken::new(&format!("of-{tenant}"), SystemTime::now() + HOUR)
         })
     });
@@ -106,13 +106,13 @@ fn the_tenant_that_a_refusal_names_is_asked_for_a_token() {
     });
     let first = server.requests().len();
     assert!(client.exists(&url).unwrap());
-    assert_eq!(server.requests().len(), first + 1, "the tenant is known from then on");
+    assert_eq!(server.requests().len(), first + 1, "later calls use the tenant without a challenge");
     assert_eq!(*tenants.lock().unwrap(), ["", TENANT]);
 }
 
 #[test]
-fn a_tenant_whose_token_is_refused_too_is_the_end_of_it() {
-    let server = of_one_tenant();
+fn a_refused_token_of_the_challenges_tenant_is_an_error() {
+    let server = server_of_tenant();
     let (client, calls) = client_with_numbered_tokens(8);
     let url = format!("https://{}/account/container/blob", server.authority());
     let error = expect_error(client.exists(&url), Status::Unauthenticated);
@@ -122,20 +122,20 @@ fn a_tenant_whose_token_is_refused_too_is_the_end_of_it() {
 }
 
 #[test]
-fn the_azure_cli_is_asked_for_a_tenants_token() {
+fn the_azure_cli_gets_the_tenant_of_the_challenge() {
     if child::argument().is_some() {
         let client = Client::new(&options(|options| options.set_azure_cli())).unwrap();
         let url = format!("https://{}/account/container/blob", std::env::var("AZTORCH_TEST_SERVER").unwrap());
         assert!(client.exists(&url).unwrap());
         return;
     }
-    let server = of_one_tenant();
+    let server = server_of_tenant();
     let script = r#"case "$*" in *--tenant*) token=of-TENANT;; *) token=of-home;; esac
 echo '{"accessToken":"'$token'","expiresOn":"2099-01-01 00:00:00.000000","expires_on":4070908800,"subscription":"s","tenant":"t","tokenType":"Bearer"}'"#;
     let (directory, calls) = fake_program("az", &script.replace("TENANT", TENANT));
     let path = format!("{}:/usr/bin:/bin", directory.display());
     let variables = [("PATH", path.as_str()), ("AZTORCH_TEST_SERVER", server.authority())];
-    in_child(test_path(the_azure_cli_is_asked_for_a_tenants_token), &variables);
+    in_child(test_path(the_azure_cli_gets_the_tenant_of_the_challenge), &variables);
     let calls = std::fs::read_to_string(calls).unwrap();
     assert_eq!(calls.lines().count(), 2, "{calls}");
     assert!(calls.lines().nth(1).unwrap().contains(&format!("--tenant {TENANT}")), "{calls}");

@@ -1,4 +1,4 @@
-//! A secret that is given in the place of something else shows in no error, whichever setter or call it is given to.
+//! A secret that is passed as another argument by mistake does not appear in the error of any setter or call.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use crate::support::fault::FaultServer;
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const APP: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
 
-/// A text that someone could pass by mistake, and the secret in it.
+/// A text that a program could pass by mistake, and the secret in it.
 #[derive(Clone)]
 struct Planted {
     text: String,
     secret: String,
 }
 
-/// Secrets in all the forms that Azure gives them out in.
+/// Secrets in all forms that Azure issues.
 fn planted() -> Vec<Planted> {
     let key = |seed: u8| BASE64.encode((0..64).map(|i: u8| i.wrapping_mul(37).wrapping_add(seed)).collect::<Vec<_>>());
     let mut all = Vec::new();
@@ -71,19 +71,20 @@ fn planted() -> Vec<Planted> {
     all
 }
 
-/// No eight characters in a row of the secret are in the text, also not in lower case, as URLs show hosts.
+/// Asserts that no eight consecutive characters of the secret are in the text. Ignores case, because URLs show hosts in
+/// lower case.
 #[track_caller]
-fn assert_hidden(where_: &str, planted: &Planted, said: &str) {
-    let (said, secret) = (said.to_lowercase(), planted.secret.to_lowercase());
+fn assert_hidden(argument: &str, planted: &Planted, text: &str) {
+    let (text, secret) = (text.to_lowercase(), planted.secret.to_lowercase());
     for piece in secret.as_bytes().windows(8) {
         let piece = std::str::from_utf8(piece).unwrap();
-        assert!(!said.contains(piece), "{where_} with {:?} shows {piece:?}: {said}", planted.text);
+        assert!(!text.contains(piece), "{argument} with {:?} shows {piece:?}: {text}", planted.text);
     }
 }
 
 type Setter = Box<dyn Fn(&mut ClientOptions, &str) -> Result<()>>;
 
-/// Every setter of a text, with the planted one in each of its places.
+/// Every setter of a text, with one entry per argument.
 fn setters() -> Vec<(&'static str, Setter)> {
     fn setter(set: impl Fn(&mut ClientOptions, &str) -> Result<()> + 'static) -> Setter {
         Box::new(set)
@@ -104,7 +105,7 @@ fn setters() -> Vec<(&'static str, Setter)> {
 }
 
 #[test]
-fn swapped_values_show_in_no_error_of_a_setter() {
+fn setter_errors_do_not_show_misplaced_secrets() {
     for planted in planted() {
         for (name, set) in setters() {
             let mut options = ClientOptions::new();
@@ -118,12 +119,12 @@ fn swapped_values_show_in_no_error_of_a_setter() {
     }
 }
 
-/// What a setter takes is used then: nothing listens at this address, so that each call fails.
+/// Values that a setter accepts are used by calls. Nothing listens at this address, so each call fails.
 #[test]
-fn swapped_values_show_in_no_error_of_a_later_call() {
+fn errors_of_calls_do_not_show_misplaced_secrets_in_options() {
     if child::argument().is_none() {
         in_child(
-            test_path(swapped_values_show_in_no_error_of_a_later_call),
+            test_path(errors_of_calls_do_not_show_misplaced_secrets_in_options),
             &[("AZURE_AUTHORITY_HOST", "127.0.0.1:9")],
         );
         return;
@@ -145,7 +146,7 @@ fn swapped_values_show_in_no_error_of_a_later_call() {
 }
 
 #[test]
-fn secrets_in_the_place_of_urls_names_and_paths_show_in_no_error() {
+fn errors_of_calls_do_not_show_misplaced_secrets_in_arguments() {
     let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());
     let client = client_with(|options| {
@@ -160,13 +161,13 @@ fn secrets_in_the_place_of_urls_names_and_paths_show_in_no_error() {
     let writer = client.writer(&server.url("other"), WriteMode::Replace).unwrap();
     for planted in planted() {
         let text = planted.text.as_str();
-        // A host that is not there would take its time to be looked up.
+        // Looking up a host that does not exist would take too long.
         let is_url = text.contains("://acc.blob.core.windows.net/");
         let outcomes: Vec<(&str, Result<()>)> = vec![
             ("url", if is_url { Ok(()) } else { client.open(text).map(drop) }),
             ("list", if is_url { Ok(()) } else { Dataset::list(&client, text, None).map(drop) }),
             ("container", if is_url { Ok(()) } else { client.open_in(text, "blob").map(drop) }),
-            // A name of a blob is shown, with the signature taken out that came with a URL.
+            // Errors show the name of a blob, without the signature of a SAS in it.
             ("name", if text.contains("sig") { client.open_in(&container, text).map(drop) } else { Ok(()) }),
             ("bad name", client.open_in(&container, &format!("{text}/../x")).map(drop)),
             ("url and path", client.upload(Path::new(text), text, WriteMode::Replace)),
@@ -185,10 +186,10 @@ fn secrets_in_the_place_of_urls_names_and_paths_show_in_no_error() {
     }
 }
 
-/// Each variable that a client reads, with a secret in it that belongs into another.
+/// Puts each secret into each variable that a client reads.
 #[test]
-fn swapped_variables_show_in_no_error() {
-    let path = test_path(swapped_variables_show_in_no_error);
+fn errors_do_not_show_misplaced_secrets_in_variables() {
+    let path = test_path(errors_do_not_show_misplaced_secrets_in_variables);
     const AUTHORITY: (&str, &str) = ("AZURE_AUTHORITY_HOST", "127.0.0.1:9");
     const NO_IMDS: (&str, &str) = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9");
     if child::argument().is_some() {
@@ -203,7 +204,7 @@ fn swapped_variables_show_in_no_error() {
         return;
     }
     for (number, planted) in planted().iter().enumerate() {
-        // A process for each takes its time: these are some of every form.
+        // Each case needs a process; a selection with every form of secret is enough.
         if number % 4 != 0 && number < 33 {
             continue;
         }
@@ -238,12 +239,12 @@ fn swapped_variables_show_in_no_error() {
 }
 
 #[test]
-fn what_is_no_secret_is_shown() {
+fn errors_show_values_that_are_no_secrets() {
     let mut options = ClientOptions::new();
-    let said = |outcome: Result<()>| outcome.unwrap_err().message().to_owned();
+    let message = |outcome: Result<()>| outcome.unwrap_err().message().to_owned();
     let path = "/no/such/Folder_2024/Root-CA (new).pem";
-    assert!(said(options.set_ca_file(Path::new(path))).contains(path));
-    assert!(said(options.set_connection_string("AccountName=a;AcountKey=a2V5")).contains("AccountKey"));
+    assert!(message(options.set_ca_file(Path::new(path))).contains(path));
+    assert!(message(options.set_connection_string("AccountName=a;AcountKey=a2V5")).contains("AccountKey"));
     let client = client_with(ClientOptions::set_anonymous);
     for (url, shown) in [
         ("acc.blob.core.windows.net/container/blob", "acc.blob.core.windows.net/container/blob"),

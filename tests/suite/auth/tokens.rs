@@ -1,4 +1,4 @@
-//! What becomes of a token: asked for once, kept, renewed, inherited, given up when it is refused, and sent nowhere else.
+//! Tokens: requested once, cached, renewed, inherited by a forked process, and sent to no other host.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -17,29 +17,32 @@ use crate::support::secure::{CLOUDS, secure, token};
 use crate::support::tokens::{authorizations, client_with_numbered_tokens};
 
 #[test]
-fn a_busy_metadata_service_is_asked_again_later() {
+fn a_throttled_token_request_is_retried_after_retry_after() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|options| options.set_managed_identity(None)));
         return;
     }
     let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
     let seen = times.clone();
-    let server = IdentityServer::start(move |index, asked| {
+    let server = IdentityServer::start(move |index, request| {
         seen.lock().unwrap().push(Instant::now());
         match index {
             0 => (429, "Retry-After: 2\r\n".into(), r#"{"error":"too many"}"#.into()),
-            _ => imds(asked, "after-429"),
+            _ => imds(request, "after-429"),
         }
     });
     let host = format!("http://{}", server.authority());
-    in_child(test_path(a_busy_metadata_service_is_asked_again_later), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
+    in_child(
+        test_path(a_throttled_token_request_is_retried_after_retry_after),
+        &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)],
+    );
     let times = times.lock().unwrap();
     assert_eq!(times.len(), 2);
-    assert!(times[1] - times[0] >= Duration::from_secs(2), "asked again after {:?}", times[1] - times[0]);
+    assert!(times[1] - times[0] >= Duration::from_secs(2), "retried after {:?}", times[1] - times[0]);
 }
 
 #[test]
-fn however_many_wait_one_token_is_asked_for() {
+fn concurrent_calls_request_one_token() {
     if let Some(url) = child::argument() {
         let container = new_container(&url);
         let client = Client::new(&options(|_| Ok(()))).unwrap();
@@ -54,7 +57,7 @@ fn however_many_wait_one_token_is_asked_for() {
                 });
             }
         });
-        // Another client of the same identity has the token already, and so has a child of this process.
+        // Another client of the same identity shares the token, and so does a forked process.
         let other = Client::new(&options(|_| Ok(()))).unwrap();
         assert_eq!(read_blob(&other, &format!("{container}/0")).unwrap(), b"some bytes");
         assert_eq!((client.stats().unwrap().token_requests, other.stats().unwrap().token_requests), (1, 0));
@@ -67,22 +70,22 @@ fn however_many_wait_one_token_is_asked_for() {
     });
     let endpoint = format!("http://{}/msi/token", server.authority());
     let variables = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "planted-header")];
-    in_child(test_path(however_many_wait_one_token_is_asked_for), &variables);
+    in_child(test_path(concurrent_calls_request_one_token), &variables);
     assert_eq!(server.requests().len(), 1);
 }
 
-/// Whether `works` does in a forked child.
-fn in_fork(works: impl FnOnce() -> bool) -> bool {
-    // SAFETY: no other thread of this process is inside a call of the library's or holds the allocator's lock.
+/// Calls `check` in a forked process; returns its result.
+fn in_fork(check: impl FnOnce() -> bool) -> bool {
+    // SAFETY: no other thread of this process is inside a call of the library or holds the allocator's lock.
     match unsafe { libc::fork() } {
         0 => {
-            let code = i32::from(!works());
-            // SAFETY: ends the child without running what the parent will run.
+            let code = i32::from(!check());
+            // SAFETY: ends the child without running the destructors of the parent.
             unsafe { libc::_exit(code) }
         }
         child => {
             let mut status = 0;
-            // SAFETY: waits for the child just made.
+            // SAFETY: waits for the child that was just forked.
             assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
             status == 0
         }
@@ -106,19 +109,19 @@ fn a_token_is_renewed_before_it_expires() {
     let endpoint = format!("http://{}/msi/token", server.authority());
     let variables = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "planted-header")];
     in_child(test_path(a_token_is_renewed_before_it_expires), &variables);
-    let asked = server.requests().len();
-    assert!((3..=6).contains(&asked), "{asked} tokens in some five seconds, each good for four");
+    let requests = server.requests().len();
+    assert!((3..=6).contains(&requests), "{requests} tokens in about five seconds, each valid for four");
 }
 
 #[test]
-fn a_callback_gives_tokens_and_errors() {
+fn a_callback_returns_tokens_and_errors() {
     if let Some(url) = child::argument() {
         let calls = Arc::new(AtomicUsize::new(0));
         let count = calls.clone();
         let by_callback = options(|options| {
             options.set_token_callback(move |scope, tenant| {
                 assert_eq!((scope, tenant), ("https://storage.azure.com/.default", ""));
-                // A call that blocks is refused in here, as it could wait for this very token.
+                // A blocking call inside the callback is refused, because it could wait for this token.
                 let inner = Client::shared()
                     .and_then(|client| client.exists("https://acc.blob.core.windows.net/container/blob"));
                 assert_eq!(inner.unwrap_err().status(), Status::Unsupported);
@@ -136,11 +139,11 @@ fn a_callback_gives_tokens_and_errors() {
         assert!(error.message().contains("token is empty"), "{error}");
         return;
     }
-    in_child(test_path(a_callback_gives_tokens_and_errors), &[]);
+    in_child(test_path(a_callback_returns_tokens_and_errors), &[]);
 }
 
 #[test]
-fn a_callback_may_wait_for_a_thread_that_reads_with_the_same_client() {
+fn a_callback_may_wait_for_another_thread_that_uses_the_same_client() {
     let blobs = FaultServer::start();
     blobs.put("secret", b"planted".to_vec());
     let url = blobs.url("secret");
@@ -156,7 +159,7 @@ fn a_callback_may_wait_for_a_thread_that_reads_with_the_same_client() {
             BearerToken::new(std::str::from_utf8(&secret).unwrap(), SystemTime::now() + HOUR)
         })
     });
-    // Ends a call that hangs, long after every other one.
+    // Ends a call that hangs.
     let client = client.with_timeout(Some(Duration::from_secs(60)));
     *shared.lock().unwrap() = Some(client.clone());
     assert!(client.exists(&format!("https://{}/account/container/blob", account.authority())).unwrap());
@@ -165,12 +168,12 @@ fn a_callback_may_wait_for_a_thread_that_reads_with_the_same_client() {
 }
 
 #[test]
-fn no_token_is_ever_sent_over_http() {
+fn no_token_is_sent_over_http() {
     let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());
     let url = server.url("blob").split('?').next().unwrap().to_owned();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
     let client = client_with(move |options| {
         options.set_token_callback(move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
@@ -179,11 +182,11 @@ fn no_token_is_ever_sent_over_http() {
     });
     let error = expect_error(client.open(&url), Status::InvalidArgument);
     assert!(error.message().contains("never sent over http"), "{error}");
-    assert_eq!((server.requests().len(), asked.load(Ordering::SeqCst)), (0, 0));
+    assert_eq!((server.requests().len(), calls.load(Ordering::SeqCst)), (0, 0));
 }
 
 #[test]
-fn a_redirect_takes_no_credential_to_another_host() {
+fn a_redirect_sends_no_credential_to_another_host() {
     let other = IdentityServer::start_tls(|_, _| (200, String::new(), String::new()));
     let location = format!("Location: https://{}/account/container/blob?sig=hunter2\r\n", other.authority());
     let server =
@@ -211,12 +214,12 @@ fn a_redirect_takes_no_credential_to_another_host() {
 }
 
 #[test]
-fn the_callback_is_called_one_at_a_time_for_whatever_accounts() {
+fn calls_of_the_callback_for_several_accounts_are_serialised() {
     let (inside, calls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let count = calls.clone();
     let client = client_with(|options| {
         options.set_max_retries(0)?;
-        // The token is there, the proxy is not.
+        // The proxy does not exist: calls fail after they have got their token.
         options.set_proxy("http://127.0.0.1:9")?;
         options.set_token_callback(move |_, _| {
             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);

@@ -1,4 +1,4 @@
-//! Batches, the caller's own memory, and hints of what comes next.
+//! Batches, samples in the caller's memory, and prefetching.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::fault::{Fault, FaultServer, GeneratedBlobs, longest_chain};
 
 const KIB: u64 = 1 << 10;
 
-/// Blobs of one size in a container of their own.
+/// A dataset over generated blobs of one size.
 struct Blobs {
     server: FaultServer,
     made_up: GeneratedBlobs,
@@ -37,7 +37,7 @@ impl Blobs {
         self.server.requests_of("GET").len()
     }
 
-    fn slow(&self, milliseconds: u64) {
+    fn delay(&self, milliseconds: u64) {
         self.server.on_request(move |_| Some(Fault::Delay(Duration::from_millis(milliseconds))));
     }
 
@@ -52,7 +52,7 @@ impl Blobs {
         }
     }
 
-    /// Waits until so many GETs have been answered, and then until no more come: what was asked for ahead is there.
+    /// Waits until the responses to this many GETs have begun.
     fn wait_for_gets(&self, count: usize) {
         let answered = || self.server.requests_of("GET").iter().filter(|request| request.answered.is_some()).count();
         for _ in 0..2000 {
@@ -61,12 +61,12 @@ impl Blobs {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("{} of {count} GETs were answered", answered());
+        panic!("{} of {count} GETs got a response", answered());
     }
 }
 
 #[test]
-fn a_batch_comes_in_the_order_asked_for() {
+fn a_batch_has_the_order_of_its_indices() {
     let blobs = Blobs::new(100, 1000);
     blobs.expect_batch(&[7, 3, 99, 0, 42]);
     blobs.expect_batch(&(0..100).rev().collect::<Vec<_>>());
@@ -76,24 +76,24 @@ fn a_batch_comes_in_the_order_asked_for() {
 }
 
 #[test]
-fn a_batch_of_64_is_fetched_at_once() {
+fn a_batch_of_64_is_fetched_in_parallel() {
     let blobs = Blobs::new(1000, 100 * KIB);
-    blobs.slow(100);
+    blobs.delay(100);
     let indices: Vec<_> = (0..64).map(|i| (i * 389 + 1) % 1000).collect();
     blobs.expect_batch(&indices);
     assert_eq!(blobs.gets(), 64);
-    assert!(blobs.server.peak_in_flight() >= 32, "{} at once", blobs.server.peak_in_flight());
+    assert!(blobs.server.peak_in_flight() >= 32, "{} in parallel", blobs.server.peak_in_flight());
     assert!(blobs.server.longest_chain("GET") <= 3, "{} round trips", blobs.server.longest_chain("GET"));
 }
 
 #[test]
-fn duplicates_are_separate_copies() {
+fn duplicate_indices_are_separate_copies() {
     let blobs = Blobs::new(10, 1000);
     let samples = blobs.dataset.get_batch(&[3, 5, 3, 3]).unwrap();
     let mut starts: Vec<_> = samples.iter().map(|sample| sample.bytes().as_ptr()).collect();
     starts.sort_unstable();
     starts.dedup();
-    assert_eq!(starts.len(), 4, "two samples share their memory");
+    assert_eq!(starts.len(), 4, "two samples share memory");
     for (sample, index) in samples.iter().zip([3, 5, 3, 3]) {
         assert_same(sample.bytes(), &blobs.content(index).all());
         assert_eq!(sample.bytes().as_ptr().align_offset(64), 0);
@@ -111,7 +111,7 @@ fn a_batch_is_all_or_nothing() {
     indices.push(10);
     let error = expect_error(blobs.dataset.get_batch(&indices), Status::OutOfRange);
     assert!(error.message().contains("10"), "{error}");
-    assert_eq!(blobs.gets(), 0, "seen before anything is fetched");
+    assert_eq!(blobs.gets(), 0, "a request was sent before the indices were checked");
     expect_error(blobs.dataset.get_batch_into(&[1, 10], &mut [&mut [0; 1000], &mut [0; 1000]]), Status::OutOfRange);
 
     let path = format!("/account/many/{}", GeneratedBlobs::name(7));
@@ -126,19 +126,19 @@ fn a_batch_is_all_or_nothing() {
 }
 
 #[test]
-fn large_blobs_in_a_batch_share_few_connections() {
+fn a_batch_of_large_blobs_respects_max_concurrency() {
     let client = client_with(|options| options.set_max_concurrency(2));
     let blobs = Blobs::of(&client, 4, 20 << 20);
-    blobs.slow(5);
+    blobs.delay(5);
     blobs.expect_batch(&[2, 0, 3, 1, 0]);
-    assert!(blobs.server.peak_in_flight() <= 3, "{} at once", blobs.server.peak_in_flight());
+    assert!(blobs.server.peak_in_flight() <= 3, "{} in parallel", blobs.server.peak_in_flight());
     let mut buffers = vec![vec![0; 20 << 20]; 3];
     let mut targets: Vec<_> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
     blobs.dataset.get_batch_into(&[3, 1, 2], &mut targets).unwrap();
     for (buffer, index) in buffers.iter().zip([3, 1, 2]) {
         assert_same(buffer, &blobs.content(index).all());
     }
-    // One connection, and less memory than one blob needs.
+    // One request at a time, and a memory limit below the size of one blob.
     let client = client_with(|options| {
         options.set_max_concurrency(1)?;
         options.set_memory_limit(1 << 20)
@@ -149,14 +149,14 @@ fn large_blobs_in_a_batch_share_few_connections() {
 }
 
 #[test]
-fn faults_in_a_batch_are_mended_one_by_one() {
+fn each_failed_request_of_a_batch_is_retried_once() {
     let blobs = Blobs::new(64, 100 * KIB);
     let seen = std::sync::Mutex::new(std::collections::HashMap::new());
     blobs.server.on_request(move |request| {
         let mut seen = seen.lock().unwrap();
         let tries = seen.entry(request.path.clone()).or_insert(0);
         *tries += 1;
-        // Each blob's first answer breaks, in a way that follows from its name.
+        // Each blob's first response fails; the fault depends on the name.
         let kind = request.path.bytes().map(usize::from).sum::<usize>() % 5;
         (*tries == 1).then(|| match kind {
             0 => Fault::Reset { after: Some(50_000) },
@@ -167,7 +167,7 @@ fn faults_in_a_batch_are_mended_one_by_one() {
         })
     });
     blobs.expect_batch(&(0..64).collect::<Vec<_>>());
-    assert_eq!(blobs.gets(), 128, "each broke once, and nothing was fetched more often than that");
+    assert_eq!(blobs.gets(), 128, "each blob needs one failed and one successful request");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn get_into_fills_the_callers_memory() {
     let mut buffer = vec![0x55; (20 << 20) + 100];
     assert_eq!(blobs.dataset.get_into(3, &mut buffer).unwrap(), 20 << 20);
     assert_same(&buffer[..20 << 20], &blobs.content(3).all());
-    assert!(buffer[20 << 20..].iter().all(|byte| *byte == 0x55), "beyond the blob's end");
+    assert!(buffer[20 << 20..].iter().all(|byte| *byte == 0x55), "bytes beyond the blob's size were written");
     assert_eq!(blobs.dataset.get_into(1, &mut buffer[..20 << 20]).unwrap(), 20 << 20);
     assert_same(&buffer[..20 << 20], &blobs.content(1).all());
     assert_eq!(blobs.server.requests_of("HEAD").len(), 0);
@@ -184,7 +184,7 @@ fn get_into_fills_the_callers_memory() {
 }
 
 #[test]
-fn a_buffer_that_is_too_small_says_how_much_is_needed() {
+fn a_buffer_that_is_too_small_is_an_error_with_the_needed_size() {
     for size in [1000, 20 << 20] {
         let blobs = Blobs::new(3, size);
         for capacity in [0, 1, 500, size as usize - 1] {
@@ -193,7 +193,7 @@ fn a_buffer_that_is_too_small_says_how_much_is_needed() {
             let error = expect_error(blobs.dataset.get_into(1, &mut buffer), Status::BufferTooSmall);
             assert!(error.message().contains(&size.to_string()), "{error}");
             assert!(error.message().contains(&GeneratedBlobs::name(1)), "{error}");
-            assert!(blobs.gets() <= before + 1, "one look is enough");
+            assert!(blobs.gets() <= before + 1, "more than one GET for a buffer that is too small");
             let requests = blobs.server.requests_of("GET");
             let ranges = requests[before..].iter().filter_map(|request| request.range());
             let bytes: u64 = ranges.map(|(first, last)| last - first + 1).sum();
@@ -211,13 +211,13 @@ fn a_buffer_that_is_too_small_says_how_much_is_needed() {
 }
 
 #[test]
-fn a_hint_returns_at_once_and_then_nothing_is_fetched_again() {
+fn prefetch_returns_immediately_and_its_samples_are_not_fetched_again() {
     let blobs = Blobs::new(1000, 10 * KIB);
-    blobs.slow(50);
+    blobs.delay(50);
     let order: Vec<_> = (0..40).map(|i| (i * 617 + 11) % 1000).collect();
     blobs.dataset.prefetch(&order).unwrap();
-    let at_once = blobs.server.requests_of("GET").iter().filter(|request| request.answered.is_some()).count();
-    assert!(at_once < 40, "prefetch waited for its {at_once} answers");
+    let answered = blobs.server.requests_of("GET").iter().filter(|request| request.answered.is_some()).count();
+    assert!(answered < 40, "prefetch waited for its {answered} responses");
     blobs.wait_for_gets(40);
     blobs.expect_batch(&order[..20]);
     let mut buffer = vec![0; 10 << 10];
@@ -228,22 +228,22 @@ fn a_hint_returns_at_once_and_then_nothing_is_fetched_again() {
         assert_eq!(blobs.dataset.get_into(*index, &mut buffer).unwrap(), buffer.len());
         assert_same(&buffer, &blobs.content(*index).all());
     }
-    assert_eq!(blobs.gets(), 40, "fetched again");
+    assert_eq!(blobs.gets(), 40, "a prefetched sample was fetched again");
     assert!(blobs.server.longest_chain("GET") <= 4, "{} round trips", blobs.server.longest_chain("GET"));
-    // It was the caller's then, and is fetched anew.
+    // A sample that the caller has taken is fetched again.
     blobs.expect_batch(&order[..1]);
     assert_eq!(blobs.gets(), 41);
 }
 
 #[test]
-fn a_hint_under_way_is_waited_for_not_doubled() {
+fn a_get_waits_for_a_prefetch_in_progress() {
     let blobs = Blobs::new(100, 10 * KIB);
-    blobs.slow(100);
+    blobs.delay(100);
     blobs.dataset.prefetch(&[90, 10, 50]).unwrap();
     blobs.expect_batch(&[50, 90]);
     assert_same(blobs.dataset.get(10).unwrap().bytes(), &blobs.content(10).all());
     assert_eq!(blobs.gets(), 3);
-    // Named twice, fetched once.
+    // An index that is prefetched twice is fetched once.
     blobs.dataset.prefetch(&[3, 3, 4]).unwrap();
     blobs.dataset.prefetch(&[4, 3]).unwrap();
     blobs.expect_batch(&[3, 4]);
@@ -251,16 +251,16 @@ fn a_hint_under_way_is_waited_for_not_doubled() {
 }
 
 #[test]
-fn what_was_prefetched_and_not_taken_is_dropped_at_the_memory_limit() {
+fn unused_prefetched_samples_are_evicted_at_the_memory_limit() {
     let client = client_with(|options| options.set_memory_limit(10 << 20));
     let blobs = Blobs::of(&client, 100, 1 << 20);
-    // Ten fit; the others wait for room.
+    // Ten samples fit into memory; the other ones wait.
     blobs.dataset.prefetch(&(0..30).collect::<Vec<_>>()).unwrap();
     blobs.wait_for_gets(8);
     std::thread::sleep(Duration::from_millis(200));
     let first = blobs.gets();
-    assert!(first <= 10, "{first} MiB were fetched ahead under a limit of 10");
-    // Nobody comes for them; what is wanted now takes their place.
+    assert!(first <= 10, "{first} MiB were prefetched with a limit of 10");
+    // They are not taken; newly prefetched samples replace them.
     let wanted: Vec<_> = (50..58).collect();
     blobs.dataset.prefetch(&wanted).unwrap();
     blobs.wait_for_gets(first + 8);
@@ -273,33 +273,33 @@ fn what_was_prefetched_and_not_taken_is_dropped_at_the_memory_limit() {
         let path = format!("/account/many/{}", GeneratedBlobs::name(*index as u64));
         assert_eq!(requests.iter().filter(|request| request.path == path).count(), 1, "{index}; {before} before");
     }
-    // And whoever does come for what was dropped gets it all the same.
+    // Evicted samples are fetched again when they are taken.
     blobs.expect_batch(&[0, 1, 2, 29]);
 }
 
 #[test]
-fn hints_go_on_as_samples_are_taken() {
+fn prefetching_continues_as_samples_are_taken() {
     let client = client_with(|options| options.set_memory_limit(10 << 20));
     let blobs = Blobs::of(&client, 100, 1 << 20);
-    blobs.slow(10);
+    blobs.delay(10);
     let order: Vec<_> = (0..60).map(|i| (i * 37 + 5) % 100).collect();
     blobs.dataset.prefetch(&order).unwrap();
     for index in &order {
         assert_same(blobs.dataset.get(*index).unwrap().bytes(), &blobs.content(*index).all());
     }
-    assert_eq!(blobs.gets(), 60, "each once");
+    assert_eq!(blobs.gets(), 60, "each blob is fetched once");
     let chain = longest_chain(&blobs.server.requests_of("GET"));
-    assert!(chain <= 30, "{chain} of 60 were waited for one after another");
+    assert!(chain <= 30, "{chain} round trips for 60 samples");
 }
 
 #[test]
-fn a_prefetch_that_fails_is_told_to_who_asks_for_it() {
+fn a_get_after_a_failed_prefetch_tries_again() {
     let client = client_with(|options| options.set_max_retries(0));
     let blobs = Blobs::of(&client, 10, 1000);
     blobs.server.script("GET", [Fault::status(503, "ServerBusy")]);
     blobs.dataset.prefetch(&[3]).unwrap();
     blobs.wait_for_gets(1);
-    // That was a hint only: the call tries for itself.
+    // The failed prefetch does not fail the call, which tries again.
     assert_same(blobs.dataset.get(3).unwrap().bytes(), &blobs.content(3).all());
     blobs.server.on_request(|_| Some(Fault::status(403, "AuthorizationFailure")));
     blobs.dataset.prefetch(&[4, 5]).unwrap();
@@ -309,7 +309,7 @@ fn a_prefetch_that_fails_is_told_to_who_asks_for_it() {
 }
 
 #[test]
-fn a_hint_may_name_what_no_memory_limit_holds() {
+fn blobs_larger_than_the_memory_limit_can_be_prefetched() {
     let client = client_with(|options| options.set_memory_limit(1 << 20));
     let blobs = Blobs::of(&client, 4, 3 << 20);
     blobs.dataset.prefetch(&[0, 1, 2, 3]).unwrap();
@@ -318,7 +318,7 @@ fn a_hint_may_name_what_no_memory_limit_holds() {
 }
 
 #[test]
-fn many_threads_get_and_prefetch_at_once() {
+fn many_threads_get_and_prefetch_concurrently() {
     let client = client_with(|options| options.set_memory_limit(4 << 20));
     let blobs = Blobs::of(&client, 300, 50 * KIB);
     std::thread::scope(|scope| {
@@ -341,9 +341,9 @@ fn many_threads_get_and_prefetch_at_once() {
 }
 
 #[test]
-fn a_dropped_dataset_ends_what_it_had_under_way() {
+fn dropping_a_dataset_stops_its_prefetches() {
     let blobs = Blobs::new(200, 10 * KIB);
-    blobs.slow(50);
+    blobs.delay(50);
     blobs.dataset.prefetch(&(0..200).collect::<Vec<_>>()).unwrap();
     blobs.wait_for_gets(1);
     let Blobs { server, dataset, .. } = blobs;
@@ -351,6 +351,6 @@ fn a_dropped_dataset_ends_what_it_had_under_way() {
     std::thread::sleep(Duration::from_millis(100));
     let before = server.requests_of("GET").len();
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(server.requests_of("GET").len(), before, "goes on for nobody");
-    assert!(before < 200, "all were fetched already");
+    assert_eq!(server.requests_of("GET").len(), before, "requests were sent after the drop");
+    assert!(before < 200, "all requests were sent before the drop");
 }

@@ -1,4 +1,4 @@
-//! One entry at a time: what it costs, where its bytes lie, and what happens when the blob changes.
+//! Fetching one entry: its requests, its alignment, retries, and blobs that change.
 
 use std::io::SeekFrom;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::support::fault::{Fault, FaultServer};
 
 const MIB: u64 = 1 << 20;
 
-/// A server with blobs of these sizes, whose bytes follow from their number.
+/// A server with blobs `blob-0`, `blob-1` … of these sizes.
 fn server(sizes: &[u64]) -> (FaultServer, Vec<Content>) {
     let server = FaultServer::start();
     let contents: Vec<_> = sizes.iter().zip(100..).map(|(size, seed)| Content::new(seed, *size)).collect();
@@ -29,12 +29,12 @@ fn listed(server: &FaultServer) -> Dataset {
 }
 
 #[test]
-fn up_to_8_mib_is_one_get_and_no_head() {
+fn a_blob_of_up_to_8_mib_is_one_get() {
     let (server, contents) = server(&[1, 100 << 10, 8 * MIB - 1, 8 * MIB]);
     let from_urls =
         Dataset::from_urls(&client(), &(0..4).map(|n| server.url(&format!("blob-{n}"))).collect::<Vec<_>>());
     for dataset in [listed(&server), from_urls.unwrap()] {
-        // Backwards, which nobody reads ahead of.
+        // Backwards, so that nothing is prefetched.
         for index in (0..4).rev() {
             let before = server.requests().len();
             assert_same(dataset.get(index).unwrap().bytes(), &contents[index].all());
@@ -67,7 +67,7 @@ fn an_empty_blob_is_an_empty_sample() {
 }
 
 #[test]
-fn more_than_8_mib_comes_in_parallel_ranges_of_one_version() {
+fn a_blob_of_more_than_8_mib_is_fetched_in_parallel_ranges_of_one_version() {
     for from_urls in [false, true] {
         let (server, contents) = server(&[50 * MIB]);
         server.on_request(|_| Some(Fault::Delay(Duration::from_millis(30))));
@@ -82,7 +82,6 @@ fn more_than_8_mib_comes_in_parallel_ranges_of_one_version() {
         assert!(server.longest_chain("GET") <= 3, "{} round trips", server.longest_chain("GET"));
         assert!(requests.iter().all(|request| request.verb() == "GET"));
         let etag = server.put_content("other", contents[0]);
-        // This one's is the one before that.
         assert!(requests[0].header("if-match").is_none());
         let pinned = requests[1].header("if-match").expect("an If-Match").to_owned();
         assert!(requests[1..].iter().all(|request| request.header("if-match") == Some(&pinned)));
@@ -110,7 +109,7 @@ fn samples_are_aligned_to_64_bytes() {
 }
 
 #[test]
-fn a_blob_that_changed_since_the_listing_gives_its_new_bytes_whole() {
+fn a_blob_that_changed_after_the_listing_returns_its_new_bytes() {
     for (old, new) in [(10, 5), (10, 100_000), (0, 7), (7, 0), (MIB, 20 * MIB), (20 * MIB, MIB), (20 * MIB, 30 * MIB)] {
         let server = FaultServer::start();
         server.put_content("blob", Content::new(1, old));
@@ -120,7 +119,7 @@ fn a_blob_that_changed_since_the_listing_gives_its_new_bytes_whole() {
         assert_eq!(dataset.size(0).unwrap(), Some(old));
         let sample = dataset.get(0).unwrap();
         assert_same(sample.bytes(), &new.all());
-        assert_eq!(sample.blob_size(), Some(old), "what the listing said");
+        assert_eq!(sample.blob_size(), Some(old), "blob_size is that of the listing");
         assert_same(dataset.get_batch(&[0]).unwrap()[0].bytes(), &new.all());
         let mut buffer = vec![0; new.size as usize];
         assert_eq!(dataset.get_into(0, &mut buffer).unwrap(), buffer.len());
@@ -129,8 +128,8 @@ fn a_blob_that_changed_since_the_listing_gives_its_new_bytes_whole() {
 }
 
 #[test]
-fn a_blob_replaced_while_it_is_read_comes_whole_in_one_version_or_the_other() {
-    // The replacement comes when the request of this number is about to be answered.
+fn a_blob_replaced_during_a_get_is_returned_in_one_version() {
+    // The blob is replaced before the response to request number `at`.
     for at in 0..4 {
         for size in [40 * MIB, 3 * MIB, 60 * MIB] {
             let (server, contents) = server(&[40 * MIB]);
@@ -144,7 +143,6 @@ fn a_blob_replaced_while_it_is_read_comes_whole_in_one_version_or_the_other() {
                 }
                 None
             });
-            // Once is no reason to give up.
             let sample = dataset.get(0).unwrap_or_else(|error| panic!("replaced at request {at}: {error}"));
             let is_new = sample.bytes()[..8] == new.bytes(0, 8);
             assert_same(sample.bytes(), &if is_new { new } else { contents[0] }.all());
@@ -153,7 +151,7 @@ fn a_blob_replaced_while_it_is_read_comes_whole_in_one_version_or_the_other() {
 }
 
 #[test]
-fn a_blob_that_never_holds_still_is_modified() {
+fn a_blob_replaced_at_every_request_is_modified() {
     let (server, _) = server(&[40 * MIB]);
     let server = std::sync::Arc::new(server);
     let dataset = listed(&server);
@@ -178,12 +176,12 @@ fn a_broken_body_is_resumed_where_it_broke() {
         assert_same(dataset.get(0).unwrap().bytes(), &contents[0].all());
         let requests = server.requests_of("GET");
         let resumed = requests.iter().find(|request| request.range().is_some_and(|(first, _)| first == after));
-        assert!(resumed.is_some_and(|request| request.header("if-match").is_some()), "nobody went on at {after}");
+        assert!(resumed.is_some_and(|request| request.header("if-match").is_some()), "no request resumed at {after}");
     }
 }
 
 #[test]
-fn what_can_pass_is_tried_again() {
+fn transient_faults_are_retried() {
     for fault in [408, 429, 500, 503].map(|status| Fault::status(status, "")).into_iter().chain([
         Fault::Reset { after: None },
         Fault::Close { after: None },
@@ -201,14 +199,14 @@ fn what_can_pass_is_tried_again() {
 }
 
 #[test]
-fn what_does_not_pass_is_an_error_with_its_status() {
+fn a_lasting_fault_is_an_error_with_its_status() {
     let (server, contents) = server(&[100 << 10]);
     let client = client_with(|options| options.set_max_retries(2));
     let dataset = Dataset::list(&client, &server.container_url(), None).unwrap();
     for (fault, expected, tries) in [
         (Fault::status(503, "ServerBusy"), Status::Throttled, 3),
         (Fault::status(500, "InternalError"), Status::Unavailable, 3),
-        // The first one meets a connection that was used before, which costs no retry.
+        // The first request uses a pooled connection; its reset costs no retry.
         (Fault::Reset { after: None }, Status::Unavailable, 4),
         (Fault::status(403, "AuthorizationFailure"), Status::PermissionDenied, 1),
         (Fault::status(404, "BlobNotFound"), Status::NotFound, 1),
@@ -229,7 +227,7 @@ fn what_does_not_pass_is_an_error_with_its_status() {
 }
 
 #[test]
-fn the_deadline_ends_a_get() {
+fn a_get_ends_at_its_deadline() {
     let (server, _) = server(&[100 << 10, 20 * MIB]);
     let hasty = client().with_timeout(Some(Duration::from_millis(300)));
     let dataset = Dataset::list(&hasty, &server.container_url(), None).unwrap();
@@ -240,7 +238,7 @@ fn the_deadline_ends_a_get() {
         let mut buffer = vec![0x55; 20 << 20];
         expect_error(dataset.get_into(index, &mut buffer), Status::Timeout);
     }
-    // Nothing of an abandoned read may reach the caller's memory from here on.
+    // From here on the abandoned read must not write into the caller's memory.
     let mut buffer = vec![0x55; 20 << 20];
     server.on_request(|request| (request.range()?.0 > 0).then_some(Fault::StallAfterHead));
     expect_error(dataset.get_into(1, &mut buffer), Status::Timeout);
@@ -251,7 +249,7 @@ fn the_deadline_ends_a_get() {
 
 // test_second_read: the reference fails a second read of a large blob from one entry.
 #[test]
-fn an_entry_is_opened_as_often_as_one_likes_side_by_side() {
+fn an_entry_can_be_opened_many_times_in_parallel() {
     let (server, contents) = server(&[40 * MIB, 1000]);
     let dataset = listed(&server);
     let readers: Vec<_> = (0..4).map(|_| dataset.open(0).unwrap()).collect();
@@ -275,7 +273,7 @@ fn an_entry_is_opened_as_often_as_one_likes_side_by_side() {
 }
 
 #[test]
-fn a_reader_over_a_range_knows_nothing_of_the_rest() {
+fn a_reader_over_a_range_has_the_size_of_the_range() {
     let (server, contents) = server(&[20 * MIB]);
     let range = aztorch::BlobRange { url: server.url("blob-0"), offset: 1_000_003, length: 12 << 20 };
     let dataset = Dataset::from_ranges(&client(), &[range]).unwrap();
@@ -292,7 +290,7 @@ fn a_reader_over_a_range_knows_nothing_of_the_rest() {
         .iter()
         .filter_map(|request| request.range())
         .any(|(first, last)| first < 1_000_003 || last >= 1_000_003 + (12 << 20));
-    assert!(!beyond, "asked for bytes outside of the range");
+    assert!(!beyond, "bytes outside of the range were requested");
     let another = dataset.open(0).unwrap();
     let sample = dataset.get(0).unwrap();
     assert_same(&read_rest(&another).unwrap(), sample.bytes());

@@ -1,5 +1,4 @@
-//! Datasets listed from a container: every blob once, in the service's order, nothing that is no blob, and errors that
-//! say what is wrong.
+//! Datasets listed from a container: every blob once, in the service's order, without directories; names, and errors.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,8 +11,8 @@ use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer, GeneratedBlobs, Kind};
 use crate::support::percent::{encode_path, percent_decode};
 
-/// More blobs than a page of the service holds: `batch-0/0000` … `batch-5/5099`. Their bytes are their names. Each
-/// new blob costs Azurite more than the one before, so they have a server of their own, and are hardly more than a page.
+/// A container with more blobs than a page: `batch-0/0000` … `batch-5/5099`. Their bytes are their names. Uploads to
+/// Azurite become slower with each blob, so these have a server of their own, and are hardly more than a page.
 fn more_than_a_page() -> &'static Container {
     static CONTAINER: OnceLock<(Azurite, Container)> = OnceLock::new();
     let (_azurite, container) = CONTAINER.get_or_init(|| {
@@ -42,7 +41,7 @@ fn name(index: usize) -> String {
 }
 
 #[test]
-fn all_pages_of_a_container_in_the_services_order() {
+fn all_pages_are_listed_in_the_services_order() {
     let dataset = Dataset::list(&client(), &more_than_a_page().url(), None).unwrap();
     assert_eq!(dataset.len(), MANY);
     assert_eq!(names(&dataset), (0..MANY).map(name).collect::<Vec<_>>());
@@ -52,19 +51,19 @@ fn all_pages_of_a_container_in_the_services_order() {
 
 // test_from_container_url_with_prefix
 #[test]
-fn a_prefix_chooses() {
+fn a_prefix_selects_blobs() {
     let list = |prefix| Dataset::list(&client(), &more_than_a_page().url(), prefix).unwrap();
     let third = list(Some("batch-3/"));
     assert_eq!(names(&third), (3000..4000).map(name).collect::<Vec<_>>());
     assert_eq!(third.get(7).unwrap().bytes(), b"batch-3/3007");
     assert_eq!(names(&list(Some("batch-4/401"))), (4010..4020).map(name).collect::<Vec<_>>());
     assert_eq!(names(&list(Some("batch-4/4016"))), ["batch-4/4016"]);
-    // An empty one is none.
+    // An empty prefix is no prefix.
     assert_eq!(list(Some("")).len(), MANY);
 }
 
 #[test]
-fn a_prefix_that_matches_nothing_makes_an_empty_dataset() {
+fn a_prefix_without_matches_makes_an_empty_dataset() {
     let dataset = Dataset::list(&client(), &more_than_a_page().url(), Some("absent/")).unwrap();
     assert!(dataset.is_empty());
     for index in [0, 1, usize::MAX] {
@@ -83,7 +82,7 @@ fn a_prefix_that_matches_nothing_makes_an_empty_dataset() {
 }
 
 #[test]
-fn fifty_thousand_blobs_in_ten_pages() {
+fn fifty_thousand_blobs_take_ten_requests() {
     let server = FaultServer::start();
     let container = server.put_generated("many", GeneratedBlobs { count: 50_000, size: 100 });
     let dataset = Dataset::list(&client(), &container, None).unwrap();
@@ -92,10 +91,10 @@ fn fifty_thousand_blobs_in_ten_pages() {
         assert_eq!(dataset.name(index).unwrap(), GeneratedBlobs::name(index as u64));
     }
     let requests = server.requests();
-    assert_eq!(requests.len(), 10, "pages of 5,000, and nothing else");
+    assert_eq!(requests.len(), 10, "pages of 5,000");
     for request in requests {
         assert_eq!((request.verb(), request.header("x-ms-version")), ("list", Some("2021-12-02")));
-        assert!(request.query("maxresults").is_none_or(|asked| asked == "5000"), "{}", request.query);
+        assert!(request.query("maxresults").is_none_or(|results| results == "5000"), "{}", request.query);
         assert!(request.header("x-ms-client-request-id").is_some_and(|id| !id.is_empty()));
     }
 }
@@ -114,7 +113,7 @@ fn pages_may_be_short_or_empty() {
 }
 
 #[test]
-fn what_an_entry_says_of_itself() {
+fn an_entry_has_name_container_size_and_url() {
     let container = azurite().container();
     container.put("folder/a%20blob", b"12345");
     let dataset = Dataset::list(&client(), &container.url(), None).unwrap();
@@ -130,7 +129,7 @@ fn what_an_entry_says_of_itself() {
 }
 
 #[test]
-fn directory_stubs_are_no_samples() {
+fn directories_are_not_listed() {
     let server = FaultServer::start();
     server.put_directory("images", Kind::Directory);
     server.put("images/1.jpg", b"one".to_vec());
@@ -141,11 +140,11 @@ fn directory_stubs_are_no_samples() {
     let dataset = Dataset::list(&client(), &server.container_url(), None).unwrap();
     assert_eq!(names(&dataset), ["images/1.jpg", "labels/1.txt", "masks/empty"]);
     assert_eq!(dataset.get(1).unwrap().bytes(), b"first");
-    assert_eq!(dataset.get(2).unwrap().bytes(), b"", "an empty blob is one");
+    assert_eq!(dataset.get(2).unwrap().bytes(), b"", "an empty blob is listed");
 }
 
 #[test]
-fn azurites_directory_stubs_are_none_either() {
+fn directory_stubs_on_azurite_are_not_listed() {
     let container = azurite().container();
     container.put_with("folder", &[("x-ms-meta-hdi_isfolder", "true")], b"");
     container.put_with("other", &[("x-ms-meta-hdi_isfolder", "false")], b"");
@@ -155,7 +154,7 @@ fn azurites_directory_stubs_are_none_either() {
 }
 
 #[test]
-fn metadata_cannot_rename_a_blob() {
+fn metadata_with_names_of_xml_elements_does_not_change_the_listing() {
     let container = azurite().container();
     for key in ["Metadata", "Tags", "OrMetadata", "Blob", "Properties"] {
         let key = format!("x-ms-meta-{key}");
@@ -196,7 +195,7 @@ const NAMES: [&str; 22] = [
 ];
 
 #[test]
-fn names_are_listed_and_read_as_they_are() {
+fn unusual_names_are_listed_and_read() {
     let server = FaultServer::start();
     for name in NAMES {
         server.put(name, name.as_bytes().to_vec());
@@ -219,9 +218,9 @@ fn names_are_listed_and_read_as_they_are() {
 }
 
 #[test]
-fn azurite_lists_these_names_too() {
+fn unusual_names_are_listed_and_read_on_azurite() {
     let container = azurite().container();
-    // Azurite takes what a backslash or an empty segment stands for into its own hands.
+    // Azurite changes backslashes and empty segments.
     let stored: Vec<_> = NAMES.into_iter().filter(|name| !name.contains(['\\']) && !name.contains("//")).collect();
     for name in &stored {
         container.put(&encode_path(name), name.as_bytes());
@@ -238,7 +237,7 @@ fn azurite_lists_these_names_too() {
 }
 
 #[test]
-fn names_that_xml_cannot_hold_come_encoded() {
+fn names_that_xml_cannot_contain_are_listed() {
     let server = FaultServer::start();
     let odd = ["a\u{fffe}b/c d+e%20", "z\u{ffff}"];
     for name in odd {
@@ -251,7 +250,7 @@ fn names_that_xml_cannot_hold_come_encoded() {
 }
 
 #[test]
-fn what_is_no_container_is_refused() {
+fn a_url_that_is_not_a_containers_is_refused() {
     let container = azurite().container();
     let (url, bare) = (container.url(), container.bare_url());
     for wrong in [
@@ -271,7 +270,7 @@ fn what_is_no_container_is_refused() {
 }
 
 #[test]
-fn a_container_that_is_missing_is_not_found() {
+fn a_missing_container_is_not_found() {
     let url = azurite().container().url().replace("test-", "missing-");
     let error = expect_error(Dataset::list(&client(), &url, None), Status::NotFound);
     assert_eq!((error.http_status(), error.service_code()), (404, "ContainerNotFound"));
@@ -282,19 +281,19 @@ fn a_container_that_is_missing_is_not_found() {
 }
 
 #[test]
-fn a_listing_that_is_denied_says_so() {
+fn a_denied_listing_is_an_error() {
     let server = FaultServer::start();
     server.script("list", [Fault::status(403, "AuthorizationPermissionMismatch")]);
     let error = expect_error(Dataset::list(&client(), &server.container_url(), None), Status::PermissionDenied);
     assert_eq!(error.service_code(), "AuthorizationPermissionMismatch");
     assert_eq!(server.requests().len(), 1);
-    // Azurite takes no anonymous listing of a private container.
+    // Azurite refuses an anonymous listing of a private container.
     let error = Dataset::list(&client(), &azurite().container().bare_url(), None).err().expect("a refusal");
     assert!(matches!(error.status(), Status::Unauthenticated | Status::PermissionDenied | Status::NotFound), "{error}");
 }
 
-/// Breaks the third of five pages in one way, and expects the whole listing all the same.
-fn third_page_breaks(fault: Fault) {
+/// Lists a container of five pages, of which the third fails once, and expects the whole listing.
+fn list_with_failing_third_page(fault: Fault) {
     let server = FaultServer::start();
     for index in 0..50 {
         server.put(&format!("blob-{index:02}"), b"x".to_vec());
@@ -311,27 +310,27 @@ fn third_page_breaks(fault: Fault) {
     assert_eq!(names(&dataset), (0..50).map(|index| format!("blob-{index:02}")).collect::<Vec<_>>(), "{fault:?}");
     let markers: Vec<_> =
         server.requests_of("list").iter().map(|request| request.query("marker").map(str::to_owned)).collect();
-    assert!(markers.len() > 5, "{fault:?} was never met");
-    assert_eq!(markers[2], markers[3], "{fault:?}: the page that broke is the one asked for again");
+    assert!(markers.len() > 5, "no request had {fault:?}");
+    assert_eq!(markers[2], markers[3], "{fault:?}: the failed page was not requested again");
 }
 
 #[test]
-fn a_page_that_breaks_is_asked_for_again() {
+fn a_failed_page_is_requested_again() {
     for status in [408, 429, 500, 502, 503, 504] {
-        third_page_breaks(Fault::status(status, ""));
+        list_with_failing_third_page(Fault::status(status, ""));
     }
     for after in [None, Some(0), Some(3000), Some(7000)] {
-        third_page_breaks(Fault::Reset { after });
-        third_page_breaks(Fault::Close { after });
+        list_with_failing_third_page(Fault::Reset { after });
+        list_with_failing_third_page(Fault::Close { after });
     }
-    // Half a page with the length of half a page: XML that ends in the middle, or looks whole but for its end.
+    // XML that ends in the middle of a page, or just before its end.
     for missing in [1, 15, 60, 100, 2000, 7000] {
-        third_page_breaks(Fault::ShortBody(missing));
+        list_with_failing_third_page(Fault::ShortBody(missing));
     }
 }
 
 #[test]
-fn a_page_that_stays_broken_is_an_error_never_a_short_dataset() {
+fn a_page_that_fails_every_time_is_an_error() {
     let server = FaultServer::start();
     for index in 0..50 {
         server.put(&format!("blob-{index:02}"), b"x".to_vec());
@@ -347,7 +346,7 @@ fn a_page_that_stays_broken_is_an_error_never_a_short_dataset() {
         let lasting = fault.clone();
         server.on_request(move |_| Some(lasting.clone()));
         let Err(error) = Dataset::list(&client, &server.container_url(), None) else {
-            panic!("{fault:?} made a dataset");
+            panic!("{fault:?} was accepted as a listing");
         };
         let error = expect_error::<()>(Err(error), expected);
         assert!(error.message().contains("/account/container"), "{error}");
@@ -359,7 +358,7 @@ fn a_page_that_stays_broken_is_an_error_never_a_short_dataset() {
 }
 
 #[test]
-fn the_sas_of_the_container_covers_its_blobs() {
+fn the_sas_of_the_container_is_used_for_its_blobs() {
     let server = FaultServer::start();
     server.put("blob", b"bytes".to_vec());
     let dataset = Dataset::list(&client(), &server.container_url(), None).unwrap();
@@ -367,7 +366,7 @@ fn the_sas_of_the_container_covers_its_blobs() {
     dataset.open(0).unwrap();
     let sas = server.container_url().split_once('?').unwrap().1.to_owned();
     assert!(server.requests().iter().all(|request| request.query.contains(&sas)));
-    // A SAS in a URL wins over the client's credential; without one in it the client's is used.
+    // Without a SAS in the URL the client's credential is used.
     let container = azurite().container();
     container.put("blob", b"bytes");
     let keyed = client_with(|options| {
@@ -378,7 +377,7 @@ fn the_sas_of_the_container_covers_its_blobs() {
 }
 
 #[test]
-fn a_dataset_is_what_was_listed() {
+fn a_dataset_does_not_change_with_its_container() {
     let container = azurite().container();
     container.put("a", b"1");
     container.put("c", b"3");

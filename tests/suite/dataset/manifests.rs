@@ -1,4 +1,4 @@
-//! One listing for many processes: what a manifest keeps, what it must not, and what becomes of a damaged one.
+//! Manifests: they keep a dataset's entries, and no secrets; damaged ones are refused.
 
 use std::process::Command;
 
@@ -11,8 +11,8 @@ use crate::support::error::{FAKE_SIGNATURE, assert_no_secret, expect_error};
 use crate::support::fault::{Fault, FaultServer, GeneratedBlobs};
 use crate::support::percent::encode_path;
 
-/// Saves a dataset and loads it again, without anything being listed.
-fn through_a_manifest(server: &FaultServer, dataset: &Dataset) -> Dataset {
+/// Saves a dataset and loads it again; asserts that loading lists nothing.
+fn save_and_load(server: &FaultServer, dataset: &Dataset) -> Dataset {
     dataset.save_manifest(&server.url("manifest")).unwrap();
     let before = server.requests().len();
     let loaded = Dataset::from_manifest(&client(), &server.url("manifest")).unwrap();
@@ -22,7 +22,7 @@ fn through_a_manifest(server: &FaultServer, dataset: &Dataset) -> Dataset {
 }
 
 #[track_caller]
-fn expect_alike(loaded: &Dataset, saved: &Dataset) {
+fn assert_equal_entries(loaded: &Dataset, saved: &Dataset) {
     assert_eq!(loaded.len(), saved.len());
     assert_eq!(names(loaded), names(saved));
     for index in 0..saved.len() {
@@ -33,22 +33,22 @@ fn expect_alike(loaded: &Dataset, saved: &Dataset) {
 }
 
 #[test]
-fn a_listing_comes_back_as_it_was() {
+fn a_saved_listing_is_loaded_unchanged() {
     let server = FaultServer::start();
     let odd = ["a \"quoted\" name", "back\\slash", "new\u{2028}line", "模型/🙂", "100% + <more> & 'that'", "z\u{ffff}"];
     for name in odd {
         server.put(name, name.as_bytes().to_vec());
     }
     let dataset = Dataset::list(&client(), &server.container_url(), None).unwrap();
-    let loaded = through_a_manifest(&server, &dataset);
-    expect_alike(&loaded, &dataset);
+    let loaded = save_and_load(&server, &dataset);
+    assert_equal_entries(&loaded, &dataset);
     for index in 0..odd.len() {
         assert_eq!(loaded.get(index).unwrap().bytes(), loaded.name(index).unwrap().as_bytes());
     }
 }
 
 #[test]
-fn on_azurite_too_and_with_a_prefix() {
+fn a_saved_listing_with_prefix_is_loaded_on_azurite() {
     let container = azurite().container();
     for index in 0..20 {
         container.put(&format!("data/{index:02}"), format!("bytes of {index}").as_bytes());
@@ -57,31 +57,31 @@ fn on_azurite_too_and_with_a_prefix() {
     let dataset = Dataset::list(&client(), &container.url(), Some("data/")).unwrap();
     dataset.save_manifest(&container.blob("manifests/epoch%201")).unwrap();
     let loaded = Dataset::from_manifest(&client(), &container.blob("manifests/epoch%201")).unwrap();
-    expect_alike(&loaded, &dataset);
+    assert_equal_entries(&loaded, &dataset);
     assert_eq!(loaded.get(7).unwrap().bytes(), b"bytes of 7");
     let batch = loaded.get_batch(&[19, 0]).unwrap();
     assert_eq!(batch[0].bytes(), b"bytes of 19");
-    // Saved again, it is the same: manifests can be compared.
+    // A loaded dataset has the same manifest, so manifests can be compared.
     loaded.save_manifest(&container.blob("again")).unwrap();
-    assert!(container.get("again") == container.get("manifests/epoch%201"), "not the same bytes");
+    assert!(container.get("again") == container.get("manifests/epoch%201"), "the manifests differ");
 }
 
 #[test]
-fn fifty_thousand_entries_of_one_listing() {
+fn fifty_thousand_entries_are_saved_and_loaded() {
     let server = FaultServer::start();
     let blobs = GeneratedBlobs { count: 50_000, size: 1000 };
     let dataset = Dataset::list(&client(), &server.put_generated("many", blobs), None).unwrap();
     // A manifest of several blocks, and an empty one.
-    let loaded = through_a_manifest(&server, &dataset);
-    expect_alike(&loaded, &dataset);
+    let loaded = save_and_load(&server, &dataset);
+    assert_equal_entries(&loaded, &dataset);
     assert_same(loaded.get(49_999).unwrap().bytes(), &blobs.content(49_999).all());
     let none =
         Dataset::list(&client(), &server.put_generated("none", GeneratedBlobs { count: 0, size: 0 }), None).unwrap();
-    assert!(through_a_manifest(&server, &none).is_empty());
+    assert!(save_and_load(&server, &none).is_empty());
 }
 
 #[test]
-fn urls_of_several_containers_and_snapshots() {
+fn urls_of_several_containers_and_snapshots_are_saved_and_loaded() {
     let container = azurite().container();
     let other = azurite().container();
     container.put("blob", b"old");
@@ -96,33 +96,33 @@ fn urls_of_several_containers_and_snapshots() {
         container.blob("absent"),
     ];
     let dataset = Dataset::from_urls(&client(), &urls).unwrap();
-    // The size of what was read is known, that of the others is not.
+    // Only the size of an entry that was read is known.
     dataset.get(0).unwrap();
     dataset.save_manifest(&container.blob("manifest")).unwrap();
     let loaded = Dataset::from_manifest(&client(), &container.blob("manifest")).unwrap();
-    expect_alike(&loaded, &dataset);
-    assert_eq!(loaded.get(0).unwrap().bytes(), b"the other's", "an account's SAS is good for another container");
+    assert_equal_entries(&loaded, &dataset);
+    assert_eq!(loaded.get(0).unwrap().bytes(), b"the other's", "an account SAS is valid for another container");
     assert_eq!(loaded.get(1).unwrap().bytes(), b"old");
     assert_eq!(loaded.get(2).unwrap().bytes(), b"new");
     expect_error(loaded.get(3), Status::NotFound);
 }
 
 #[test]
-fn ranges_come_back_as_ranges() {
+fn ranges_are_saved_and_loaded() {
     let server = FaultServer::start();
     let content = Content::new(1, 1 << 20);
     server.put_content("shard", content);
     let range = |offset, length| BlobRange { url: server.url("shard"), offset, length };
     let dataset = Dataset::from_ranges(&client(), &[range(5000, 100), range(0, 0), range(7, 1 << 19)]).unwrap();
-    let loaded = through_a_manifest(&server, &dataset);
-    expect_alike(&loaded, &dataset);
+    let loaded = save_and_load(&server, &dataset);
+    assert_equal_entries(&loaded, &dataset);
     assert_same(loaded.get(0).unwrap().bytes(), &content.bytes(5000, 100));
     assert_eq!(loaded.get(1).unwrap().bytes(), b"");
     assert_same(&read_rest(&loaded.open(2).unwrap()).unwrap(), &content.bytes(7, 1 << 19));
 }
 
 #[test]
-fn members_of_archives_come_back_without_indexing() {
+fn archive_members_are_loaded_without_indexing() {
     let folder = tempfile::tempdir().unwrap();
     let server = FaultServer::start();
     for shard in ["a", "b"] {
@@ -136,19 +136,19 @@ fn members_of_archives_come_back_without_indexing() {
         server.put(&format!("{shard}.tar"), std::fs::read(&archive).unwrap());
     }
     let dataset = Dataset::from_tars(&client(), &[server.url("a.tar"), server.url("b.tar")]).unwrap();
-    let loaded = through_a_manifest(&server, &dataset);
-    expect_alike(&loaded, &dataset);
+    let loaded = save_and_load(&server, &dataset);
+    assert_equal_entries(&loaded, &dataset);
     assert_eq!(names(&loaded), ["1.jpg", "2.jpg", "1.jpg", "2.jpg"]);
     assert_eq!(loaded.get(3).unwrap().bytes(), b"b's 2.jpg");
     assert_eq!(loaded.open(0).unwrap().size(), 9);
-    // The archive that was indexed, or none.
+    // Members are read from the indexed version of the archive only.
     server.put("a.tar", vec![0; 4096]);
     expect_error(loaded.get(0), Status::Modified);
     assert_eq!(loaded.get(2).unwrap().bytes(), b"b's 1.jpg");
 }
 
 #[test]
-fn all_ranks_agree_though_blobs_come_and_go() {
+fn all_ranks_load_the_same_entries_after_the_container_changed() {
     let container = azurite().container();
     for name in ["b", "d", "f", "h"] {
         container.put(name, name.as_bytes());
@@ -169,7 +169,7 @@ fn all_ranks_agree_though_blobs_come_and_go() {
 }
 
 #[test]
-fn a_manifest_keeps_no_secret() {
+fn a_manifest_contains_no_secret() {
     let server = FaultServer::start();
     server.put("blob", b"bytes".to_vec());
     let url = format!("{}&snapshot=2020-01-01T00:00:00.0000000Z", server.url("blob"));
@@ -196,14 +196,14 @@ fn a_manifest_keeps_no_secret() {
     let bare = format!("{}/manifest", container.bare_url());
     Dataset::list(&keyed, &container.bare_url(), None).unwrap().save_manifest(&bare).unwrap();
     assert_no_secret(&String::from_utf8_lossy(&container.get("manifest").unwrap()));
-    // Whoever loads it brings a credential of his own: a key, or the SAS of the manifest's URL.
+    // The loading client uses its own credential: a key, or the SAS of the manifest's URL.
     assert_eq!(Dataset::from_manifest(&keyed, &bare).unwrap().get(0).unwrap().bytes(), b"bytes");
     let by_sas = Dataset::from_manifest(&client(), &container.blob("manifest")).unwrap();
     assert_eq!(by_sas.get(0).unwrap().bytes(), b"bytes");
 }
 
 #[test]
-fn the_sas_of_the_manifests_url_goes_to_its_own_account_only() {
+fn the_sas_of_the_manifests_url_is_sent_only_where_it_is_valid() {
     let (server, foreign) = (FaultServer::start(), FaultServer::start());
     server.put("blob", b"ours".to_vec());
     server.put("/account/other/blob", b"ours too".to_vec());
@@ -220,17 +220,17 @@ fn the_sas_of_the_manifests_url_goes_to_its_own_account_only() {
     let dataset = Dataset::from_urls(&client(), &urls).unwrap();
     dataset.save_manifest(&server.url("manifest")).unwrap();
     let sas_of = |kind: &str| format!("sv=2021-12-02&sp=r&{kind}&sig={FAKE_SIGNATURE}");
-    // Who gets the SAS: of an account, of a container, of the one blob.
+    // Which entries get the SAS: of an account, of a container, of one blob.
     for (kind, expected) in
         [("ss=b&srt=sco", [true, true, false, false]), ("sr=c", [true, false, false, false]), ("sr=b", [false; 4])]
     {
         let url = format!("{}?{}", bare(server.url("manifest")), sas_of(kind));
         let loaded = Dataset::from_manifest(&client(), &url).unwrap();
-        // Backwards, so that nothing is read ahead.
+        // Backwards, so that nothing is prefetched.
         for (index, expected) in expected.into_iter().enumerate().rev() {
-            let asked = if index == 3 { &foreign } else { &server };
+            let host = if index == 3 { &foreign } else { &server };
             loaded.get(index).unwrap();
-            let request = asked.requests().pop().unwrap();
+            let request = host.requests().pop().unwrap();
             assert!(urls[index].contains(&request.path));
             assert_eq!(request.query.contains(FAKE_SIGNATURE), expected, "{kind}, {}", request.path);
         }
@@ -238,7 +238,7 @@ fn the_sas_of_the_manifests_url_goes_to_its_own_account_only() {
 }
 
 #[test]
-fn no_credential_goes_where_only_a_manifest_leads() {
+fn no_credential_is_sent_to_a_host_that_only_a_manifest_names() {
     let (server, foreign) = (FaultServer::start(), FaultServer::start());
     server.put("blob", b"ours".to_vec());
     foreign.put("blob", b"foreign".to_vec());
@@ -259,18 +259,18 @@ fn no_credential_goes_where_only_a_manifest_leads() {
         assert!(error.message().contains("/manifest: it names blobs on"), "{error}");
         assert!(error.message().contains(&format!("http://{}", foreign.authority())), "{error}");
         assert!(error.message().contains("anonymous"), "{error}");
-        // What the program itself names is another matter.
+        // URLs that the program itself names are accepted.
         assert_eq!(Dataset::from_urls(&client, &urls).unwrap().len(), 2);
-        // And so is the manifest's own host, which the program names too.
+        // The manifest's own host is accepted, because the program names it.
         Dataset::from_urls(&client, &urls[..1]).unwrap().save_manifest(&server.url("own")).unwrap();
         let own = Dataset::from_manifest(&client, &bare(server.url("own"))).unwrap();
         assert_eq!(own.get(0).unwrap().bytes(), b"ours");
     }
     assert!(foreign.requests().is_empty());
 
-    let meant = client_with(|options| options.set_connection_string(&endpoint_of(&foreign)));
+    let for_foreign = client_with(|options| options.set_connection_string(&endpoint_of(&foreign)));
     for (client, is_signed) in
-        [(client(), false), (client_with(|options| options.set_anonymous()), false), (meant, true)]
+        [(client(), false), (client_with(|options| options.set_anonymous()), false), (for_foreign, true)]
     {
         let loaded = Dataset::from_manifest(&client, &server.url("manifest")).unwrap();
         assert_eq!(loaded.get(1).unwrap().bytes(), b"foreign");
@@ -279,7 +279,7 @@ fn no_credential_goes_where_only_a_manifest_leads() {
 }
 
 #[test]
-fn damage_anywhere_is_corrupt() {
+fn a_damaged_manifest_is_corrupt() {
     let server = FaultServer::start();
     for name in ["first", "second", "third"] {
         server.put(name, name.as_bytes().to_vec());
@@ -294,7 +294,7 @@ fn damage_anywhere_is_corrupt() {
                 assert!(!error.is_retryable());
             }
             Err(error) => panic!("{what}: {error}"),
-            Ok(_) => panic!("{what}: taken for a manifest"),
+            Ok(_) => panic!("{what}: accepted as a manifest"),
         }
     };
     for at in 0..whole.len() {
@@ -313,16 +313,16 @@ fn damage_anywhere_is_corrupt() {
         twice.insert(line, lines[line]);
         refuse(twice.concat(), format!("line {line} twice"));
     }
-    refuse([whole.as_slice(), b"more"].concat(), "something behind it".to_owned());
+    refuse([whole.as_slice(), b"more"].concat(), "bytes after the end".to_owned());
     for other in [b"".to_vec(), b"{}\n{}\n".to_vec(), b"\xff\xfe".to_vec(), Content::new(1, 10_000).all()] {
-        refuse(other, "no manifest at all".to_owned());
+        refuse(other, "not a manifest".to_owned());
     }
     server.put("damaged", whole);
     assert_eq!(Dataset::from_manifest(&client(), &server.url("damaged")).unwrap().len(), 3);
 }
 
 #[test]
-fn manifests_that_cannot_be_written_or_read() {
+fn invalid_and_missing_manifest_urls_are_errors() {
     let container = azurite().container();
     container.put("blob", b"bytes");
     let dataset = Dataset::list(&client(), &container.url(), None).unwrap();
@@ -336,14 +336,14 @@ fn manifests_that_cannot_be_written_or_read() {
     let missing = missing.replace('?', "/manifest?");
     let error = expect_error(dataset.save_manifest(&missing), Status::NotFound);
     assert_eq!(error.service_code(), "ContainerNotFound");
-    // A second one replaces the first.
+    // A second manifest replaces the first.
     for _ in 0..2 {
         dataset.save_manifest(&container.blob(&encode_path("a manifest"))).unwrap();
     }
 }
 
 #[test]
-fn a_manifest_that_breaks_on_its_way_is_read_again() {
+fn failed_requests_for_a_manifest_are_retried() {
     let server = FaultServer::start();
     let blobs = GeneratedBlobs { count: 20_000, size: 10 };
     let dataset = Dataset::list(&client(), &server.put_generated("many", blobs), None).unwrap();
@@ -352,6 +352,6 @@ fn a_manifest_that_breaks_on_its_way_is_read_again() {
     dataset.save_manifest(&server.url("manifest")).unwrap();
     for fault in [Fault::status(503, ""), Fault::Reset { after: Some(100_000) }, Fault::ShortBody(7)] {
         server.script("GET", [fault.clone(), fault]);
-        expect_alike(&Dataset::from_manifest(&client(), &server.url("manifest")).unwrap(), &dataset);
+        assert_equal_entries(&Dataset::from_manifest(&client(), &server.url("manifest")).unwrap(), &dataset);
     }
 }

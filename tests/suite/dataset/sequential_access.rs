@@ -1,6 +1,5 @@
-//! Reading ahead of who walks through a dataset in order, and leaving alone who jumps about. Round trips are counted:
-//! how many requests were waited for one after another. The latency is long enough for that to be all that counts;
-//! `cargo bench --bench datasets -- walk` has the times at 20 ms.
+//! Sequential access to a dataset is detected and prefetched; random access is not. The tests count round trips: requests
+//! that were waited for one after another. `cargo bench --bench datasets -- walk` measures the times at a latency of 20 ms.
 
 use std::time::Duration;
 
@@ -22,21 +21,21 @@ fn server(count: u64, size: u64, client: &Client) -> (FaultServer, GeneratedBlob
 }
 
 #[test]
-fn a_plain_loop_over_300_blobs_waits_for_a_twentieth_of_them() {
+fn a_loop_over_300_blobs_takes_at_most_15_round_trips() {
     let (server, made_up, dataset) = server(300, 100 * KIB, &client());
     for index in 0..300 {
         let sample = dataset.get(index).unwrap();
         assert_eq!(sample.position(), index as u64);
         assert_same(sample.bytes(), &made_up.content(index as u64).all());
     }
-    assert_eq!(server.requests_of("GET").len(), 300, "each once");
+    assert_eq!(server.requests_of("GET").len(), 300, "each blob is fetched once");
     let chain = server.longest_chain("GET");
     assert!(chain <= 15, "{chain} round trips for 300 blobs");
-    assert!(server.peak_in_flight() >= 30, "{} at once", server.peak_in_flight());
+    assert!(server.peak_in_flight() >= 30, "{} in parallel", server.peak_in_flight());
 }
 
 #[test]
-fn a_loop_over_urls_is_read_ahead_of_too() {
+fn a_loop_over_urls_is_prefetched() {
     let (server, made_up, listed) = server(200, 50 * KIB, &client());
     let urls: Vec<_> = (0..200).map(|index| listed.url(index).unwrap()).collect();
     let dataset = Dataset::from_urls(&client(), &urls).unwrap();
@@ -49,7 +48,7 @@ fn a_loop_over_urls_is_read_ahead_of_too() {
 }
 
 #[test]
-fn a_loop_that_begins_in_the_middle_and_uses_its_own_memory() {
+fn a_loop_from_the_middle_with_get_into_is_prefetched() {
     let (server, made_up, dataset) = server(300, 10 * KIB, &client());
     let mut buffer = vec![0; 10 << 10];
     for index in 100..300 {
@@ -62,7 +61,7 @@ fn a_loop_that_begins_in_the_middle_and_uses_its_own_memory() {
 }
 
 #[test]
-fn batches_in_order_are_a_walk_too() {
+fn batches_in_order_are_prefetched() {
     let (server, made_up, dataset) = server(512, 10 * KIB, &client());
     for first in (0..512).step_by(16) {
         let indices: Vec<_> = (first..first + 16).collect();
@@ -76,7 +75,7 @@ fn batches_in_order_are_a_walk_too() {
 }
 
 #[test]
-fn the_end_is_not_run_past() {
+fn repeated_loops_fetch_each_blob_once_per_loop() {
     let (server, _, dataset) = server(40, 1000, &client());
     for _ in 0..3 {
         (0..40).for_each(|index| drop(dataset.get(index).unwrap()));
@@ -85,7 +84,7 @@ fn the_end_is_not_run_past() {
 }
 
 #[test]
-fn who_jumps_about_gets_no_more_than_asked_for() {
+fn a_fixed_permutation_fetches_only_what_is_requested() {
     let (server, made_up, dataset) = server(500, 1000, &client());
     server.on_request(|_| None);
     // A permutation: 211 and 500 have no common divisor.
@@ -102,11 +101,11 @@ fn who_jumps_about_gets_no_more_than_asked_for() {
 }
 
 #[test]
-fn a_random_permutation_costs_its_gets_and_hardly_more() {
+fn a_random_permutation_fetches_only_what_is_requested() {
     let (server, _, dataset) = server(1000, 100, &client());
     server.on_request(|_| None);
     let mut indices: Vec<_> = (0..1000).collect();
-    // Fisher and Yates, from a fixed seed: neighbours do occur in it, now and then.
+    // A Fisher-Yates shuffle with a fixed seed. It contains some pairs of neighbours.
     let mut state = 12345_u64;
     for last in (1..indices.len()).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -120,7 +119,7 @@ fn a_random_permutation_costs_its_gets_and_hardly_more() {
 }
 
 #[test]
-fn a_walk_given_up_costs_what_was_on_its_way_and_no_more() {
+fn a_loop_that_ends_early_stops_its_prefetches() {
     let (server, _, dataset) = server(10_000, 1000, &client());
     (0..20).for_each(|index| drop(dataset.get(index).unwrap()));
     dataset.get(7777).unwrap();
@@ -136,20 +135,20 @@ fn a_walk_given_up_costs_what_was_on_its_way_and_no_more() {
 }
 
 #[test]
-fn reading_ahead_keeps_the_memory_limit() {
+fn prefetching_respects_the_memory_limit() {
     let client = client_with(|options| options.set_memory_limit(8 << 20));
     let (server, made_up, dataset) = server(100, 1 << 20, &client);
     for index in 0..50 {
         let sample = dataset.get(index).unwrap();
         assert_same(sample.bytes(), &made_up.content(index as u64).all());
         let ahead = server.requests_of("GET").len().saturating_sub(index + 1);
-        assert!(ahead <= 8, "{ahead} MiB ahead under a limit of 8");
+        assert!(ahead <= 8, "{ahead} MiB prefetched with a limit of 8");
     }
-    assert!(server.longest_chain("GET") < 40, "{} round trips: not read ahead", server.longest_chain("GET"));
+    assert!(server.longest_chain("GET") < 40, "{} round trips: nothing was prefetched", server.longest_chain("GET"));
 }
 
 #[test]
-fn a_walk_over_blobs_larger_than_the_memory_limit_still_works() {
+fn a_loop_over_blobs_larger_than_the_memory_limit_works() {
     let client = client_with(|options| options.set_memory_limit(1 << 20));
     let (_server, made_up, dataset) = server(5, 10 << 20, &client);
     for index in 0..5 {
@@ -158,7 +157,7 @@ fn a_walk_over_blobs_larger_than_the_memory_limit_still_works() {
 }
 
 #[test]
-fn a_walk_survives_what_breaks_ahead_of_it() {
+fn failed_prefetches_do_not_fail_the_loop() {
     let (server, made_up, dataset) = server(200, 50 * KIB, &client());
     server.on_request(|request| match request.index % 7 {
         0 => Some(Fault::Reset { after: Some(20_000) }),
@@ -170,9 +169,9 @@ fn a_walk_survives_what_breaks_ahead_of_it() {
     }
 }
 
-/// Two walks at once must not make each other look like jumps that cost more than they bring.
+/// Two loops at once must not look like random access to each other.
 #[test]
-fn two_threads_that_walk_fetch_each_blob_about_once() {
+fn two_concurrent_loops_fetch_each_blob_about_once() {
     let (server, made_up, dataset) = server(300, 10 * KIB, &client());
     std::thread::scope(|scope| {
         for half in [0..150, 150..300] {

@@ -1,4 +1,4 @@
-//! Archives whose members are samples. Most of them are made by the real tar.
+//! Datasets of tar archives, most of them made by the real `tar`.
 
 use std::fs;
 use std::io::SeekFrom;
@@ -17,7 +17,7 @@ use crate::support::tar::{BLOCK, Folder, bytes_requested, serve_archive};
 const FORMATS: [&str; 4] = ["ustar", "gnu", "posix", "v7"];
 
 #[test]
-fn the_members_of_every_format_are_samples_in_the_archives_order() {
+fn members_of_every_format_are_entries_in_archive_order() {
     let folder = Folder::new();
     let members = ["b.jpg", "a.txt", "folder/c with space", "empty", "folder/sub/d", "exactly-512", "Grüße/模型.bin"];
     let bytes = |name: &str| match name {
@@ -39,7 +39,7 @@ fn the_members_of_every_format_are_samples_in_the_archives_order() {
             let sample = dataset.get(index).unwrap();
             assert_same(sample.bytes(), &bytes(name));
             assert_eq!(sample.bytes().as_ptr().align_offset(64), 0);
-            // The path is the member's, all else the archive's.
+            // The name is the member's; container and URL are the archive's.
             assert_eq!((sample.name(), sample.container_name()), (name, container.name.as_str()));
             assert_eq!(sample.url(), format!("{}/shard.tar", container.bare_url()));
             assert_eq!((sample.position(), sample.blob_size()), (index as u64, Some(bytes(name).len() as u64)));
@@ -48,9 +48,9 @@ fn the_members_of_every_format_are_samples_in_the_archives_order() {
 }
 
 #[test]
-fn long_names_in_every_way_of_writing_them() {
+fn long_names_are_read_in_every_format() {
     let folder = Folder::new();
-    // ustar: 155 bytes before a slash, 100 behind it; the others have no limit.
+    // ustar allows 155 bytes before a slash and 100 after it; the other formats have no limit.
     let split = format!("{}/{}", ["folder"; 20].join("/"), "n".repeat(90));
     let exact = format!("{}/{}", "p".repeat(155), "n".repeat(100));
     let long = format!("{}/{}", [&"p".repeat(60); 10].map(|part| part.as_str()).join("/"), "模".repeat(80));
@@ -73,7 +73,7 @@ fn long_names_in_every_way_of_writing_them() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_passed_over() {
+fn members_other_than_regular_files_are_skipped() {
     let folder = Folder::new();
     folder.write("folder/file", b"bytes");
     folder.write("folder/other", b"other");
@@ -87,7 +87,7 @@ fn what_is_no_regular_file_is_passed_over() {
     fs::create_dir(folder.path("folder/empty")).unwrap();
     for format in FORMATS {
         let mut members = vec!["folder/file", "folder/link", "folder/hard", "folder/empty"];
-        // What the format can hold.
+        // Add what the format supports.
         match format {
             "v7" => {}
             "ustar" => members.push("folder/pipe"),
@@ -99,11 +99,11 @@ fn what_is_no_regular_file_is_passed_over() {
         assert_eq!(dataset.get(1).unwrap().bytes(), b"other");
     }
     let (_server, dataset) = serve_archive(folder.tar(&["--format=gnu"], &["folder"]));
-    assert_eq!(dataset.len(), 2, "a folder, and all that is in it: {:?}", names(&dataset));
+    assert_eq!(dataset.len(), 2, "a folder with everything in it: {:?}", names(&dataset));
 }
 
 #[test]
-fn attributes_that_nobody_needs_are_passed_over() {
+fn unknown_pax_attributes_are_ignored() {
     let folder = Folder::new();
     folder.write("file", b"bytes");
     folder.write("other", b"other bytes");
@@ -116,14 +116,14 @@ fn attributes_that_nobody_needs_are_passed_over() {
         ],
         &["file", "other"],
     );
-    assert!(archive.windows(12).any(|window| window == b"of two lines"), "not in the archive");
+    assert!(archive.windows(12).any(|window| window == b"of two lines"), "the comment is not in the archive");
     let (_server, dataset) = serve_archive(archive);
     assert_eq!(names(&dataset), ["file", "other"]);
     assert_eq!(dataset.get(1).unwrap().bytes(), b"other bytes");
 }
 
 #[test]
-fn names_may_have_line_breaks_in_them() {
+fn names_may_contain_line_breaks() {
     let folder = Folder::new();
     let name = format!("two\nlines {}", "é".repeat(60));
     folder.write(&name, b"bytes");
@@ -134,7 +134,7 @@ fn names_may_have_line_breaks_in_them() {
 }
 
 #[test]
-fn empty_archives_and_missing_ones() {
+fn an_empty_archive_is_empty_and_a_missing_one_not_found() {
     let (_server, dataset) = serve_archive(vec![0; 10_240]);
     assert!(dataset.is_empty());
     let none: [&str; 0] = [];
@@ -146,14 +146,14 @@ fn empty_archives_and_missing_ones() {
         Status::NotFound,
     );
     assert!(error.message().contains("/absent.tar"), "{error}");
-    // No archive at all is no empty archive: an upload that never happened looks like this.
+    // A blob of 0 bytes may be a failed upload; it is corrupt or an empty dataset.
     server.put("empty.tar", b"".to_vec());
     let result = Dataset::from_tars(&client(), &[server.url("empty.tar")]);
     assert!(result.as_ref().map_or_else(|error| error.status() == Status::Corrupt, Dataset::is_empty));
 }
 
 #[test]
-fn several_archives_follow_each_other() {
+fn members_of_several_archives_follow_each_other() {
     let folder = Folder::new();
     let server = FaultServer::start();
     let mut expected = Vec::new();
@@ -169,7 +169,7 @@ fn several_archives_follow_each_other() {
     let dataset = Dataset::from_tars(&client(), &urls).unwrap();
     assert_eq!(names(&dataset), expected);
     let chain = server.longest_chain("GET");
-    assert!(chain <= 4, "{chain} of 20 archives were indexed one after another");
+    assert!(chain <= 4, "{chain} round trips to index 20 archives");
     for index in [99, 0, 42] {
         assert_eq!(dataset.get(index).unwrap().bytes(), expected[index].as_bytes());
     }
@@ -181,7 +181,7 @@ fn several_archives_follow_each_other() {
 }
 
 #[test]
-fn large_members_are_not_downloaded_to_be_indexed() {
+fn indexing_does_not_download_large_members() {
     let folder = Folder::new();
     let content = Content::new(3, 20 << 20);
     let members: Vec<_> = (0..5).map(|member| format!("volume-{member}")).collect();
@@ -191,17 +191,17 @@ fn large_members_are_not_downloaded_to_be_indexed() {
     let (server, dataset) = serve_archive(archive);
     assert_eq!(dataset.len(), 5);
     let requests = server.requests();
-    let asked = bytes_requested(&requests, size);
-    assert!(asked < 1 << 20, "{asked} bytes for the index of {size}");
+    let bytes = bytes_requested(&requests, size);
+    assert!(bytes < 1 << 20, "{bytes} bytes for the index of {size}");
     assert!(requests.len() <= 8, "{} requests for 5 members", requests.len());
     assert!(requests.iter().all(|request| request.verb() == "GET"));
     assert_same(dataset.get(3).unwrap().bytes(), &content.all());
-    let asked = bytes_requested(&server.requests()[requests.len()..], size);
-    assert_eq!(asked, content.size, "a member is fetched, and nothing else");
+    let bytes = bytes_requested(&server.requests()[requests.len()..], size);
+    assert_eq!(bytes, content.size, "get fetches exactly the member");
 }
 
 #[test]
-fn many_small_members_are_not_a_request_each() {
+fn indexing_many_small_members_takes_few_requests() {
     let folder = Folder::new();
     let members: Vec<_> = (0..3000).map(|member| format!("{member:04}")).collect();
     members.iter().for_each(|name| folder.write(name, &[b'x'; 1500]));
@@ -211,12 +211,12 @@ fn many_small_members_are_not_a_request_each() {
     assert_eq!(names(&dataset), members);
     let requests = server.requests().len();
     assert!(requests <= 120, "{requests} requests for 3,000 members in {size} bytes");
-    let asked = bytes_requested(&server.requests(), size);
-    assert!(asked * 10 <= size * 11, "{asked} bytes asked for of {size}");
+    let bytes = bytes_requested(&server.requests(), size);
+    assert!(bytes * 10 <= size * 11, "{bytes} bytes requested of {size}");
 }
 
 #[test]
-fn a_reader_over_a_member_is_a_file_of_its_own() {
+fn a_reader_over_a_member_has_its_size_and_bytes() {
     let folder = Folder::new();
     let (before, content) = (Content::new(4, 3 << 20), Content::new(5, (10 << 20) + 77));
     folder.write("before", &before.all());
@@ -234,7 +234,7 @@ fn a_reader_over_a_member_is_a_file_of_its_own() {
         assert!(reader.seek(SeekFrom::Current(-1_000_000_000)).is_err());
     }
     assert_same(&read_rest(&dataset.open(0).unwrap()).unwrap(), &before.all());
-    // Every request after the archive's first is for the version that was indexed.
+    // Every request after the first one requires the indexed version.
     let etag =
         crate::support::http::send("HEAD", &server.url("shard.tar"), &[], b"").header("etag").unwrap().to_owned();
     let requests = server.requests_of("GET");
@@ -242,14 +242,14 @@ fn a_reader_over_a_member_is_a_file_of_its_own() {
 }
 
 #[test]
-fn an_archive_that_was_replaced_is_modified_never_other_bytes() {
+fn a_replaced_archive_is_modified() {
     let folder = Folder::new();
     folder.write("one", &[b'1'; 100]);
     folder.write("two", &[b'2'; 100]);
     let (server, dataset) = serve_archive(folder.tar(&[], &["one", "two"]));
     assert_eq!(dataset.get(0).unwrap().bytes(), [b'1'; 100]);
     server.put("shard.tar", folder.tar(&[], &["two", "one"]));
-    // Its offsets are those of the old one.
+    // The offsets in the index are those of the old archive.
     let error = expect_error(dataset.get(1), Status::Modified);
     assert!(error.message().contains("/shard.tar"), "{error}");
     expect_error(dataset.get_batch(&[1]), Status::Modified);
@@ -258,7 +258,7 @@ fn an_archive_that_was_replaced_is_modified_never_other_bytes() {
 }
 
 #[test]
-fn indexing_is_tried_again_where_it_breaks() {
+fn failed_requests_of_the_indexing_are_retried() {
     let folder = Folder::new();
     let members: Vec<_> = (0..300).map(|member| format!("{member:03}")).collect();
     members.iter().for_each(|name| folder.write(name, &[b'x'; 3000]));
@@ -272,12 +272,12 @@ fn indexing_is_tried_again_where_it_breaks() {
     ] {
         let server = FaultServer::start();
         server.put("shard.tar", archive.clone());
-        let breaking = fault.clone();
-        server.on_request(move |request| (request.index % 3 == 1).then(|| breaking.clone()));
+        let repeated = fault.clone();
+        server.on_request(move |request| (request.index % 3 == 1).then(|| repeated.clone()));
         let dataset = Dataset::from_tars(&client(), &[server.url("shard.tar")])
             .unwrap_or_else(|error| panic!("{fault:?}: {error}"));
         assert_eq!(names(&dataset), members);
-        assert!(server.requests().len() > 3, "{fault:?} was never met");
+        assert!(server.requests().len() > 3, "no request had {fault:?}");
     }
     let server = FaultServer::start();
     server.put("shard.tar", archive);

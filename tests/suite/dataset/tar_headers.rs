@@ -1,4 +1,4 @@
-//! Archives' headers, those that tar does not write among them: sizes, links, ends, damage.
+//! Headers of tar archives, including some that `tar` does not write: sizes, links, ends, damage.
 
 use std::fs;
 use std::io::SeekFrom;
@@ -26,11 +26,13 @@ fn header(name: &str, size: &str, kind: u8) -> Vec<u8> {
     block
 }
 
+/// Pads to whole blocks.
 fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     bytes
 }
 
+/// A pax header with these attributes.
 fn pax(attributes: &[(&str, &str)]) -> Vec<u8> {
     let mut content = String::new();
     for (key, value) in attributes {
@@ -42,7 +44,7 @@ fn pax(attributes: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn pax_sizes_and_paths_win_over_the_headers() {
+fn pax_sizes_and_paths_override_the_header() {
     let member = [
         pax(&[("path", "the real name"), ("size", "700")]),
         header("another name", "00000000000", b'0'),
@@ -58,8 +60,8 @@ fn pax_sizes_and_paths_win_over_the_headers() {
 }
 
 #[test]
-fn links_have_no_data_whatever_their_size_says() {
-    // POSIX lets a writer give a hard link its file's size, also behind all the data there is.
+fn links_have_no_data_whatever_their_size_field() {
+    // POSIX allows a hard link to have the size of its file, even at the end of the archive.
     for kind in *b"123456" {
         let archive =
             [header("file", "00000000003", b'0'), padded(b"abc".to_vec()), header("link", "00000100000", kind)];
@@ -69,8 +71,8 @@ fn links_have_no_data_whatever_their_size_says() {
 }
 
 #[test]
-fn sizes_beyond_8_gib_are_understood() {
-    // Eleven octal digits end at 8 GiB: pax says it in decimal, GNU in binary.
+fn sizes_above_8_gib_are_read() {
+    // The field's eleven octal digits end at 8 GiB. pax stores larger sizes in decimal, GNU in binary.
     let size = 9_u64 << 30;
     let mut binary = vec![0x80, 0, 0, 0];
     binary.extend_from_slice(&size.to_be_bytes());
@@ -89,8 +91,8 @@ fn sizes_beyond_8_gib_are_understood() {
         let reader = dataset.open(0).unwrap();
         assert_eq!(reader.seek(SeekFrom::End(-10)).unwrap(), size - 10);
         assert_same(&read_rest(&reader).unwrap(), &content.bytes(content.size - 10, 10));
-        let asked = bytes_requested(&server.requests(), content.size);
-        assert!(asked < 128 << 20, "{asked} bytes");
+        let bytes = bytes_requested(&server.requests(), content.size);
+        assert!(bytes < 128 << 20, "{bytes} bytes");
     }
 }
 
@@ -109,7 +111,7 @@ fn an_archive_may_end_without_padding() {
 }
 
 #[test]
-fn an_archive_that_was_cut_off_is_corrupt() {
+fn a_truncated_archive_is_corrupt() {
     let folder = Folder::new();
     folder.write("one", &[b'1'; 1000]);
     folder.write(&"two".repeat(50), &[b'2'; 700]);
@@ -117,7 +119,7 @@ fn an_archive_that_was_cut_off_is_corrupt() {
         let whole = folder.tar(&[&format!("--format={format}")], &["one", &"two".repeat(50)]);
         let second = (0..whole.len() - 700).find(|at| whole[*at..*at + 700] == [b'2'; 700]).unwrap();
         let first = (0..whole.len()).find(|at| whole[*at..*at + 1000] == [b'1'; 1000]).unwrap();
-        // In a header, in an extended one and in what belongs to it, in the data.
+        // The ends are in a header, in an extended header and its data, and in the member's data.
         for end in [1, 100, first - 1, first, first + 1, first + 999, second - 1100, second - 1, second, second + 699] {
             let error = expect_refused_archive(&whole[..end], Status::Corrupt);
             assert!(!error.is_retryable(), "{error}");
@@ -126,17 +128,17 @@ fn an_archive_that_was_cut_off_is_corrupt() {
 }
 
 #[test]
-fn what_is_no_archive_is_corrupt_with_a_hint() {
+fn a_blob_that_is_not_a_tar_archive_is_corrupt_with_advice() {
     let folder = Folder::new();
     folder.write("file", &[b'x'; 5000]);
     folder.write("noise", &Content::new(6, 100_000).all());
     for (option, name) in [("--gzip", "gzip"), ("--bzip2", "bzip2"), ("--zstd", "zstd"), ("--xz", "xz")] {
-        // Not every machine has all of them.
+        // Not every machine has all of these programs.
         if Command::new(name).arg("--version").output().is_err() {
-            assert_ne!(name, "gzip", "a machine without gzip");
+            assert_ne!(name, "gzip", "gzip is missing");
             continue;
         }
-        // Smaller than one block of a tar, and larger.
+        // Compressed archives smaller and larger than one tar block.
         for file in ["file", "noise"] {
             let error = expect_refused_archive(folder.tar(&[option], &[file]), Status::Corrupt);
             assert!(error.message().contains("compressed"), "{name} of {file}: {error}");
@@ -149,7 +151,7 @@ fn what_is_no_archive_is_corrupt_with_a_hint() {
 }
 
 #[test]
-fn damage_in_a_header_is_corrupt() {
+fn a_damaged_header_is_corrupt() {
     let folder = Folder::new();
     folder.write("one", &[b'1'; 100]);
     folder.write("two", &[b'2'; 100]);
@@ -159,7 +161,7 @@ fn damage_in_a_header_is_corrupt() {
         damaged[at] ^= 0x11;
         expect_refused_archive(damaged, Status::Corrupt);
     }
-    // Sizes that lead nowhere, under checksums that are right.
+    // Impossible sizes in headers with right checksums.
     for size in ["77777777777", "00000000xyz", "-0000000001", "\u{7f}\u{7f}\u{7f}"] {
         expect_refused_archive([header("file", size, b'0'), vec![0; 4 * BLOCK]].concat(), Status::Corrupt);
         expect_refused_archive([header("file", size, b'L'), vec![0; 4 * BLOCK]].concat(), Status::Corrupt);
@@ -172,7 +174,7 @@ fn damage_in_a_header_is_corrupt() {
 }
 
 #[test]
-fn sparse_files_are_refused_by_name() {
+fn sparse_files_are_unsupported() {
     let folder = Folder::new();
     let file = fs::File::create(folder.path("holes")).unwrap();
     file.set_len(10 << 20).unwrap();
@@ -181,7 +183,7 @@ fn sparse_files_are_refused_by_name() {
     for format in ["gnu", "posix"] {
         let archive =
             folder.tar(&["--sparse", "--hole-detection=raw", &format!("--format={format}")], &["file", "holes"]);
-        assert!(archive.len() < 1 << 20, "not sparse");
+        assert!(archive.len() < 1 << 20, "the archive is not sparse");
         let error = expect_refused_archive(archive, Status::Unsupported);
         assert!(error.message().contains("holes") && error.message().contains("sparse"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Datasets made of URLs, and of parts of blobs.
+//! Datasets made of URLs, and of ranges of blobs.
 
 use aztorch::{BlobRange, Dataset, Status};
 
@@ -12,7 +12,7 @@ const NONE: [&str; 0] = [];
 
 // test_from_blob_urls, test_from_blob_urls_single
 #[test]
-fn urls_of_several_containers_in_the_order_given() {
+fn urls_of_several_containers_keep_their_order() {
     let (one, other) = (azurite().container(), azurite().container());
     one.put("b", b"one's b");
     one.put("a%20b", b"one's a b");
@@ -27,13 +27,13 @@ fn urls_of_several_containers_in_the_order_given() {
         assert_eq!(sample.bytes(), bytes);
         assert_eq!((sample.container_name(), sample.position()), (container.name.as_str(), index as u64));
         assert_eq!(dataset.container_name(index).unwrap(), container.name);
-        assert_eq!(Some(sample.url().as_str()), urls[index].split('?').next(), "without query");
+        assert_eq!(Some(sample.url().as_str()), urls[index].split('?').next(), "the URL is shown without its query");
     }
     assert_eq!(Dataset::from_urls(&client(), &[one.blob("b")]).unwrap().len(), 1);
 }
 
 #[test]
-fn no_url_makes_an_empty_dataset() {
+fn no_urls_make_an_empty_dataset() {
     let dataset = Dataset::from_urls(&client(), &NONE).unwrap();
     assert!(dataset.is_empty());
     expect_error(dataset.get(0), Status::OutOfRange);
@@ -41,7 +41,7 @@ fn no_url_makes_an_empty_dataset() {
 }
 
 #[test]
-fn nothing_is_fetched_before_it_is_asked_for_and_then_the_size_is_known() {
+fn a_size_is_known_after_the_first_get() {
     let server = FaultServer::start();
     server.put("blob", b"12345".to_vec());
     let dataset = Dataset::from_urls(&client(), &[server.url("blob"), server.url("absent")]).unwrap();
@@ -65,7 +65,7 @@ fn each_url_keeps_its_own_sas() {
         server.put(path, path.as_bytes().to_vec());
     }
     let urls: Vec<_> = paths.iter().enumerate().map(|(number, path)| url(path, &sas(number))).collect();
-    // The client's own is for other URLs.
+    // The client's SAS is for URLs without one.
     let client = client_with(|options| options.set_sas_token("sv=1&sig=b3RoZXI"));
     let dataset = Dataset::from_urls(&client, &urls).unwrap();
     for (index, path) in paths.iter().enumerate() {
@@ -81,7 +81,7 @@ fn each_url_keeps_its_own_sas() {
 }
 
 #[test]
-fn a_snapshot_is_read_as_it_was() {
+fn a_snapshot_returns_its_bytes() {
     let container = azurite().container();
     container.put("blob", b"the old bytes");
     let snapshot = container.send("PUT", "blob?comp=snapshot", &[], b"").expect(201);
@@ -96,7 +96,7 @@ fn a_snapshot_is_read_as_it_was() {
 }
 
 #[test]
-fn a_version_is_asked_for() {
+fn requests_name_the_version() {
     let server = FaultServer::start();
     server.put("blob", b"bytes".to_vec());
     let url = format!("{}&versionid=2020-10-12T05:31:41.8939133Z", server.url("blob"));
@@ -109,7 +109,7 @@ fn a_version_is_asked_for() {
 }
 
 #[test]
-fn a_bad_url_fails_the_whole_call_and_is_named() {
+fn an_invalid_url_fails_the_call_and_its_index_is_reported() {
     let server = FaultServer::start();
     server.put("blob", b"bytes".to_vec());
     for bad in [
@@ -123,14 +123,14 @@ fn a_bad_url_fails_the_whole_call_and_is_named() {
     ] {
         let urls = [server.url("blob"), server.url("blob"), bad.to_owned(), server.url("blob")];
         let error = expect_error(Dataset::from_urls(&client(), &urls), Status::InvalidArgument);
-        assert!(error.message().contains("URL 2"), "which one? {error}");
+        assert!(error.message().contains("URL 2"), "the index is missing: {error}");
         let ranges: Vec<_> = urls.iter().map(|url| BlobRange { url: url.clone(), offset: 0, length: 1 }).collect();
         let error = expect_error(Dataset::from_ranges(&client(), &ranges), Status::InvalidArgument);
-        assert!(error.message().contains("URL 2"), "which one? {error}");
+        assert!(error.message().contains("URL 2"), "the index is missing: {error}");
         let error = expect_error(Dataset::from_tars(&client(), &urls), Status::InvalidArgument);
-        assert!(error.message().contains("archive 2"), "which one? {error}");
+        assert!(error.message().contains("archive 2"), "the index is missing: {error}");
     }
-    assert_eq!(server.requests().len(), 0, "found before anything is sent");
+    assert_eq!(server.requests().len(), 0, "a request was sent before the URLs were checked");
 }
 
 fn range(url: String, offset: u64, length: u64) -> BlobRange {
@@ -138,7 +138,7 @@ fn range(url: String, offset: u64, length: u64) -> BlobRange {
 }
 
 #[test]
-fn ranges_of_blobs_are_samples() {
+fn ranges_of_blobs_are_entries() {
     let container = azurite().container();
     container.put("shard", b"0123456789");
     container.put("other", b"abcdef");
@@ -167,7 +167,7 @@ fn ranges_of_blobs_are_samples() {
 }
 
 #[test]
-fn a_range_is_one_get_of_that_range() {
+fn a_small_range_is_one_get() {
     let server = FaultServer::start();
     let content = Content::new(1, 100 << 20);
     server.put_content("shard", content);
@@ -183,7 +183,7 @@ fn a_range_is_one_get_of_that_range() {
 }
 
 #[test]
-fn a_large_range_comes_in_parallel() {
+fn a_large_range_is_fetched_in_parallel() {
     let server = FaultServer::start();
     let content = Content::new(2, 100 << 20);
     let etag = server.put_content("shard", content);
@@ -200,7 +200,7 @@ fn a_large_range_comes_in_parallel() {
 }
 
 #[test]
-fn a_range_past_its_blobs_end_is_out_of_range_when_it_is_read() {
+fn a_range_beyond_the_end_of_its_blob_is_out_of_range() {
     let (server, container) = (FaultServer::start(), azurite().container());
     server.put("shard", b"0123456789".to_vec());
     server.put("empty", b"".to_vec());
@@ -213,10 +213,10 @@ fn a_range_past_its_blobs_end_is_out_of_range_when_it_is_read() {
         range(on_azurite.clone(), 8, 3),
         range(on_azurite.clone(), 1 << 40, 5),
         range(on_azurite, 0, 11),
-        // Azurite has answers of its own to these.
+        // Azurite responds differently to these.
         range(shard.clone(), 10, 1),
         range(server.url("empty"), 0, 1),
-        // The last place that a byte can have.
+        // The largest possible offset of a byte.
         range(shard.clone(), u64::MAX - 2, 1),
         range(shard.clone(), 8, 2),
     ];
@@ -231,7 +231,7 @@ fn a_range_past_its_blobs_end_is_out_of_range_when_it_is_read() {
         expect_error(opened, Status::OutOfRange);
     }
     assert_eq!(dataset.get(9).unwrap().bytes(), b"89");
-    // UINT64_MAX stands for "not known", and no blob reaches as far.
+    // UINT64_MAX means "unknown" and is no valid end.
     for (offset, length) in [(u64::MAX, 2), (0, u64::MAX), (u64::MAX, 0), (1, u64::MAX - 1)] {
         let ranges = [range(shard.clone(), 0, 1), range(shard.clone(), offset, length)];
         let error = expect_error(Dataset::from_ranges(&client(), &ranges), Status::InvalidArgument);
@@ -245,6 +245,6 @@ fn a_range_larger_than_memory_is_out_of_memory_or_out_of_range() {
     server.put("shard", b"0123456789".to_vec());
     let huge = range(server.url("shard"), 0, u64::MAX >> 1);
     let dataset = Dataset::from_ranges(&client(), &[huge]).unwrap();
-    let Err(error) = dataset.get(0) else { panic!("half of all bytes there are") };
+    let Err(error) = dataset.get(0) else { panic!("a range of 2^63 bytes was returned") };
     assert!(matches!(error.status(), Status::OutOfRange | Status::OutOfMemory), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Empty blobs: no range of theirs can be asked for, and yet they are opened, polled and read like all others.
+//! Empty blobs. The service refuses every range of them, but they are opened, polled and read like other blobs.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 use crate::support::tar::Folder;
 
-/// Ends a call that hangs, long after every other one.
-const WATCHDOG: Duration = Duration::from_secs(60);
+/// Ends a call that hangs.
+const LIMIT: Duration = Duration::from_secs(60);
 
-fn watched(client: &Client) -> Client {
-    client.with_timeout(Some(WATCHDOG))
+fn with_limit(client: &Client) -> Client {
+    client.with_timeout(Some(LIMIT))
 }
 
 #[test]
-fn an_empty_blob_opens_when_one_request_is_allowed_at_a_time() {
+fn an_empty_blob_opens_with_a_concurrency_of_one() {
     let server = FaultServer::start();
     server.put("empty", b"");
-    let client = watched(&client_with(|options| options.set_max_concurrency(1)));
+    let client = with_limit(&client_with(|options| options.set_max_concurrency(1)));
     for _ in 0..3 {
         assert_eq!(read_blob(&client, &server.url("empty")).unwrap(), b"");
     }
@@ -31,26 +31,26 @@ fn an_empty_blob_opens_when_one_request_is_allowed_at_a_time() {
 }
 
 #[test]
-fn a_batch_of_empty_blobs_is_no_deadlock() {
+fn a_batch_of_empty_blobs_does_not_deadlock() {
     let server = FaultServer::start();
     let urls: Vec<_> = (0..200).map(|number| server.url(&format!("empty-{number}"))).collect();
     (0..200).for_each(|number| drop(server.put(&format!("empty-{number}"), b"")));
-    let dataset = Dataset::from_urls(&watched(&client()), &urls).unwrap();
+    let dataset = Dataset::from_urls(&with_limit(&client()), &urls).unwrap();
     let indices: Vec<_> = (0..200).collect();
     let samples = dataset.get_batch(&indices).unwrap();
     assert!(samples.len() == 200 && samples.iter().all(|sample| sample.bytes().is_empty()));
 }
 
-/// Some services look at the range of a request before they look at its condition, and some at the condition first.
+/// Some services check the range of a request before its condition, others check the condition first.
 #[test]
 fn an_unchanged_empty_blob_is_not_opened_again() {
-    for (ranges_first, requests) in [(None, 1), (Some(true), 1), (Some(false), 2)] {
+    for (range_first, requests) in [(None, 1), (Some(true), 1), (Some(false), 2)] {
         let server = FaultServer::start();
         let etag = server.put("blob", b"");
-        ranges_first.into_iter().for_each(|with_etag| server.check_range_before_conditions(with_etag));
+        range_first.into_iter().for_each(|with_etag| server.check_range_before_conditions(with_etag));
         let poll = |etag: &str| client().open_if_changed(&server.url("blob"), etag).unwrap();
-        assert!(poll(&etag).is_none(), "ranges first: {ranges_first:?}");
-        assert_eq!(server.requests().len(), requests, "ranges first: {ranges_first:?}");
+        assert!(poll(&etag).is_none(), "range first: {range_first:?}");
+        assert_eq!(server.requests().len(), requests, "range first: {range_first:?}");
 
         let reader = poll("\"0xOTHER\"").expect("another version");
         assert_eq!((reader.size(), reader.etag()), (0, etag.as_str()));
@@ -60,7 +60,7 @@ fn an_unchanged_empty_blob_is_not_opened_again() {
 }
 
 #[test]
-fn an_archive_that_was_emptied_is_modified() {
+fn an_archive_that_became_empty_is_modified() {
     for with_etag in [true, false] {
         let server = FaultServer::start();
         let folder = Folder::new();

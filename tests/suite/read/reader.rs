@@ -21,10 +21,10 @@ fn opening_sends_one_ranged_get_and_pins_size_and_etag() {
     assert_eq!(reader.position().unwrap(), 0);
     assert_eq!(read_rest(&reader).unwrap(), b"some bytes");
 
-    // The first is the PUT that seeded the blob.
+    // The first request is the PUT of the test.
     let requests = container.requests("blob");
-    let answers: Vec<_> = requests[1..].iter().map(|request| (request.method.as_str(), request.status)).collect();
-    assert_eq!(answers, [("GET", 206)]);
+    let responses: Vec<_> = requests[1..].iter().map(|request| (request.method.as_str(), request.status)).collect();
+    assert_eq!(responses, [("GET", 206)]);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_missing_container_is_not_found_at_open() {
 }
 
 #[test]
-fn an_empty_blob_is_no_error() {
+fn an_empty_blob_opens_without_error() {
     let container = azurite().container();
     let etag = container.put("empty", b"");
     let reader = client().open(&container.blob("empty")).unwrap();
@@ -69,7 +69,7 @@ fn test_read_beyond_end() {
     let mut buffer = [0xAA; 16];
     assert_eq!(reader.read(&mut buffer).unwrap(), 10);
     assert_eq!(&buffer[..10], b"0123456789");
-    assert_eq!(buffer[10..], [0xAA; 6], "bytes beyond what was read are untouched");
+    assert_eq!(buffer[10..], [0xAA; 6], "bytes beyond the end of the blob were written");
     assert_eq!(reader.read(&mut buffer).unwrap(), 0);
     assert_eq!(reader.position().unwrap(), 10);
     assert_eq!(read_at(&reader, 8, 16).unwrap(), b"89");
@@ -79,11 +79,11 @@ fn test_read_beyond_end() {
 }
 
 #[test]
-fn reading_nothing_sends_nothing() {
+fn a_read_of_no_bytes_sends_no_request() {
     let container = azurite().container();
     container.put("blob", &Content::new(1, 20 << 20).all());
     let reader = client().open(&container.blob("blob")).unwrap();
-    // What the open has sent for is in the server's log once its last byte has come.
+    // The requests of `open` are in the server's log once their last byte has arrived.
     read_at(&reader, 0, 3 << 20).unwrap();
     assert_eq!(container.requests("blob").len(), 2, "one PUT, one GET");
     reader.seek(SeekFrom::Start(15 << 20)).unwrap();
@@ -93,7 +93,7 @@ fn reading_nothing_sends_nothing() {
 }
 
 #[test]
-fn seeking_is_from_the_start_the_position_and_the_end() {
+fn seeks_are_relative_to_start_position_and_end() {
     let container = azurite().container();
     container.put("blob", b"0123456789");
     let reader = client().open(&container.blob("blob")).unwrap();
@@ -120,7 +120,7 @@ fn test_seek_beyond_end() {
     for (seek, position) in [(SeekFrom::Start(11), 11), (SeekFrom::End(90), 100), (SeekFrom::Current(900), 1000)] {
         assert_eq!(reader.seek(seek).unwrap(), position);
         assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0);
-        assert_eq!(reader.position().unwrap(), position, "a read past the end moves nothing");
+        assert_eq!(reader.position().unwrap(), position, "a read past the end moved the position");
     }
     assert_eq!(reader.seek(SeekFrom::Current(-999)).unwrap(), 1);
     assert_eq!(read_rest(&reader).unwrap(), b"123456789");
@@ -134,7 +134,7 @@ fn test_seek_raises_when_results_in_negative_position() {
     reader.seek(SeekFrom::Start(5)).unwrap();
     for seek in [SeekFrom::Current(-6), SeekFrom::End(-11), SeekFrom::Current(i64::MIN)] {
         expect_error(reader.seek(seek), Status::InvalidArgument);
-        assert_eq!(reader.position().unwrap(), 5, "a refused seek moves nothing");
+        assert_eq!(reader.position().unwrap(), 5, "a refused seek moved the position");
     }
     assert_eq!(read_rest(&reader).unwrap(), b"56789");
 }
@@ -152,7 +152,7 @@ fn test_read_size_synonyms_for_read_all() {
 }
 
 #[test]
-fn reads_of_odd_sizes_join_up() {
+fn reads_of_odd_sizes_return_adjacent_bytes() {
     let container = azurite().container();
     let content = Content::new(3, (25 << 20) + 13);
     container.put("blob", &content.all());
@@ -168,22 +168,22 @@ fn reads_of_odd_sizes_join_up() {
             break;
         }
     }
-    assert_eq!(offset, content.size, "short only at the end");
+    assert_eq!(offset, content.size, "a read was short before the end");
 }
 
 #[test]
-fn one_read_far_larger_than_a_range_is_exact() {
+fn a_read_far_larger_than_a_range_returns_exact_bytes() {
     let container = azurite().container();
     let content = Content::new(4, (70 << 20) + 1);
     container.put("blob", &content.all());
     let reader = client().open(&container.blob("blob")).unwrap();
     assert_same(&read_at(&reader, 12_345, 66 << 20).unwrap(), &content.bytes(12_345, 66 << 20));
-    assert_eq!(reader.position().unwrap(), 0, "read_at never moves");
+    assert_eq!(reader.position().unwrap(), 0, "read_at moved the position");
     assert_same(&read_rest(&reader).unwrap(), &content.all());
 }
 
 #[test]
-fn many_threads_read_one_handle() {
+fn many_threads_read_with_one_reader() {
     let container = azurite().container();
     let content = Content::new(5, 24 << 20);
     container.put("blob", &content.all());
@@ -216,7 +216,7 @@ fn a_reader_outlives_its_client() {
 }
 
 #[test]
-fn a_closed_reader_reads_no_more() {
+fn a_closed_reader_refuses_reads() {
     let container = azurite().container();
     container.put("blob", b"0123456789");
     let reader = client().open(&container.blob("blob")).unwrap();
@@ -226,7 +226,7 @@ fn a_closed_reader_reads_no_more() {
     expect_error(reader.read_at(0, &mut [0; 4]), Status::Unsupported);
 }
 
-/// `std`'s own line reading stands in for the reference's `readline`.
+/// A text of many lines, and the offsets of the lines. `std`'s line reading replaces the reference's `readline`.
 fn lines() -> (String, Vec<u64>) {
     let mut text = String::new();
     let mut starts = Vec::new();
@@ -262,7 +262,7 @@ fn test_readline_mixed_with_seek() {
 }
 
 #[test]
-fn a_standard_reader_passes_the_error_on() {
+fn std_io_read_returns_the_librarys_error() {
     let container = azurite().container();
     container.put("blob", &Content::new(7, 20 << 20).all());
     let mut reader = client().open(&container.blob("blob")).unwrap();

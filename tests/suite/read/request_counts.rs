@@ -1,4 +1,4 @@
-//! What the window, the tail cache and the parallel ranges cost in requests and bytes.
+//! How many requests and bytes reads cost: the read cache, the tail cache, and parallel ranges.
 
 use std::io::SeekFrom;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::support::client::{client, client_with, read_at, read_rest};
 use crate::support::content::{Content, assert_same};
 use crate::support::fault::{Fault, FaultServer};
 
-/// Requests for blob bytes, and how many bytes they asked for of a blob of `size`.
+/// The number of GETs, and the number of bytes that they requested of a blob of `size` bytes.
 fn gets(server: &FaultServer, size: u64) -> (usize, u64) {
     let ranges: Vec<_> = server.requests_of("GET").iter().map(|request| request.range().expect("a range")).collect();
     (ranges.len(), ranges.iter().map(|(first, last)| (*last).min(size - 1) - first + 1).sum())
@@ -18,7 +18,7 @@ fn resnet18_payloads() -> Vec<u64> {
     let mut payloads = Vec::new();
     let mut convolution = |inputs: u64, outputs: u64, kernel: u64| {
         payloads.push(inputs * outputs * kernel * kernel * 4);
-        // Its batch norm: weight, bias, running mean and variance, and the count of batches.
+        // The batch norm: weight, bias, running mean, running variance, number of batches.
         payloads.extend([outputs * 4, outputs * 4, outputs * 4, outputs * 4, 8]);
     };
     convolution(3, 64, 7);
@@ -36,7 +36,7 @@ fn resnet18_payloads() -> Vec<u64> {
 }
 
 #[test]
-fn torch_load_of_a_resnet18_takes_20_gets_and_hardly_more_than_its_bytes() {
+fn torch_load_of_a_resnet18_takes_20_gets_and_1_percent_more_bytes() {
     const RECORD_HEAD: u64 = 192;
     const DIRECTORY: u64 = 53 << 10;
     let payloads = resnet18_payloads();
@@ -51,7 +51,7 @@ fn torch_load_of_a_resnet18_takes_20_gets_and_hardly_more_than_its_bytes() {
         assert_eq!(reader.read(&mut bytes).unwrap(), bytes.len());
         assert_same(&bytes, &content.bytes(offset, bytes.len()));
     };
-    // As torch does it: the size, a magic number, the end record, the directory, then record by record, seeking before
+    // torch reads the size, a magic number, the end record, the directory, and then record by record. It seeks before
     // every read.
     reader.seek(SeekFrom::End(0)).unwrap();
     read(0, 8);
@@ -70,26 +70,26 @@ fn torch_load_of_a_resnet18_takes_20_gets_and_hardly_more_than_its_bytes() {
 }
 
 #[test]
-fn a_large_read_goes_out_in_parallel_ranges() {
+fn a_large_read_uses_parallel_ranges() {
     let server = FaultServer::start();
     let content = Content::new(12, 96 << 20);
     server.put_content("blob", content);
     server.on_request(|_| Some(Fault::Delay(Duration::from_millis(50))));
     let reader = client().open(&server.url("blob")).unwrap();
     assert_same(&read_rest(&reader).unwrap(), &content.all());
-    assert!(server.peak_in_flight() >= 4, "{} at once", server.peak_in_flight());
+    assert!(server.peak_in_flight() >= 4, "{} in parallel", server.peak_in_flight());
     let (_, bytes) = gets(&server, content.size);
     assert!(bytes * 100 <= content.size * 101, "{bytes} bytes of {}", content.size);
 }
 
 #[test]
-fn small_reads_are_served_from_a_window_that_survives_seeks() {
+fn small_reads_use_a_cache_that_survives_seeks() {
     let server = FaultServer::start();
     let content = Content::new(13, 64 << 20);
     server.put_content("blob", content);
     let reader = client().open(&server.url("blob")).unwrap();
     for step in 0..10_000_u64 {
-        // Forwards on the whole, with steps back.
+        // Mostly forwards, with steps back.
         let offset = if step % 2 == 0 { step * 100 } else { (step - 1) * 100 + 3 };
         reader.seek(SeekFrom::Start(offset)).unwrap();
         let mut bytes = [0; 90];
@@ -101,7 +101,7 @@ fn small_reads_are_served_from_a_window_that_survives_seeks() {
 }
 
 #[test]
-fn reading_in_sequence_reads_ahead_and_fetches_nothing_twice() {
+fn sequential_reads_prefetch_and_fetch_nothing_twice() {
     let server = FaultServer::start();
     let content = Content::new(14, 96 << 20);
     server.put_content("blob", content);
@@ -113,8 +113,8 @@ fn reading_in_sequence_reads_ahead_and_fetches_nothing_twice() {
         assert_same(&buffer[..read], &content.bytes(offset, read));
         offset += read as u64;
     }
-    let asked = server.requests_of("GET").iter().filter_map(|request| Some(request.range()?.1)).max().unwrap();
-    assert!(asked > offset, "asked for no byte beyond the {offset} that were read");
+    let last = server.requests_of("GET").iter().filter_map(|request| Some(request.range()?.1)).max().unwrap();
+    assert!(last > offset, "no byte beyond the {offset} read so far was requested");
     while offset < content.size {
         let read = reader.read(&mut buffer).unwrap();
         assert_same(&buffer[..read], &content.bytes(offset, read));
@@ -122,11 +122,11 @@ fn reading_in_sequence_reads_ahead_and_fetches_nothing_twice() {
     }
     let (requests, bytes) = gets(&server, content.size);
     assert!(bytes * 100 <= content.size * 101, "{bytes} bytes of {}", content.size);
-    assert!(requests <= 60, "{requests} GETs: the window did not grow");
+    assert!(requests <= 60, "{requests} GETs: the requests did not grow");
 }
 
 #[test]
-fn every_request_after_the_first_pins_the_version() {
+fn every_request_after_the_first_has_if_match() {
     let server = FaultServer::start();
     let content = Content::new(15, 40 << 20);
     let etag = server.put_content("blob", content);
@@ -135,7 +135,7 @@ fn every_request_after_the_first_pins_the_version() {
     read_rest(&reader).unwrap();
     let requests = server.requests();
     assert!(requests.len() > 2);
-    assert!(requests.iter().all(|request| request.method == "GET"), "a reader sends GETs only");
+    assert!(requests.iter().all(|request| request.method == "GET"), "a reader sent something else than GETs");
     for request in &requests {
         assert_eq!(request.header("x-ms-version"), Some("2021-12-02"));
         assert!(request.header("x-ms-client-request-id").is_some_and(|id| !id.is_empty()));
@@ -144,16 +144,16 @@ fn every_request_after_the_first_pins_the_version() {
     assert!(requests[1..].iter().all(|request| request.header("if-match") == Some(etag.as_str())));
     let ids: std::collections::HashSet<_> =
         requests.iter().map(|request| request.header("x-ms-client-request-id")).collect();
-    assert_eq!(ids.len(), requests.len(), "request ids are unique");
+    assert_eq!(ids.len(), requests.len(), "a request id was used twice");
 }
 
 #[test]
-fn the_number_of_requests_under_way_has_a_limit() {
+fn max_concurrency_limits_the_requests_in_flight() {
     let server = FaultServer::start();
     let content = Content::new(16, 96 << 20);
     server.put_content("blob", content);
     server.on_request(|_| Some(Fault::Delay(Duration::from_millis(10))));
-    let client = crate::support::client::client_with(|options| options.set_max_concurrency(2));
+    let client = client_with(|options| options.set_max_concurrency(2));
     assert_same(&read_rest(&client.open(&server.url("blob")).unwrap()).unwrap(), &content.all());
     assert_eq!(server.peak_in_flight(), 2);
 }
@@ -171,7 +171,7 @@ fn requests_reuse_connections() {
 }
 
 #[test]
-fn with_little_memory_small_reads_still_go_through_a_window() {
+fn small_reads_are_cached_with_a_small_memory_limit() {
     let server = FaultServer::start();
     let content = Content::new(9, 16 << 20);
     server.put_content("blob", content);

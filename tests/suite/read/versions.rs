@@ -1,4 +1,4 @@
-//! Snapshots, versions, stored encodings, and polling for a new version.
+//! Snapshots, versions, blobs with a content encoding, and polling for a new version.
 
 use aztorch::{Status, WriteMode};
 
@@ -9,7 +9,7 @@ use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 
 #[test]
-fn a_snapshot_is_read_after_the_blob_has_changed() {
+fn a_snapshot_can_be_read_after_the_blob_has_changed() {
     let container = azurite().container();
     let old = Content::new(51, (25 << 20) + 1);
     container.put("blob", &old.all());
@@ -18,7 +18,7 @@ fn a_snapshot_is_read_after_the_blob_has_changed() {
     container.put("blob", b"the new one");
 
     let reader = client().open(&snapshot).unwrap();
-    assert_eq!(reader.url(), format!("{}/blob", container.bare_url()), "without query");
+    assert_eq!(reader.url(), format!("{}/blob", container.bare_url()), "the URL is shown without its query");
     assert_same(&read_rest(&reader).unwrap(), &old.all());
     assert_same(&read_at(&reader, 20 << 20, 100).unwrap(), &old.bytes(20 << 20, 100));
     assert_eq!(read_blob(&client(), &container.blob("blob")).unwrap(), b"the new one");
@@ -38,7 +38,7 @@ fn a_missing_snapshot_is_not_found() {
 }
 
 #[test]
-fn a_snapshot_is_not_written_to() {
+fn a_snapshot_cannot_be_written() {
     let container = azurite().container();
     container.put("blob", b"current");
     let url = container.blob("blob?snapshot=2020-01-01T00:00:00.0000000Z");
@@ -47,12 +47,12 @@ fn a_snapshot_is_not_written_to() {
 }
 
 #[test]
-fn deleting_a_snapshot_leaves_the_blob() {
+fn deleting_a_snapshot_keeps_the_blob() {
     let container = azurite().container();
     container.put("blob", b"current");
     let taken = container.send("PUT", "blob?comp=snapshot", &[], b"").expect(201);
     let snapshot = container.blob(&format!("blob?snapshot={}", taken.header("x-ms-snapshot").unwrap()));
-    // A blob that still has snapshots is not deleted without them.
+    // The service does not delete a blob that has snapshots.
     assert_eq!(
         expect_error(client().delete(&container.blob("blob")), Status::Rejected).service_code(),
         "SnapshotsPresent"
@@ -63,8 +63,8 @@ fn deleting_a_snapshot_leaves_the_blob() {
 }
 
 #[test]
-fn a_version_is_asked_for_in_every_request() {
-    // Azurite has no versions.
+fn every_request_names_the_version() {
+    // Azurite does not support versions.
     let server = FaultServer::start();
     let content = Content::new(52, 20 << 20);
     server.put_content("blob", content);
@@ -79,9 +79,9 @@ fn a_version_is_asked_for_in_every_request() {
 }
 
 #[test]
-fn a_gzip_encoded_blob_reads_byte_for_byte_as_stored() {
+fn a_gzip_encoded_blob_is_not_decoded() {
     let container = azurite().container();
-    // A real gzip member, so that an HTTP client that decodes would succeed in doing so.
+    // Valid gzip, which an HTTP client could decode.
     let mut stored = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     stored.extend([1, 5, 0, 0xfa, 0xff, b'h', b'e', b'l', b'l', b'o', 0x86, 0xa6, 0x10, 0x36, 5, 0, 0, 0]);
     container.put_with("blob.gz", &[("x-ms-blob-content-encoding", "gzip")], &stored);
@@ -98,7 +98,7 @@ fn a_gzip_encoded_blob_reads_byte_for_byte_as_stored() {
 }
 
 #[test]
-fn a_thousand_polls_of_an_unchanged_blob_move_no_blob_bytes() {
+fn polls_of_an_unchanged_blob_transfer_no_blob_bytes() {
     let container = azurite().container();
     let etag = container.put("blob", b"version 1");
     let client = client();
@@ -107,7 +107,7 @@ fn a_thousand_polls_of_an_unchanged_blob_move_no_blob_bytes() {
     }
     let polls = container.requests("blob").split_off(1);
     assert_eq!(polls.len(), 1000);
-    assert!(polls.iter().all(|poll| poll.status == 304), "a poll was answered with a body");
+    assert!(polls.iter().all(|poll| poll.status == 304), "the response to a poll had a body");
 
     let new = container.put("blob", b"version 2");
     let reader = client.open_if_changed(&container.blob("blob"), &etag).unwrap().expect("a change");
@@ -116,7 +116,7 @@ fn a_thousand_polls_of_an_unchanged_blob_move_no_blob_bytes() {
 }
 
 #[test]
-fn a_poll_tells_a_missing_blob_and_an_empty_one() {
+fn a_poll_distinguishes_a_missing_blob_from_an_empty_one() {
     let container = azurite().container();
     let etag = container.put("blob", b"");
     let client = client();

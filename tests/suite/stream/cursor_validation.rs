@@ -7,7 +7,7 @@ use crate::support::error::{assert_no_secret, expect_error};
 use crate::support::streams::{ListedStreams, numbered_names, take_names};
 
 #[test]
-fn a_cursor_of_something_else_is_refused() {
+fn a_cursor_of_another_stream_is_refused() {
     let streams = ListedStreams::new(numbered_names(0..30), 10, Some((5, 1)));
     streams.server.put("/account/other/blob", b"x".to_vec());
     let begun = streams.shard(1, 3);
@@ -35,20 +35,20 @@ fn a_cursor_of_something_else_is_refused() {
         ("no shuffle", other(&url, None, 1, 3, None)),
         ("a dataset", of_dataset),
     ] {
-        let Err(error) = stream.resume(&cursor) else { panic!("resumed with another {what}") };
+        let Err(error) = stream.resume(&cursor) else { panic!("accepted a cursor with another {what}") };
         expect_error::<()>(Err(error), Status::InvalidArgument);
-        // It is as it was.
+        // The refused cursor has not changed the stream.
         let next = stream.next().unwrap();
         assert!(next.is_none_or(|sample| sample.position() == 0), "{what}");
     }
-    // The SAS is no part of what is listed, and neither is an empty prefix.
+    // Another SAS or an empty prefix does not make it another listing.
     let another_sas = url.replace("sp=rwdlc", "sp=r");
     assert_ne!(another_sas, url);
     for stream in [other(&another_sas, None, 1, 3, Some((5, 1))), other(&url, Some(""), 1, 3, Some((5, 1)))] {
         stream.resume(&cursor).unwrap();
         assert_eq!(stream.next().unwrap().unwrap().position(), 4);
     }
-    // Datasets are told apart by what is in them, URLs by what they name.
+    // Streams of URLs differ if their URLs differ.
     let urls = [streams.server.url("blob-0001"), streams.server.url("blob-0002")];
     let stream = Stream::from_urls(&client(), &urls, 0, 1).unwrap();
     stream.next().unwrap();
@@ -72,7 +72,7 @@ fn a_damaged_cursor_is_refused() {
             if damaged == cursor {
                 continue;
             }
-            let Err(error) = stream.resume(&damaged) else { panic!("took {damaged} for {cursor}") };
+            let Err(error) = stream.resume(&damaged) else { panic!("accepted {damaged} instead of {cursor}") };
             assert_eq!(error.status(), Status::InvalidArgument, "{error}");
         }
         expect_error(stream.resume(&cursor[..at]), Status::InvalidArgument);
@@ -87,7 +87,7 @@ fn a_damaged_cursor_is_refused() {
 }
 
 #[test]
-fn cursors_keep_no_secret() {
+fn cursors_contain_no_secret() {
     let streams = ListedStreams::new(numbered_names(0..5), 10, None);
     let cursor = streams.unsharded().cursor(None).unwrap();
     assert_no_secret(&cursor);
@@ -95,7 +95,7 @@ fn cursors_keep_no_secret() {
 }
 
 #[test]
-fn a_cursor_of_an_earlier_version_is_refused_by_name() {
+fn a_cursor_of_an_earlier_version_is_refused() {
     let streams = ListedStreams::new(numbered_names(0..5), 10, None);
     let old = "azt-cursor-1;listing=00000000000000ff;shard=0/1;epoch=0;position=3;count=3;check=f9e389137baa3a66";
     let error = expect_error(streams.unsharded().resume(old), Status::InvalidArgument);

@@ -1,4 +1,4 @@
-//! Cursors: the rest of an epoch, exactly, in the same process or another one.
+//! Cursors: a resumed stream returns exactly the rest of the epoch, in the same process or in another.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -12,8 +12,8 @@ use crate::support::error::expect_error;
 use crate::support::fault::{FaultServer, GeneratedBlobs};
 use crate::support::streams::{ListedStreams, SHUFFLES, all_names, names_from, numbered_names, take_names};
 
-/// What a cursor says but for the names behind its place.
-fn place(cursor: &str) -> &str {
+/// A cursor without the names that follow its position in the listing.
+fn without_following_names(cursor: &str) -> &str {
     cursor.split(";behind=").next().unwrap()
 }
 
@@ -32,15 +32,15 @@ fn every_position_of_an_epoch_can_be_resumed() {
             for position in 0..names.len() as u64 {
                 stream.next().unwrap().unwrap();
                 cursors.push(stream.cursor(None).unwrap());
-                // More names behind the place may be known by now.
+                // The stream may know more of the following names by now.
                 let again = stream.cursor(Some(position)).unwrap();
-                assert_eq!(place(&again), place(&cursors[position as usize + 1]));
+                assert_eq!(without_following_names(&again), without_following_names(&cursors[position as usize + 1]));
             }
             for (position, cursor) in cursors.iter().enumerate() {
                 assert!(cursor.is_ascii() && !cursor.contains(['\n', '\r', '\0', ' ']), "{cursor}");
                 let resumed = streams.shard(index, count);
                 resumed.resume(cursor).unwrap();
-                // Nothing was read yet, and it stands where it stood.
+                // The cursor of a resumed stream that has read nothing is at the same position.
                 let again = resumed.cursor(None).unwrap();
                 let other = streams.shard(index, count);
                 other.resume(&again).unwrap();
@@ -48,14 +48,14 @@ fn every_position_of_an_epoch_can_be_resumed() {
                 assert_eq!(names_from(&resumed, position as u64), names[position..], "{shuffle:?} {position}");
                 assert!(resumed.next().unwrap().is_none());
                 resumed.reset().unwrap();
-                assert_eq!(all_names(&resumed), next_epoch, "{shuffle:?} {position}: the epoch after");
+                assert_eq!(all_names(&resumed), next_epoch, "{shuffle:?} {position}: the next epoch");
             }
         }
     }
 }
 
 #[test]
-fn a_cursor_tells_of_earlier_positions() {
+fn a_stream_returns_cursors_of_earlier_positions() {
     for shuffle in SHUFFLES {
         let streams = ListedStreams::new(numbered_names(0..60), 13, shuffle);
         let stream = streams.unsharded();
@@ -66,10 +66,10 @@ fn a_cursor_tells_of_earlier_positions() {
             assert_eq!(names_from(&resumed, position + 1), names[position as usize + 1..], "{shuffle:?} {position}");
         }
         for position in [60, 61, u64::MAX - 1] {
-            let error = stream.cursor(Some(position)).expect_err("nothing was given out there");
+            let error = stream.cursor(Some(position)).expect_err("a position that was not reached");
             assert!(matches!(error.status(), Status::OutOfRange | Status::InvalidArgument), "{error}");
         }
-        // Also of those before a resume, as far as there were any since.
+        // A resumed stream returns cursors of positions since the resume.
         let resumed = streams.unsharded();
         resumed.resume(&stream.cursor(Some(29)).unwrap()).unwrap();
         take_names(&resumed, 10);
@@ -105,7 +105,7 @@ fn cursors_go_back_65536_positions() {
 }
 
 #[test]
-fn later_epochs_are_resumed_too() {
+fn later_epochs_can_be_resumed() {
     let streams = ListedStreams::new(numbered_names(0..50), 13, Some((20, 9)));
     let stream = streams.unsharded();
     for epoch in 0..4 {
@@ -117,7 +117,7 @@ fn later_epochs_are_resumed_too() {
         assert_eq!(names_from(&resumed, 20), rest, "epoch {epoch}");
         let union: BTreeSet<_> = names.into_iter().chain(rest).collect();
         assert!(union.into_iter().eq(numbered_names(0..50)));
-        // At the end of an epoch, the cursor is of its end.
+        // The cursor at the end of an epoch is of its end.
         let end = stream.cursor(None).unwrap();
         resumed.resume(&end).unwrap();
         assert!(resumed.next().unwrap().is_none());
@@ -126,11 +126,11 @@ fn later_epochs_are_resumed_too() {
 }
 
 #[test]
-fn streams_of_urls_and_datasets_are_resumed() {
+fn streams_of_urls_and_datasets_can_be_resumed() {
     let server = FaultServer::start();
     server.put("a", b"0123456789".to_vec());
     server.put("b", b"abc".to_vec());
-    // The same blob more than once, which names alone could not tell apart.
+    // The same blobs several times: names do not identify a position.
     let urls: Vec<_> = (0..40).map(|index| server.url(if index % 3 == 0 { "a" } else { "b" })).collect();
     let ranges: Vec<_> = (0..10).map(|offset| BlobRange { url: server.url("a"), offset, length: 1 }).collect();
     let of_urls = Dataset::from_urls(&client(), &urls).unwrap();
@@ -174,7 +174,7 @@ fn streams_of_urls_and_datasets_are_resumed() {
 }
 
 #[test]
-fn another_process_goes_on_in_the_middle_of_an_epoch() {
+fn another_process_resumes_in_the_middle_of_an_epoch() {
     if let Some(argument) = child::argument() {
         let [url, shuffle, cursor, count] = argument.split(' ').collect::<Vec<_>>()[..] else { panic!("{argument}") };
         let stream = Stream::list(&client(), url, None, 0, 1).unwrap();
@@ -190,7 +190,7 @@ fn another_process_goes_on_in_the_middle_of_an_epoch() {
             println!("\nsample {} {}", sample.position(), sample.name());
         }
         println!("\ncursor {}", stream.cursor(None).unwrap());
-        // As a killed job ends: nothing is tidied up.
+        // Like a killed program: no destructors run.
         std::process::abort();
     }
     let container = azurite().container();
@@ -200,7 +200,7 @@ fn another_process_goes_on_in_the_middle_of_an_epoch() {
         let (mut cursor, mut seen) = ("-".to_owned(), Vec::new());
         for count in [3, 0, 20, 1, 16] {
             let argument = format!("{} {shuffle} {cursor} {count}", container.url());
-            let mut process = child::spawn(test_path(another_process_goes_on_in_the_middle_of_an_epoch), &argument);
+            let mut process = child::spawn(test_path(another_process_resumes_in_the_middle_of_an_epoch), &argument);
             let mut output = String::new();
             process.stdout.take().unwrap().read_to_string(&mut output).unwrap();
             process.wait().unwrap();
@@ -219,14 +219,14 @@ fn another_process_goes_on_in_the_middle_of_an_epoch() {
         if shuffle != "-" {
             one_process.set_shuffle(15, 7).unwrap();
         }
-        assert_eq!(seen, all_names(&one_process), "five processes and one differ");
+        assert_eq!(seen, all_names(&one_process), "five processes return other samples than one");
         let union: BTreeSet<_> = seen.into_iter().collect();
-        assert!(union.into_iter().eq(names.iter().cloned()), "each exactly once");
+        assert!(union.into_iter().eq(names.iter().cloned()), "each blob is returned exactly once");
     }
 }
 
 #[test]
-fn a_resumed_stream_lists_no_further_than_it_needs() {
+fn a_resumed_stream_lists_only_the_pages_that_it_needs() {
     let server = FaultServer::start();
     let url = server.put_generated("many", GeneratedBlobs { count: 50_000, size: 1 });
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
@@ -236,14 +236,14 @@ fn a_resumed_stream_lists_no_further_than_it_needs() {
     resumed.set_lazy().unwrap();
     let before = server.requests().len();
     resumed.resume(&stream.cursor(None).unwrap()).unwrap();
-    assert_eq!(server.requests().len(), before, "nothing before the next sample");
+    assert_eq!(server.requests().len(), before, "resume sent a request");
     assert_eq!(resumed.next().unwrap().unwrap().name(), GeneratedBlobs::name(12_000));
     let pages = server.requests().len() - before;
     assert!(pages <= 4, "{pages} pages up to sample 12,000");
 }
 
 #[test]
-fn several_threads_and_a_cursor_after_what_was_consumed() {
+fn a_cursor_of_a_consumed_position_with_several_threads() {
     let server = FaultServer::start();
     let url = server.put_generated("many", GeneratedBlobs { count: 1000, size: 100 });
     server.set_page_size(300);
@@ -253,25 +253,25 @@ fn several_threads_and_a_cursor_after_what_was_consumed() {
         stream
     };
     let stream = make();
-    let given = std::sync::Mutex::new(Vec::new());
+    let received = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..150 {
                     let sample = stream.next().unwrap().unwrap();
-                    given.lock().unwrap().push((sample.position(), sample.name().to_owned()));
+                    received.lock().unwrap().push((sample.position(), sample.name().to_owned()));
                 }
             });
         }
     });
-    let mut given = given.into_inner().unwrap();
-    given.sort();
-    // The loop had consumed 400 of the 600 that its workers had fetched.
+    let mut received = received.into_inner().unwrap();
+    received.sort();
+    // The training loop has consumed 400 of the 600 samples that its workers received.
     let cursor = stream.cursor(Some(399)).unwrap();
     let resumed = make();
     resumed.resume(&cursor).unwrap();
     let rest = names_from(&resumed, 400);
-    assert_eq!(rest[..200], given[400..].iter().map(|(_, name)| name.clone()).collect::<Vec<_>>());
-    let union: BTreeSet<_> = given[..400].iter().map(|(_, name)| name.clone()).chain(rest).collect();
+    assert_eq!(rest[..200], received[400..].iter().map(|(_, name)| name.clone()).collect::<Vec<_>>());
+    let union: BTreeSet<_> = received[..400].iter().map(|(_, name)| name.clone()).chain(rest).collect();
     assert!(union.into_iter().eq((0..1000).map(GeneratedBlobs::name)));
 }

@@ -1,4 +1,5 @@
-//! Streams over what breaks: what fails for good is told once and passed, what fails for now comes later.
+//! Streams whose requests fail: a permanent error is returned once and its sample skipped; after a transient error the sample
+//! is returned later.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -13,7 +14,7 @@ use crate::support::error::expect_error;
 use crate::support::fault::{Fault, GeneratedBlobs, Request};
 use crate::support::streams::{ListedStreams, generated_server, names_from, numbered_names, take_names};
 
-fn once() -> Client {
+fn client_without_retries() -> Client {
     client_with(|options| options.set_max_retries(0))
 }
 
@@ -21,7 +22,7 @@ fn is_of(request: &Request, index: u64) -> bool {
     request.path.ends_with(&GeneratedBlobs::name(index))
 }
 
-/// Asks for all that is left: the positions given out, and the errors.
+/// Reads the rest of the stream; returns the positions and the errors.
 fn drain(stream: &Stream) -> (Vec<u64>, Vec<Status>) {
     let (mut positions, mut errors) = (Vec::new(), Vec::new());
     for _ in 0..10_000 {
@@ -35,7 +36,7 @@ fn drain(stream: &Stream) -> (Vec<u64>, Vec<Status>) {
 }
 
 #[test]
-fn a_sample_that_failed_for_good_is_told_once_and_passed() {
+fn a_permanent_error_is_returned_once_and_the_sample_skipped() {
     for (fault, expected) in [
         (Fault::status(404, "BlobNotFound"), Status::NotFound),
         (Fault::status(403, "AuthorizationFailure"), Status::PermissionDenied),
@@ -50,7 +51,7 @@ fn a_sample_that_failed_for_good_is_told_once_and_passed() {
                 assert!(error.message().contains(&GeneratedBlobs::name(7)), "{error}");
                 continue;
             }
-            // The others keep the positions that they would have had.
+            // The positions of the other samples do not change.
             let sample = stream.next().unwrap().unwrap();
             assert_eq!(sample.position(), index);
             assert_same(sample.bytes(), &blobs.content(index).all());
@@ -60,7 +61,7 @@ fn a_sample_that_failed_for_good_is_told_once_and_passed() {
 }
 
 #[test]
-fn blobs_that_were_deleted_since_they_were_listed_are_told_and_passed() {
+fn blobs_deleted_after_the_listing_are_not_found_once() {
     let container = azurite().container();
     for name in ["a", "b", "c", "d"] {
         container.put(name, name.as_bytes());
@@ -69,7 +70,7 @@ fn blobs_that_were_deleted_since_they_were_listed_are_told_and_passed() {
     assert_eq!(stream.next().unwrap().unwrap().name(), "a");
     container.send("DELETE", "c", &[], b"").expect(202);
     let (positions, errors) = drain(&stream);
-    // It may have been on its way already, but never is it lost.
+    // The deleted blob may have been prefetched already.
     assert!(
         (positions == [1, 3] && errors == [Status::NotFound]) || positions == [1, 2, 3],
         "{positions:?} {errors:?}"
@@ -79,7 +80,7 @@ fn blobs_that_were_deleted_since_they_were_listed_are_told_and_passed() {
 }
 
 #[test]
-fn a_sample_that_failed_for_now_comes_with_the_next_call() {
+fn after_a_transient_error_the_next_call_returns_the_sample() {
     for (fault, expected) in [
         (Fault::status(503, "ServerBusy"), Status::Throttled),
         (Fault::status(500, "InternalError"), Status::Unavailable),
@@ -89,11 +90,11 @@ fn a_sample_that_failed_for_now_comes_with_the_next_call() {
         let left = Mutex::new(4);
         server.on_request(move |request| {
             let mut left = left.lock().unwrap();
-            let breaks = is_of(request, 7) && *left > 0;
-            *left -= i32::from(breaks);
-            breaks.then(|| fault.clone())
+            let fails = is_of(request, 7) && *left > 0;
+            *left -= i32::from(fails);
+            fails.then(|| fault.clone())
         });
-        let stream = Stream::list(&once(), &url, None, 0, 1).unwrap();
+        let stream = Stream::list(&client_without_retries(), &url, None, 0, 1).unwrap();
         let mut seen = Vec::new();
         let mut failures = 0;
         loop {
@@ -111,12 +112,16 @@ fn a_sample_that_failed_for_now_comes_with_the_next_call() {
             }
         }
         assert!((1..=4).contains(&failures), "{failures} failures");
-        assert_eq!(seen, (0..20).collect::<Vec<_>>(), "tried again at once, so in order");
+        assert_eq!(
+            seen,
+            (0..20).collect::<Vec<_>>(),
+            "the sample is retried by the next call, so the order does not change"
+        );
     }
 }
 
 #[test]
-fn a_deadline_passes_for_now_too() {
+fn after_a_timeout_the_sample_is_returned_later() {
     let (server, blobs, url) = generated_server(5, 1000);
     let stalled = Mutex::new(BTreeSet::new());
     server.on_request(move |request| {
@@ -130,7 +135,7 @@ fn a_deadline_passes_for_now_too() {
     while seen.len() < 5 {
         match stream.next() {
             Ok(sample) => {
-                let sample = sample.expect("the end comes after all");
+                let sample = sample.expect("a sample before the end");
                 assert_same(sample.bytes(), &blobs.content(sample.position()).all());
                 assert!(seen.insert(sample.position()));
             }
@@ -146,14 +151,14 @@ fn a_deadline_passes_for_now_too() {
 }
 
 #[test]
-fn other_threads_take_over_what_failed_for_now() {
+fn other_threads_retry_samples_after_transient_errors() {
     let (server, _, url) = generated_server(400, 1000);
     let tries = Mutex::new(std::collections::HashMap::new());
     server.on_request(move |request| {
         let mut tries = tries.lock().unwrap();
         let count = tries.entry(request.path.clone()).or_insert(0);
         *count += 1;
-        // A third of the blobs fail twice, whoever asks; one in seven fails for good.
+        // One blob in seven fails permanently; a third of the other ones fail twice.
         match request.path.bytes().map(u64::from).sum::<u64>() {
             _ if request.verb() != "GET" => None,
             sum if sum % 7 == 0 => Some(Fault::status(404, "BlobNotFound")),
@@ -161,7 +166,7 @@ fn other_threads_take_over_what_failed_for_now() {
             _ => None,
         }
     });
-    let stream = Stream::list(&once(), &url, None, 0, 1).unwrap();
+    let stream = Stream::list(&client_without_retries(), &url, None, 0, 1).unwrap();
     stream.set_shuffle(100, 1).unwrap();
     let outcome = Mutex::new((Vec::new(), 0, 0));
     std::thread::scope(|scope| {
@@ -173,7 +178,7 @@ fn other_threads_take_over_what_failed_for_now() {
                     match next {
                         Ok(Some(sample)) => outcome.0.push(sample.position()),
                         Ok(None) => return,
-                        // No more often than there are blobs.
+                        // At most one error per blob.
                         Err(error) if error.status() == Status::NotFound && outcome.1 < 400 => outcome.1 += 1,
                         Err(error) if error.status() == Status::Throttled => outcome.2 += 1,
                         Err(error) => panic!("{error}"),
@@ -182,7 +187,7 @@ fn other_threads_take_over_what_failed_for_now() {
             });
         }
     });
-    // Someone may have been told the end while another one's sample had yet to fail.
+    // A thread may have seen the end before a sample of another thread failed.
     let (late, errors) = drain(&stream);
     let (mut positions, mut missing, throttled) = outcome.into_inner().unwrap();
     positions.extend(late);
@@ -190,13 +195,13 @@ fn other_threads_take_over_what_failed_for_now() {
     positions.sort_unstable();
     let distinct = positions.len();
     positions.dedup();
-    assert_eq!(positions.len(), distinct, "a sample came twice");
+    assert_eq!(positions.len(), distinct, "a sample was returned twice");
     assert!(missing > 20 && throttled > 20, "{missing} missing, {throttled} throttled");
     assert_eq!(distinct + missing, 400, "{missing} missing, {throttled} throttled");
 }
 
 #[test]
-fn a_page_that_failed_is_asked_for_again() {
+fn a_failed_page_is_requested_again() {
     for (fault, expected) in [
         (Fault::status(503, "ServerBusy"), Status::Throttled),
         (Fault::status(500, "InternalError"), Status::Unavailable),
@@ -217,7 +222,7 @@ fn a_page_that_failed_is_asked_for_again() {
                     *pages += 1;
                     (*pages - 1 == broken).then(|| fault.clone())
                 });
-                let stream = Stream::list(&once(), &url, None, 0, 1).unwrap();
+                let stream = Stream::list(&client_without_retries(), &url, None, 0, 1).unwrap();
                 if let Some(buffer) = buffer {
                     stream.set_shuffle(buffer, 1).unwrap();
                 }
@@ -226,7 +231,7 @@ fn a_page_that_failed_is_asked_for_again() {
                 assert_eq!(errors, [expected], "page {broken}");
                 let markers: Vec<_> =
                     server.requests_of("list").iter().map(|page| page.query("marker").map(str::to_owned)).collect();
-                assert_eq!(markers.len(), 5, "the page that failed, and no other, is asked for again");
+                assert_eq!(markers.len(), 5, "only the failed page is requested again");
                 assert_eq!(markers[broken], markers[broken + 1]);
             }
         }
@@ -234,7 +239,7 @@ fn a_page_that_failed_is_asked_for_again() {
 }
 
 #[test]
-fn retries_within_a_call_come_first() {
+fn retries_within_a_call_hide_transient_faults() {
     let (server, _, url) = generated_server(100, 1000);
     server.set_page_size(30);
     server.on_request(|request| match request.index % 5 {
@@ -247,7 +252,7 @@ fn retries_within_a_call_come_first() {
 }
 
 #[test]
-fn a_listing_that_is_denied_stays_so_until_it_is_not() {
+fn a_denied_listing_fails_until_it_is_permitted() {
     let (server, _, url) = generated_server(10, 1000);
     server.on_request(|request| (request.verb() == "list").then(|| Fault::status(403, "AuthorizationFailure")));
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
@@ -259,10 +264,10 @@ fn a_listing_that_is_denied_stays_so_until_it_is_not() {
 }
 
 #[test]
-fn what_failed_before_a_reset_does_not_come_after_it() {
+fn an_error_before_a_reset_is_not_returned_after_it() {
     let (server, _, url) = generated_server(10, 1000);
     server.on_request(|request| (request.verb() == "GET").then(|| Fault::status(503, "")));
-    let stream = Stream::list(&once(), &url, None, 0, 1).unwrap();
+    let stream = Stream::list(&client_without_retries(), &url, None, 0, 1).unwrap();
     expect_error(stream.next(), Status::Throttled);
     server.on_request(|_| None);
     stream.reset().unwrap();
@@ -270,7 +275,7 @@ fn what_failed_before_a_reset_does_not_come_after_it() {
 }
 
 #[test]
-fn what_fails_while_another_thread_resets_does_not_either() {
+fn an_error_during_a_reset_by_another_thread_is_not_returned_after_it() {
     let (server, _, url) = generated_server(10, 1000);
     server.on_request(|request| {
         (request.verb() == "GET").then(|| {
@@ -278,7 +283,7 @@ fn what_fails_while_another_thread_resets_does_not_either() {
             Fault::status(503, "")
         })
     });
-    let stream = Stream::list(&once(), &url, None, 0, 1).unwrap();
+    let stream = Stream::list(&client_without_retries(), &url, None, 0, 1).unwrap();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| stream.next());
         while server.requests_of("GET").is_empty() {
@@ -292,7 +297,7 @@ fn what_fails_while_another_thread_resets_does_not_either() {
 }
 
 #[test]
-fn what_failed_for_now_is_in_the_cursor() {
+fn a_cursor_after_a_transient_error_includes_the_failed_sample() {
     let streams = ListedStreams::new(numbered_names(0..30), 10, None);
     let client = client_with(|options| options.set_max_retries(0));
     let stream = || Stream::list(&client, &streams.url, None, 0, 1).unwrap();
@@ -303,7 +308,7 @@ fn what_failed_for_now_is_in_the_cursor() {
     streams
         .server
         .on_request(|request| (request.path.ends_with("blob-0003")).then(|| Fault::status(503, "ServerBusy")));
-    // It may have been fetched before that; the next stream has not.
+    // The first stream may have prefetched the blob; a second one has not.
     let second = stream();
     second.resume(&begun.cursor(None).unwrap()).unwrap();
     expect_error(second.next(), Status::Throttled);
@@ -316,11 +321,11 @@ fn what_failed_for_now_is_in_the_cursor() {
         .map(|sample| (sample.position(), sample.name().to_owned()))
         .collect();
     let expected: Vec<_> = (3..).zip(numbered_names(3..30)).collect();
-    assert_eq!(rest, expected, "the one that failed is not lost");
+    assert_eq!(rest, expected, "the failed sample is missing");
 }
 
 #[test]
-fn a_listing_that_breaks_while_a_cursor_is_looked_for() {
+fn a_listing_that_fails_during_a_resume_is_retried() {
     let streams = ListedStreams::new(numbered_names(0..100), 10, Some((30, 2)));
     let begun = streams.unsharded();
     let names = take_names(&begun, 55);

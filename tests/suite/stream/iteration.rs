@@ -1,4 +1,4 @@
-//! Streams: listed while they are read, sharded, shuffled, ended and begun again.
+//! Streams: listed while they are read, their sources, their end, and further epochs.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::streams::{all_names, generated_names, generated_server};
 const LATENCY: Duration = Duration::from_millis(50);
 
 #[test]
-fn a_stream_gives_what_a_dataset_holds() {
+fn a_stream_returns_the_samples_of_a_listing() {
     let container = azurite().container();
     for index in 0..30 {
         container.put(&format!("data/{index:02}"), format!("bytes of {index}").as_bytes());
@@ -31,20 +31,20 @@ fn a_stream_gives_what_a_dataset_holds() {
         assert_eq!(sample.blob_size(), Some(sample.bytes().len() as u64));
         assert_eq!(read_rest(&sample.open().unwrap()).unwrap(), sample.bytes());
     }
-    // The end is the end, again and again.
+    // The end is returned again and again.
     for _ in 0..5 {
         assert!(stream.next().unwrap().is_none());
     }
 }
 
 #[test]
-fn the_first_sample_comes_after_the_first_page() {
+fn the_first_sample_needs_only_the_first_page() {
     let (server, blobs, url) = generated_server(50_000, 100);
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
-    assert_eq!(server.requests().len(), 0, "nothing before the first next");
+    assert_eq!(server.requests().len(), 0, "a request was sent before the first next");
     assert_same(stream.next().unwrap().unwrap().bytes(), &blobs.content(0).all());
     assert_eq!(server.requests_of("list").len(), 1);
-    // And the next page is there before this one is used up.
+    // The next page is listed before this one is used up.
     server.on_request(|request| (request.verb() == "list").then_some(Fault::Delay(LATENCY)));
     for index in 1..7000 {
         assert_eq!(stream.next().unwrap().unwrap().position(), index);
@@ -54,18 +54,18 @@ fn the_first_sample_comes_after_the_first_page() {
 }
 
 #[test]
-fn fifty_thousand_names_of_many_pages() {
+fn a_lazy_stream_over_fifty_thousand_names_sends_ten_requests() {
     let (server, _, url) = generated_server(50_000, 10);
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
     stream.set_lazy().unwrap();
     assert_eq!(all_names(&stream), generated_names(0..50_000));
     assert_eq!(server.requests().len(), 10);
     assert!(stream.next().unwrap().is_none());
-    assert_eq!(server.requests().len(), 10, "the end needs no request");
+    assert_eq!(server.requests().len(), 10, "next after the end sent a request");
 }
 
 #[test]
-fn streams_of_urls_ranges_and_archives() {
+fn streams_of_urls_and_ranges() {
     let server = FaultServer::start();
     server.put("a", b"0123456789".to_vec());
     server.put("/other/container/b", b"bytes".to_vec());
@@ -90,7 +90,7 @@ fn streams_of_urls_ranges_and_archives() {
 }
 
 #[test]
-fn a_stream_outlives_what_it_was_made_of() {
+fn a_stream_outlives_its_dataset() {
     let (server, _, url) = generated_server(20, 10);
     let dataset = Dataset::list(&client(), &url, None).unwrap();
     let stream = Stream::from_dataset(&dataset, 0, 1).unwrap();
@@ -100,7 +100,7 @@ fn a_stream_outlives_what_it_was_made_of() {
 }
 
 #[test]
-fn directory_stubs_count_for_nobody() {
+fn directories_are_not_counted_in_shards() {
     let server = FaultServer::start();
     for folder in ["a", "b", "c"] {
         server.put_directory(folder, Kind::Stub("hdi_isfolder"));
@@ -115,7 +115,7 @@ fn directory_stubs_count_for_nobody() {
 }
 
 #[test]
-fn what_matches_nothing_is_an_empty_stream() {
+fn a_prefix_without_matches_is_an_empty_stream() {
     let (server, _, url) = generated_server(10, 10);
     for prefix in ["absent/", "part-9"] {
         let stream = Stream::list(&client(), &url, Some(prefix), 0, 1).unwrap();
@@ -128,7 +128,7 @@ fn what_matches_nothing_is_an_empty_stream() {
 }
 
 #[test]
-fn bad_containers_are_seen_at_once_and_missing_ones_when_listed() {
+fn an_invalid_container_url_fails_at_once_and_a_missing_container_at_next() {
     let container = azurite().container();
     for bad in ["", "nonsense", &container.blob("blob")] {
         expect_error(Stream::list(&client(), bad, None, 0, 1), Status::InvalidArgument);
@@ -144,7 +144,7 @@ fn bad_containers_are_seen_at_once_and_missing_ones_when_listed() {
 
 // test_can_load_across_multiple_epochs
 #[test]
-fn reset_begins_the_next_epoch_at_any_time() {
+fn reset_begins_a_new_epoch_at_any_time() {
     let (server, _, url) = generated_server(100, 10);
     server.set_page_size(30);
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
@@ -153,14 +153,14 @@ fn reset_begins_the_next_epoch_at_any_time() {
         assert!(stream.next().unwrap().is_none());
         stream.reset().unwrap();
     }
-    // In the middle of one, or twice.
+    // In the middle of an epoch, and twice.
     for position in 0..40 {
         assert_eq!(stream.next().unwrap().unwrap().position(), position);
     }
     stream.reset().unwrap();
     stream.reset().unwrap();
     assert_eq!(all_names(&stream), generated_names(0..100));
-    // Each epoch lists anew.
+    // Each epoch lists the container again.
     server.put_generated("many", GeneratedBlobs { count: 110, size: 10 });
     stream.reset().unwrap();
     assert_eq!(all_names(&stream), generated_names(0..110));
@@ -189,7 +189,7 @@ fn a_lazy_stream_fetches_nothing_but_the_listing() {
 }
 
 #[test]
-fn a_stream_is_set_before_its_first_next() {
+fn settings_are_refused_after_the_first_next() {
     let (_server, _, url) = generated_server(10, 10);
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
     expect_error(stream.set_shuffle(0, 1), Status::InvalidArgument);

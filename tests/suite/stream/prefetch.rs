@@ -1,4 +1,4 @@
-//! Streams that read ahead, by one thread and by many.
+//! Streams prefetch their samples; one thread or several read them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::support::streams::{all_names, generated_names, generated_server};
 const LATENCY: Duration = Duration::from_millis(50);
 
 #[test]
-fn a_stream_reads_ahead() {
+fn a_stream_prefetches() {
     let (server, blobs, url) = generated_server(300, 50 << 10);
     server.on_request(|_| Some(Fault::Delay(Duration::from_millis(100))));
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
@@ -22,20 +22,20 @@ fn a_stream_reads_ahead() {
         assert_same(stream.next().unwrap().unwrap().bytes(), &blobs.content(index).all());
     }
     assert!(stream.next().unwrap().is_none());
-    assert_eq!(server.requests_of("GET").len(), 300, "each once");
+    assert_eq!(server.requests_of("GET").len(), 300, "each blob is fetched once");
     let chain = server.longest_chain("GET");
     assert!(chain <= 20, "{chain} round trips for 300 samples");
 }
 
 #[test]
-fn reading_ahead_keeps_the_memory_limit() {
+fn prefetching_respects_the_memory_limit() {
     let client = client_with(|options| options.set_memory_limit(8 << 20));
     for buffer in [None, Some(30)] {
         let (server, blobs, url) = generated_server(60, 1 << 20);
         server.on_request(|_| Some(Fault::Delay(Duration::from_millis(20))));
         let stream = Stream::list(&client, &url, None, 0, 1).unwrap();
         if let Some(buffer) = buffer {
-            // Names are buffered, not bytes.
+            // The shuffle buffer holds names, not bytes.
             stream.set_shuffle(buffer, 1).unwrap();
         }
         for taken in 1..=60 {
@@ -43,12 +43,12 @@ fn reading_ahead_keeps_the_memory_limit() {
             let index = (0..60).find(|index| GeneratedBlobs::name(*index) == sample.name()).unwrap();
             assert_same(sample.bytes(), &blobs.content(index).all());
             let ahead = server.requests_of("GET").len().saturating_sub(taken);
-            assert!(ahead <= 8, "{ahead} MiB ahead under a limit of 8");
+            assert!(ahead <= 8, "{ahead} MiB prefetched with a limit of 8");
         }
         assert!(server.longest_chain("GET") < 50, "{} round trips", server.longest_chain("GET"));
         assert_eq!(server.requests_of("GET").len(), 60);
     }
-    // Blobs that the limit cannot hold come one by one.
+    // Blobs larger than the limit are fetched one by one.
     let (_server, blobs, url) = generated_server(4, 20 << 20);
     let stream = Stream::list(&client, &url, None, 0, 1).unwrap();
     for index in 0..4 {
@@ -57,7 +57,7 @@ fn reading_ahead_keeps_the_memory_limit() {
 }
 
 #[test]
-fn many_threads_get_each_sample_once() {
+fn each_sample_goes_to_one_of_many_threads() {
     let (server, blobs, url) = generated_server(3000, 1000);
     server.set_page_size(700);
     for buffer in [None, Some(500)] {
@@ -91,7 +91,7 @@ fn many_threads_get_each_sample_once() {
 }
 
 #[test]
-fn resets_beside_other_threads_harm_nobody() {
+fn resets_during_next_in_other_threads_are_safe() {
     let (server, _, url) = generated_server(500, 100);
     server.set_page_size(100);
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
@@ -114,7 +114,7 @@ fn resets_beside_other_threads_harm_nobody() {
 }
 
 #[test]
-fn a_dropped_stream_ends_what_it_had_under_way() {
+fn dropping_a_stream_stops_its_prefetches() {
     let (server, _, url) = generated_server(5000, 10 << 10);
     server.on_request(|_| Some(Fault::Delay(LATENCY)));
     let stream = Stream::list(&client(), &url, None, 0, 1).unwrap();
@@ -125,11 +125,11 @@ fn a_dropped_stream_ends_what_it_had_under_way() {
     std::thread::sleep(2 * LATENCY);
     let before = server.requests().len();
     std::thread::sleep(4 * LATENCY);
-    assert_eq!(server.requests().len(), before, "goes on for nobody");
+    assert_eq!(server.requests().len(), before, "requests were sent after the drop");
 }
 
 #[test]
-fn two_streams_of_one_client_share_its_connections() {
+fn two_streams_of_one_client_share_max_concurrency() {
     let client = client_with(|options| options.set_max_concurrency(4));
     let (server, _, url) = generated_server(100, 1000);
     server.on_request(|_| Some(Fault::Delay(Duration::from_millis(5))));
@@ -142,5 +142,5 @@ fn two_streams_of_one_client_share_its_connections() {
         }
     });
     assert!(seen.len() == 100 && seen.values().all(|count| *count == 1));
-    assert!(server.peak_in_flight() <= 5, "{} at once", server.peak_in_flight());
+    assert!(server.peak_in_flight() <= 5, "{} in parallel", server.peak_in_flight());
 }

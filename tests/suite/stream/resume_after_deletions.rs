@@ -1,4 +1,4 @@
-//! Cursors whose place in the listing has lost the names around it, in whatever order the service lists.
+//! Cursors whose neighbours in the listing were deleted, for every order in which a service may list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::fault::{Fault, Order};
 use crate::support::streams::{ListedStreams, all_names, names_in_folders, numbered_names, take_names};
 
-/// Byte order, a hierarchical account's, the reverse of both, and one that no comparison of names could guess.
+/// Byte order, the order of a hierarchical namespace, the reverse byte order, and one that does not follow from the names.
 const ORDERS: [Order; 4] = [
     |name| name.as_bytes().to_vec(),
     |name| name.replace('/', "\0").into_bytes(),
@@ -23,15 +23,15 @@ fn streams(names: &[String], page_size: usize, shuffle: Option<(usize, u64)>, or
     streams
 }
 
-/// All names, in the order of the listing.
+/// All names, in listing order.
 fn listed(streams: &ListedStreams) -> Vec<String> {
     let unshuffled = aztorch::Stream::list(&crate::support::client::client(), &streams.url, None, 0, 1).unwrap();
     unshuffled.set_lazy().unwrap();
     all_names(&unshuffled)
 }
 
-/// Interrupts shards, deletes and adds, and goes on. How often each of the old names came that was not deleted.
-fn change_and_go_on(
+/// Interrupts shards, deletes and adds blobs, and resumes; returns how often each old, not deleted name was returned.
+fn change_and_resume(
     streams: &ListedStreams,
     progress: &[usize],
     deleted: &[String],
@@ -46,25 +46,26 @@ fn change_and_go_on(
     left.map(|name| (counts.get(&name).copied().unwrap_or(0), name)).map(|(count, name)| (name, count)).collect()
 }
 
-fn others(counts: &BTreeMap<String, usize>) -> Vec<(&String, &usize)> {
+/// The names that were not returned exactly once.
+fn wrong_counts(counts: &BTreeMap<String, usize>) -> Vec<(&String, &usize)> {
     counts.iter().filter(|(_, count)| **count != 1).collect()
 }
 
 #[test]
-fn the_rest_of_a_folder_comes_after_the_cursors_blob_was_deleted() {
+fn the_rest_of_a_folder_is_returned_after_the_cursors_blob_was_deleted() {
     for order in ORDERS {
         let names = ["test/1", "train.txt", "train/1", "train/2", "train/3", "val/1"].map(str::to_owned);
         for progress in 0..=names.len() {
             let streams = streams(&names, 5000, None, order);
             let deleted = &listed(&streams)[progress.min(5)..][..1];
-            let counts = change_and_go_on(&streams, &[progress], deleted, &[]);
-            assert!(others(&counts).is_empty(), "{deleted:?} deleted at {progress}: {:?}", others(&counts));
+            let counts = change_and_resume(&streams, &[progress], deleted, &[]);
+            assert!(wrong_counts(&counts).is_empty(), "{deleted:?} deleted at {progress}: {:?}", wrong_counts(&counts));
         }
     }
 }
 
 #[test]
-fn several_deleted_names_around_the_cursor_lose_and_repeat_nothing() {
+fn with_several_deleted_names_around_the_cursor_nothing_is_lost_or_repeated() {
     let mut names = names_in_folders();
     names.extend(["train.txt", "train-1", "train/1", "train/2", "Train/3", "train0"].map(str::to_owned));
     for order in ORDERS {
@@ -74,13 +75,13 @@ fn several_deleted_names_around_the_cursor_lose_and_repeat_nothing() {
                     for width in [1, 4] {
                         let streams = streams(&names, page_size, shuffle, order);
                         let listed = listed(&streams);
-                        let place = (progress + ahead).min(listed.len());
-                        let around = place.saturating_sub(width)..(place + width).min(listed.len());
-                        // A name that comes to the deleted ones' place.
+                        let position = (progress + ahead).min(listed.len());
+                        let around = position.saturating_sub(width)..(position + width).min(listed.len());
+                        // Some new names are listed where names were deleted.
                         let added = ["train/", "a.b", "b"].map(str::to_owned);
-                        let counts = change_and_go_on(&streams, &[progress], &listed[around], &added);
+                        let counts = change_and_resume(&streams, &[progress], &listed[around], &added);
                         let what = format!("{shuffle:?}, pages of {page_size}, {progress}, {width}");
-                        assert!(others(&counts).is_empty(), "{what}: {:?}", others(&counts));
+                        assert!(wrong_counts(&counts).is_empty(), "{what}: {:?}", wrong_counts(&counts));
                     }
                 }
             }
@@ -89,13 +90,13 @@ fn several_deleted_names_around_the_cursor_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn shards_lose_and_repeat_nothing_when_names_around_their_page_end_are_deleted() {
+fn with_deleted_names_around_the_page_end_shards_lose_and_repeat_nothing() {
     for order in ORDERS {
         for shuffle in [None, Some((1, 3)), Some((5, 4))] {
             for deleted in [29..30, 14..40, 0..60, 30..90] {
                 let streams = streams(&numbered_names(0..90), 30, shuffle, order);
                 let listed = listed(&streams);
-                // All shards have listed the first page and no other.
+                // All shards can list the first page only.
                 streams.server.on_request(|request| {
                     let is_next = request.verb() == "list" && request.query("marker").is_some();
                     is_next.then(|| Fault::status(403, "AuthorizationFailure"))
@@ -113,7 +114,7 @@ fn shards_lose_and_repeat_nothing_when_names_around_their_page_end_are_deleted()
 }
 
 #[test]
-fn what_was_consumed_may_be_deleted() {
+fn consumed_blobs_may_be_deleted() {
     for order in ORDERS {
         for (shuffle, progress) in [(None, &[150][..]), (Some((20, 1)), &[150]), (None, &[40, 40, 40])] {
             let streams = streams(&numbered_names(0..300), 60, shuffle, order);
@@ -127,20 +128,20 @@ fn what_was_consumed_may_be_deleted() {
 }
 
 #[test]
-fn when_all_names_around_the_cursor_are_gone_at_most_a_page_is_repeated() {
+fn if_all_names_around_the_cursor_are_deleted_at_most_a_page_is_repeated() {
     for order in ORDERS {
         for shuffle in [None, Some((10, 1))] {
             for progress in [130, 150, 185] {
                 let streams = streams(&numbered_names(0..300), 100, shuffle, order);
                 let listed = listed(&streams);
-                let counts = change_and_go_on(&streams, &[progress], &listed[120..220], &[]);
+                let counts = change_and_resume(&streams, &[progress], &listed[120..220], &[]);
                 let (first, last): (BTreeSet<_>, BTreeSet<_>) =
                     (listed[..100].iter().collect(), listed[220..].iter().collect());
                 let what = format!("{shuffle:?}, {progress}");
                 for (name, count) in &counts {
                     assert!(*count > 0, "{what}: {name} is lost");
                     let is_elsewhere = first.contains(name) || last.contains(name);
-                    assert!(*count == 1 || (*count == 2 && !is_elsewhere), "{what}: {name} came {count} times");
+                    assert!(*count == 1 || (*count == 2 && !is_elsewhere), "{what}: {name} was returned {count} times");
                 }
             }
         }
@@ -148,7 +149,7 @@ fn when_all_names_around_the_cursor_are_gone_at_most_a_page_is_repeated() {
 }
 
 #[test]
-fn a_deleted_cursors_blob_is_not_looked_for_to_the_end() {
+fn the_search_for_a_deleted_blob_is_bounded() {
     let names: Vec<_> = (0..30_000).map(|index| format!("blob-{index:05}")).collect();
     for shuffle in [None, Some((10, 1))] {
         let streams = ListedStreams::new(names.iter().cloned(), 1000, shuffle);
@@ -157,7 +158,7 @@ fn a_deleted_cursors_blob_is_not_looked_for_to_the_end() {
         let cursor = stream.cursor(None).unwrap();
         drop(stream);
         names[1000..1015].iter().for_each(|name| streams.server.delete(name));
-        // A page and 10,000 names are looked through at most, and one page more is listed ahead.
+        // At most a page and 10,000 names are searched, and one more page is prefetched.
         let pages = AtomicUsize::new(0);
         streams.server.on_request(move |request| {
             if request.query("marker").is_none() {

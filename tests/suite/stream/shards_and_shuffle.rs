@@ -8,7 +8,7 @@ use crate::support::streams::{all_names, generated_names, generated_server};
 
 // test_worker_sharding
 #[test]
-fn shards_take_every_nth_and_together_all() {
+fn shards_take_every_nth_sample_and_cover_all() {
     let (server, _, url) = generated_server(103, 10);
     server.set_page_size(10);
     let dataset = Dataset::list(&client(), &url, None).unwrap();
@@ -34,7 +34,7 @@ fn shards_take_every_nth_and_together_all() {
 }
 
 #[test]
-fn far_more_shards_than_samples() {
+fn more_shards_than_samples() {
     let (_server, _, url) = generated_server(3, 10);
     let dataset = Dataset::list(&client(), &url, None).unwrap();
     for count in [1 << 52, usize::MAX] {
@@ -53,7 +53,7 @@ fn far_more_shards_than_samples() {
 }
 
 #[test]
-fn a_shard_that_is_none_is_refused() {
+fn an_invalid_shard_is_refused() {
     let (_server, _, url) = generated_server(1, 1);
     let dataset = Dataset::list(&client(), &url, None).unwrap();
     for (index, count) in [(0, 0), (1, 1), (5, 3), (usize::MAX, usize::MAX), (1, 0)] {
@@ -61,12 +61,12 @@ fn a_shard_that_is_none_is_refused() {
         expect_error(Stream::from_dataset(&dataset, index, count), Status::InvalidArgument);
         expect_error(Stream::from_urls(&client(), std::slice::from_ref(&url), index, count), Status::InvalidArgument);
     }
-    // A shard without any sample is one.
+    // A shard without samples is valid.
     assert!(all_names(&Stream::list(&client(), &url, None, 1, 2).unwrap()).is_empty());
 }
 
 #[test]
-fn the_shuffle_is_a_permutation_that_follows_from_seed_and_epoch() {
+fn the_shuffle_is_a_permutation_determined_by_seed_and_epoch() {
     let (server, _, url) = generated_server(400, 10);
     server.set_page_size(90);
     let epochs = |buffer, seed, index, count| {
@@ -87,19 +87,22 @@ fn the_shuffle_is_a_permutation_that_follows_from_seed_and_epoch() {
             let mut sorted = names.clone();
             sorted.sort();
             assert_eq!(sorted, generated_names(0..400), "{buffer}");
-            assert_ne!(*names, generated_names(0..400), "{buffer} shuffles nothing");
-            // What comes at position p was in the buffer then.
+            assert_ne!(*names, generated_names(0..400), "{buffer}: not shuffled");
+            // The sample at position p was in the buffer at that time.
             for (position, name) in names.iter().enumerate() {
                 let index: usize = name[9..16].parse().unwrap();
                 assert!(index < position + buffer, "{name} at {position} with a buffer of {buffer}");
             }
         }
-        assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{buffer}: epochs are alike");
-        assert_eq!(epochs(buffer, 42, 0, 1), first, "{buffer}: the same again");
-        assert_ne!(epochs(buffer, 43, 0, 1)[0], first[0], "{buffer}: another seed");
+        assert!(
+            first[0] != first[1] && first[1] != first[2] && first[0] != first[2],
+            "{buffer}: two epochs have the same order"
+        );
+        assert_eq!(epochs(buffer, 42, 0, 1), first, "{buffer}: the same seed gives another order");
+        assert_ne!(epochs(buffer, 43, 0, 1)[0], first[0], "{buffer}: another seed gives the same order");
     }
-    assert_eq!(epochs(1, 42, 0, 1)[0], generated_names(0..400), "a buffer of one name");
-    // After sharding: a shard's names are the same ones as without.
+    assert_eq!(epochs(1, 42, 0, 1)[0], generated_names(0..400), "a buffer of one name does not shuffle");
+    // The shuffle comes after sharding: a shard has the same names with and without it.
     let mut union = Vec::new();
     for index in 0..3 {
         let mut names = epochs(100, 5, index, 3).remove(1);
@@ -118,7 +121,7 @@ fn the_shuffle_mixes_well() {
     stream.set_shuffle(5000, 3).unwrap();
     stream.set_lazy().unwrap();
     let indices: Vec<f64> = all_names(&stream).iter().map(|name| name[9..16].parse().unwrap()).collect();
-    // Of a uniform permutation the mean distance is a third of its length; neighbours stay so as good as never.
+    // In a uniform permutation the mean distance is a third of the length, and almost no neighbours stay together.
     let distance = indices.iter().enumerate().map(|(at, index)| (at as f64 - index).abs()).sum::<f64>() / 5000.0;
     assert!((1500.0..1833.0).contains(&distance), "{distance}");
     let neighbours = indices.windows(2).filter(|pair| pair[0] + 1.0 == pair[1]).count();

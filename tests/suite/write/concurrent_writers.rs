@@ -1,4 +1,4 @@
-//! Two writers on one blob, and readers that are in the middle when it is replaced.
+//! Several writers on one blob, conditions, and readers whose blob is replaced.
 
 use std::sync::Barrier;
 
@@ -24,7 +24,7 @@ fn create_never_replaces_an_existing_blob() {
 }
 
 #[test]
-fn create_without_the_right_to_read_says_that_the_blob_exists() {
+fn create_without_the_right_to_read_is_already_exists() {
     let container = azurite().container();
     container.put("blob", b"the old one");
     let write_only = client_with(|options| options.set_sas_token(&account_sas("w")));
@@ -34,7 +34,7 @@ fn create_without_the_right_to_read_says_that_the_blob_exists() {
         expect_error(write_blob(&write_only, &url, WriteMode::Create, &vec![1; size]), Status::AlreadyExists);
         assert_eq!(container.get("blob").unwrap(), b"the old one");
     }
-    // The service's word stands, whatever the look meets.
+    // The service's 409 is returned, whatever the HEAD returns.
     for status in [401, 403, 404, 500] {
         let server = FaultServer::start();
         server.put("blob", b"the old one".to_vec());
@@ -47,9 +47,9 @@ fn create_without_the_right_to_read_says_that_the_blob_exists() {
     }
 }
 
-/// The service answers 409 BlobAlreadyExists; others, and proxies, take the condition at its word.
+/// The service returns 409 BlobAlreadyExists; other services and proxies return 412.
 #[test]
-fn a_create_whose_condition_does_not_hold_finds_the_blob_there() {
+fn a_create_whose_condition_fails_is_already_exists() {
     for code in ["ConditionNotMet", ""] {
         for (size, verb) in [(0, "PUT"), (10, "PUT"), (LARGE, "put-block-list")] {
             let server = FaultServer::start();
@@ -57,7 +57,7 @@ fn a_create_whose_condition_does_not_hold_finds_the_blob_there() {
                 let creates = request.header("if-none-match") == Some("*");
                 (creates && request.verb() == verb).then(|| Fault::status(412, code))
             });
-            // It comes to be after the look beside the first block.
+            // The blob appears after the HEAD that accompanies the first block.
             server.put("blob", b"the old one".to_vec());
             server.script("HEAD", [Fault::status(403, "")]);
             let written = write_blob(&client(), &server.url("blob"), WriteMode::Create, &vec![1; size]);
@@ -66,7 +66,7 @@ fn a_create_whose_condition_does_not_hold_finds_the_blob_there() {
             assert!(!error.message().contains("changed meanwhile"), "{error}");
         }
     }
-    // A condition of the caller's own.
+    // A condition that the caller sets.
     let server = FaultServer::start();
     server.on_request(|_| Some(Fault::status(412, "ConditionNotMet")));
     for (name, value, expected) in
@@ -78,7 +78,7 @@ fn a_create_whose_condition_does_not_hold_finds_the_blob_there() {
 }
 
 #[test]
-fn create_loses_to_the_writer_that_closes_first() {
+fn of_two_creators_the_first_to_close_wins() {
     let container = azurite().container();
     for (name, size) in [("small", 10), ("large", LARGE)] {
         let (first, second) = (vec![1; size], vec![2; size]);
@@ -95,7 +95,7 @@ fn create_loses_to_the_writer_that_closes_first() {
 }
 
 #[test]
-fn of_many_creators_at_once_one_wins() {
+fn of_many_concurrent_creators_one_wins() {
     let container = azurite().container();
     let start = Barrier::new(8);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
@@ -120,7 +120,7 @@ fn of_many_creators_at_once_one_wins() {
 }
 
 #[test]
-fn the_one_of_two_replacers_that_closes_last_is_told_or_wins_whole() {
+fn of_two_replacers_the_last_to_close_is_modified() {
     let container = azurite().container();
     let (first, second) = (Content::new(41, 20 << 20).all(), Content::new(42, 22 << 20).all());
     let early = client().writer(&container.blob("blob"), WriteMode::Replace).unwrap();
@@ -130,13 +130,13 @@ fn the_one_of_two_replacers_that_closes_last_is_told_or_wins_whole() {
     late.flush().unwrap();
     early.close().unwrap();
     assert_same(&container.get("blob").unwrap(), &first);
-    // The service threw the late writer's blocks away with the early one's commit.
+    // The commit of the early writer discarded the late writer's blocks.
     expect_error(late.close(), Status::Modified);
     assert_same(&container.get("blob").unwrap(), &first);
 }
 
 #[test]
-fn if_match_publishes_over_that_version_only() {
+fn if_match_replaces_that_version_only() {
     let container = azurite().container();
     for (name, size) in [("small", 10), ("large", LARGE)] {
         let etag = container.put(name, b"the old one");
@@ -157,7 +157,7 @@ fn if_match_publishes_over_that_version_only() {
 }
 
 #[test]
-fn if_match_does_not_bring_a_deleted_blob_back() {
+fn if_match_does_not_recreate_a_deleted_blob() {
     let container = azurite().container();
     let etag = container.put("blob", b"the old one");
     let writer = client().writer(&container.blob("blob"), WriteMode::Replace).unwrap();
@@ -169,7 +169,7 @@ fn if_match_does_not_bring_a_deleted_blob_back() {
 }
 
 #[test]
-fn a_blob_replaced_under_a_reader_is_modified_never_a_mix() {
+fn a_blob_replaced_during_a_read_is_modified() {
     let container = azurite().container();
     let old = Content::new(43, 40 << 20);
     container.put("blob", &old.all());
@@ -180,7 +180,7 @@ fn a_blob_replaced_under_a_reader_is_modified_never_a_mix() {
     let error = expect_error(read_at(&reader, 30 << 20, 1 << 20), Status::Modified);
     assert_eq!(error.http_status(), 412);
     expect_error(read_rest(&reader), Status::Modified);
-    // What had arrived before may still be served, but from the old version only.
+    // Bytes that arrived before may still be returned, but only those of the old version.
     if let Ok(bytes) = read_at(&reader, 0, 1000) {
         assert_same(&bytes, &old.bytes(0, 1000));
     }

@@ -1,4 +1,4 @@
-//! Writes that fail: remembered, told again, and never half published.
+//! Writes that fail: every later call returns the error, and nothing is published. Also how blocks are sent.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ fn test_continues_to_throw_after_first_fatal_error() {
     server.on_request(|request| (request.verb() == "put-block").then(|| Fault::status(403, "AuthorizationFailure")));
     let writer = client().writer(&server.url("blob"), WriteMode::Replace).unwrap();
     let first = expect_error(writer.write_all(&CONTENT.all()).and_then(|()| writer.flush()), Status::PermissionDenied);
-    // The trouble has passed; the blob's bytes are lost all the same.
+    // The service works again, but the block's bytes are lost.
     server.on_request(|_| None);
     for again in [writer.write_all(b"more"), writer.write_all(b""), writer.flush(), writer.close(), writer.close()] {
         let again = expect_error(again, Status::PermissionDenied);
@@ -39,7 +39,7 @@ fn test_continues_to_throw_after_first_fatal_error() {
 
 #[test]
 fn test_write_error() {
-    // A failure of one block in the middle, met by nobody until the end.
+    // One block in the middle fails; the error may be returned by a later call.
     let server = server();
     let count = std::sync::atomic::AtomicUsize::new(0);
     server.on_request(move |request| {
@@ -71,12 +71,12 @@ fn test_raises_for_duplicate_block_ids() {
         .iter()
         .map(|block| block.query("blockid").unwrap().replace("%3D", "=").replace("%2B", "+").replace("%2F", "/"))
         .collect();
-    assert_eq!(ids.len(), blocks.len(), "ids are unique, also between handles");
+    assert_eq!(ids.len(), blocks.len(), "a block id was used twice, within a writer or by two of them");
     assert!(ids.iter().all(|id| BASE64.decode(id).unwrap().len() == 36), "{ids:?}");
 }
 
 #[test]
-fn blocks_hold_the_bytes_once_and_are_committed_once() {
+fn each_byte_is_sent_once_and_blocks_are_committed_once() {
     let server = server();
     write_blob(&client(), &server.url("blob"), WriteMode::Replace, &CONTENT.all()).unwrap();
     assert_same(&server.blob("blob").unwrap(), &CONTENT.all());
@@ -90,7 +90,7 @@ fn blocks_hold_the_bytes_once_and_are_committed_once() {
 }
 
 #[test]
-fn conditions_are_sent_with_the_request_that_publishes() {
+fn conditions_are_sent_with_the_publishing_request() {
     for (size, verb) in [(10, "PUT"), (20 << 20, "put-block-list")] {
         let server = server();
         let etag = write_blob(&client(), &server.url("blob"), WriteMode::Replace, &vec![1; size]).unwrap();
@@ -109,25 +109,25 @@ fn conditions_are_sent_with_the_request_that_publishes() {
 }
 
 #[test]
-fn blocks_have_the_size_that_was_set_and_grow_with_the_blob() {
+fn blocks_begin_at_the_set_size_and_grow_with_the_blob() {
     const FIRST: u64 = 64 << 10;
     const WRITES: u64 = 2_000;
     let server = server();
     let client = client_with(|options| options.set_block_size(FIRST));
     let writer = client.writer(&server.url("blob"), WriteMode::Replace).unwrap();
     for _ in 0..WRITES {
-        // Too small to be worth blocks of its own.
+        // Too small to become blocks of its own.
         writer.write_all(&[3; 100_000]).unwrap();
     }
     writer.flush().unwrap();
     let sizes: Vec<_> = server.requests_of("put-block").iter().map(|block| block.body_length).collect();
     assert_eq!(sizes.iter().sum::<u64>(), WRITES * 100_000);
-    assert!(sizes.contains(&FIRST), "none of {} blocks has the size that was set", sizes.len());
-    assert!(sizes.iter().any(|size| *size > FIRST), "{} blocks of one size", sizes.len());
+    assert!(sizes.contains(&FIRST), "none of {} blocks has the set size", sizes.len());
+    assert!(sizes.iter().any(|size| *size > FIRST), "none of {} blocks is larger than the set size", sizes.len());
 }
 
 #[test]
-fn one_huge_write_takes_larger_blocks_than_many_small_ones() {
+fn a_huge_write_uses_larger_blocks() {
     let server = server();
     let client = client_with(|options| options.set_block_size(64 << 10));
     write_blob(&client, &server.url("blob"), WriteMode::Replace, &vec![3; 200 << 20]).unwrap();
@@ -137,7 +137,7 @@ fn one_huge_write_takes_larger_blocks_than_many_small_ones() {
 }
 
 #[test]
-fn a_commit_that_was_refused_is_certain() {
+fn a_throttled_publication_has_a_known_outcome() {
     let server = server();
     server.on_request(|request| (request.verb() == "PUT").then(|| Fault::status(503, "ServerBusy")));
     let client = client_with(|options| options.set_max_retries(1));
@@ -147,7 +147,7 @@ fn a_commit_that_was_refused_is_certain() {
 }
 
 #[test]
-fn a_service_that_resets_under_the_body_is_unavailable_in_the_end() {
+fn resets_during_every_request_body_are_unavailable() {
     let server = server();
     server.on_request(|request| (request.method == "PUT").then_some(Fault::NeverReadBody));
     let client = client_with(|options| options.set_max_retries(2));

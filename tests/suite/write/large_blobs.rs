@@ -1,4 +1,4 @@
-//! A GiB, and what a killed job leaves behind.
+//! A blob of a GiB in bounded memory, and blocks that killed programs left behind.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use crate::support::fault::FaultServer;
 const GIB: Content = Content { seed: 31, size: 1 << 30 };
 const PIECE: usize = 1 << 20;
 
-/// The most memory that this process has had resident, in MiB.
+/// The peak resident memory of this process, in MiB.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("this process's status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
@@ -26,17 +26,16 @@ fn peak_memory() -> u64 {
 }
 
 #[test]
-fn a_gib_is_written_and_read_back_by_hash_in_bounded_memory() {
-    // A process of its own, so that the peak is this transfer's.
+fn a_gib_is_written_and_read_back_in_bounded_memory() {
+    // In a process of its own the peak memory is that of this transfer.
     let Some(url) = child::argument() else {
         let container = azurite().container();
         let url = container.blob("gib");
-        let status =
-            child::spawn(test_path(a_gib_is_written_and_read_back_by_hash_in_bounded_memory), &url).wait().unwrap();
+        let status = child::spawn(test_path(a_gib_is_written_and_read_back_in_bounded_memory), &url).wait().unwrap();
         assert!(status.success(), "{status}");
         let ids: Vec<_> = container.requests("gib").iter().filter_map(|request| block_id(&request.query)).collect();
         assert!(!ids.is_empty());
-        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "a block id came twice");
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "a block id was used twice");
         assert!(ids.iter().all(|id| id.len() == 36), "{:?}", ids[0]);
         return;
     };
@@ -72,7 +71,7 @@ fn block_id(query: &str) -> Option<String> {
 }
 
 #[test]
-fn one_huge_write_is_exact() {
+fn a_huge_write_stores_exact_bytes() {
     let container = azurite().container();
     let content = Content::new(32, (200 << 20) + 3);
     write_blob(&client(), &container.blob("huge"), WriteMode::Create, &content.all()).unwrap();
@@ -80,13 +79,13 @@ fn one_huge_write_is_exact() {
 }
 
 #[test]
-fn a_strangers_leftover_blocks_do_not_get_in_the_way() {
+fn uncommitted_blocks_of_another_program_do_not_prevent_a_write() {
     let container = azurite().container();
     let large = Content::new(33, 20 << 20).all();
     for (name, mode) in [("replace", WriteMode::Replace), ("create", WriteMode::Create)] {
         for (size, bytes) in [("large", large.as_slice()), ("small", b"small"), ("empty", b"")] {
             let blob = format!("{name}-{size}");
-            // The reference's ids are UUIDs in text; its killed jobs leave them for a week.
+            // The reference's block ids are UUIDs as text. Blocks of a killed program stay for a week.
             for number in 0..3 {
                 container.put_block(&blob, &format!("0d9c1e2a-7f4b-4c57-9e67-00000000000{number}"), b"left over");
             }
@@ -98,7 +97,7 @@ fn a_strangers_leftover_blocks_do_not_get_in_the_way() {
 }
 
 #[test]
-fn leftover_blocks_with_other_ids_are_an_error_that_says_what_to_do() {
+fn uncommitted_blocks_with_ids_of_another_length_are_an_error_with_advice() {
     let container = azurite().container();
     let large = Content::new(36, 20 << 20).all();
     container.put_block("blob", "short-id", b"left over");
@@ -111,7 +110,7 @@ fn leftover_blocks_with_other_ids_are_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn our_own_leftover_blocks_do_not_get_in_the_way() {
+fn uncommitted_blocks_of_this_library_do_not_prevent_a_write() {
     let container = azurite().container();
     let content = Content::new(34, 20 << 20);
     let discarded = client().writer(&container.blob("blob"), WriteMode::Replace).unwrap();
@@ -124,7 +123,7 @@ fn our_own_leftover_blocks_do_not_get_in_the_way() {
 }
 
 #[test]
-fn a_process_killed_in_the_middle_of_a_save_leaves_the_old_blob() {
+fn a_process_killed_during_a_write_leaves_the_old_blob() {
     if let Some(url) = child::argument() {
         let writer = client().writer(&url, WriteMode::Replace).unwrap();
         writer.write_all(&vec![1; 20 << 20]).unwrap();
@@ -137,12 +136,10 @@ fn a_process_killed_in_the_middle_of_a_save_leaves_the_old_blob() {
     let container = azurite().container();
     let old = Content::new(36, 15 << 20).all();
     container.put("checkpoint", &old);
-    let mut child = child::spawn(
-        test_path(a_process_killed_in_the_middle_of_a_save_leaves_the_old_blob),
-        &container.blob("checkpoint"),
-    );
+    let mut child =
+        child::spawn(test_path(a_process_killed_during_a_write_leaves_the_old_blob), &container.blob("checkpoint"));
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.map(Result::unwrap).any(|line| line.ends_with("sending")), "the child never came to send");
+    assert!(lines.map(Result::unwrap).any(|line| line.ends_with("sending")), "the child did not begin to send");
     child.kill().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(libc::SIGKILL));
 
@@ -154,7 +151,7 @@ fn a_process_killed_in_the_middle_of_a_save_leaves_the_old_blob() {
 }
 
 #[test]
-fn a_large_write_uses_its_connections_again() {
+fn a_large_write_reuses_its_connections() {
     let server = FaultServer::start();
     let client = client_with(|options| options.set_max_concurrency(4));
     let content = Content::new(77, 64 << 20).all();

@@ -1,5 +1,5 @@
-//! Writes whose answer is lost, or an error of a service that may have carried them out: cleared up by looking where that
-//! is possible, and said where it is not.
+//! Writes whose response is lost, or is an error after which the service may have executed them. The library checks the
+//! outcome where that is possible, and reports an unknown outcome where it is not.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::support::fault::{Fault, FaultServer, Request};
 use crate::support::http::send;
 
 const CONTENT: Content = Content { seed: 101, size: 20 << 20 };
-/// What publishes a blob of these sizes.
+/// Sizes of a blob, and the verb that publishes a blob of that size.
 const KINDS: [(usize, &str); 2] = [(10, "PUT"), (20 << 20, "put-block-list")];
 
 fn server() -> FaultServer {
@@ -24,24 +24,24 @@ fn server() -> FaultServer {
     server
 }
 
-/// The answers to the first `count` requests of a verb are lost.
-fn lose(server: &FaultServer, verb: &'static str, count: usize) {
-    spoil_first(server, verb, count, Fault::LoseAnswer);
+/// Loses the responses to the first `count` requests of a verb.
+fn lose_responses(server: &FaultServer, verb: &'static str, count: usize) {
+    fail_first(server, verb, count, Fault::LoseAnswer);
 }
 
-/// The first `count` requests of a verb meet this fault.
-fn spoil_first(server: &FaultServer, verb: &'static str, count: usize, fault: Fault) {
+/// Gives the first `count` requests of a verb this fault.
+fn fail_first(server: &FaultServer, verb: &'static str, count: usize, fault: Fault) {
     let seen = AtomicUsize::new(0);
     server.on_request(move |request| {
-        let meant = request.verb() == verb && seen.fetch_add(1, Ordering::SeqCst) < count;
-        meant.then(|| fault.clone())
+        let fails = request.verb() == verb && seen.fetch_add(1, Ordering::SeqCst) < count;
+        fails.then(|| fault.clone())
     });
 }
 
-/// Answers that leave open what was done. A 503 is one only without the service's own code for "not begun".
+/// Errors after which the request may have been executed. A 503 is one only without the code `ServerBusy`.
 const UNCLEAR: [(u16, &str); 6] =
     [(408, ""), (500, "InternalError"), (500, "OperationTimedOut"), (502, ""), (503, ""), (504, "")];
-/// Answers of a service that did not begin.
+/// Errors after which the request was not executed.
 const THROTTLES: [(u16, &str); 2] = [(503, "ServerBusy"), (429, "")];
 
 fn replace_if_match(client: &Client, url: &str, etag: &str, bytes: &[u8]) -> Result<String> {
@@ -57,14 +57,14 @@ fn etag(server: &FaultServer, name: &str) -> String {
 }
 
 #[test]
-fn a_lost_answer_to_a_publication_is_cleared_up() {
+fn a_publication_with_a_lost_response_succeeds() {
     for (size, verb) in KINDS {
         let bytes = CONTENT.bytes(0, size);
         for lost in [1, 2] {
             for name in ["blob", "new", "matched"] {
                 let server = server();
                 let before = server.put("matched", b"the old one".to_vec());
-                lose(&server, verb, lost);
+                lose_responses(&server, verb, lost);
                 let client = client_with(|options| options.set_max_retries(2));
                 let url = server.url(name);
                 let written = match name {
@@ -81,16 +81,16 @@ fn a_lost_answer_to_a_publication_is_cleared_up() {
 }
 
 #[test]
-fn where_no_answer_ever_came_looking_still_tells() {
+fn a_publication_without_any_response_is_checked() {
     for (size, verb) in KINDS {
         for (name, mode) in [("new", WriteMode::Create), ("blob", WriteMode::Replace)] {
             let server = server();
-            lose(&server, verb, usize::MAX);
+            lose_responses(&server, verb, usize::MAX);
             let client = client_with(|options| options.set_max_retries(1));
             let bytes = CONTENT.bytes(0, size);
             match write_blob(&client, &server.url(name), mode, &bytes) {
                 Ok(written) => assert_eq!(written, etag(&server, name)),
-                // A blob of one request that replaces whatever is there bears no mark to look for.
+                // A blob of one request that replaces unconditionally has no marker to look for.
                 Err(error) => {
                     assert_eq!((verb, name), ("PUT", "blob"), "{error}");
                     assert!(error.message().contains("the outcome is unknown"), "{error}");
@@ -101,26 +101,26 @@ fn where_no_answer_ever_came_looking_still_tells() {
     }
 }
 
-/// The first publication does not arrive, and somebody else is faster than the second.
-fn outrun(server: &FaultServer, verb: &'static str, by: &'static [u8]) {
+/// The first publication does not arrive, and another writer publishes `bytes` before the second one.
+fn publish_before_retry(server: &FaultServer, verb: &'static str, bytes: &'static [u8]) {
     let seen = AtomicUsize::new(0);
     let other = server.url("blob");
     server.on_request(move |request: &Request| {
         let is_first = request.verb() == verb && seen.fetch_add(1, Ordering::SeqCst) == 0;
         is_first.then(|| {
-            send("PUT", &other, &[("x-ms-blob-type", "BlockBlob")], by).expect(201);
+            send("PUT", &other, &[("x-ms-blob-type", "BlockBlob")], bytes).expect(201);
             Fault::Reset { after: None }
         })
     });
 }
 
 #[test]
-fn another_writer_is_not_taken_for_oneself() {
+fn another_writers_blob_is_not_reported_as_success() {
     for (size, verb) in KINDS {
-        // Small ones even write the same.
+        // In the small case the other writer even writes the same bytes.
         let bytes = vec![7; size];
         let server = FaultServer::start();
-        outrun(&server, verb, &[7; 10]);
+        publish_before_retry(&server, verb, &[7; 10]);
         let error =
             expect_error(write_blob(&client(), &server.url("blob"), WriteMode::Create, &bytes), Status::AlreadyExists);
         assert!(error.message().contains("the outcome is unknown"), "{error}");
@@ -128,7 +128,7 @@ fn another_writer_is_not_taken_for_oneself() {
 
         let server = FaultServer::start();
         let before = server.put("blob", b"the old one".to_vec());
-        outrun(&server, verb, &[7; 10]);
+        publish_before_retry(&server, verb, &[7; 10]);
         let error = expect_error(replace_if_match(&client(), &server.url("blob"), &before, &bytes), Status::Modified);
         assert!(error.message().contains("the outcome is unknown"), "{error}");
         assert_eq!(server.blob("blob").unwrap(), [7; 10]);
@@ -136,9 +136,9 @@ fn another_writer_is_not_taken_for_oneself() {
 }
 
 #[test]
-fn who_may_not_look_says_so() {
+fn without_the_right_to_read_the_outcome_is_unknown() {
     let server = FaultServer::start();
-    lose(&server, "PUT", 1);
+    lose_responses(&server, "PUT", 1);
     server.script("HEAD", [Fault::status(403, "AuthorizationPermissionMismatch")]);
     let error =
         expect_error(write_blob(&client(), &server.url("new"), WriteMode::Create, b"new"), Status::AlreadyExists);
@@ -146,7 +146,7 @@ fn who_may_not_look_says_so() {
 }
 
 #[test]
-fn a_refusal_without_a_lost_answer_is_certain() {
+fn a_refusal_without_a_lost_response_has_a_known_outcome() {
     for (size, _) in KINDS {
         let server = server();
         let written = write_blob(&client(), &server.url("blob"), WriteMode::Create, &vec![1; size]);
@@ -156,9 +156,9 @@ fn a_refusal_without_a_lost_answer_is_certain() {
 }
 
 #[test]
-fn what_was_deleted_is_gone_whose_answer_was_lost_or_not() {
+fn a_deletion_with_a_lost_response_succeeds() {
     let server = server();
-    lose(&server, "DELETE", 1);
+    lose_responses(&server, "DELETE", 1);
     client().delete(&server.url("blob")).unwrap();
     assert_eq!(server.requests_of("DELETE").len(), 2);
     assert_eq!(server.blob("blob"), None);
@@ -166,10 +166,10 @@ fn what_was_deleted_is_gone_whose_answer_was_lost_or_not() {
 }
 
 #[test]
-fn an_error_about_a_write_that_was_carried_out_is_cleared_up() {
+fn a_write_that_was_executed_despite_an_error_succeeds() {
     for (status, code) in UNCLEAR {
         for (size, verb) in KINDS {
-            // One error is enough for the large ones.
+            // Large blobs are tested with one status only.
             if size > 10 && status != 500 {
                 continue;
             }
@@ -177,7 +177,7 @@ fn an_error_about_a_write_that_was_carried_out_is_cleared_up() {
             for name in ["blob", "new", "matched"] {
                 let server = server();
                 let before = server.put("matched", b"the old one".to_vec());
-                spoil_first(&server, verb, 1, Fault::ExecuteThenStatus { status, code });
+                fail_first(&server, verb, 1, Fault::ExecuteThenStatus { status, code });
                 let url = server.url(name);
                 let written = match name {
                     "new" => write_blob(&client(), &url, WriteMode::Create, &bytes),
@@ -190,18 +190,18 @@ fn an_error_about_a_write_that_was_carried_out_is_cleared_up() {
             }
         }
         let server = server();
-        spoil_first(&server, "DELETE", 1, Fault::ExecuteThenStatus { status, code });
+        fail_first(&server, "DELETE", 1, Fault::ExecuteThenStatus { status, code });
         client().delete(&server.url("blob")).unwrap_or_else(|error| panic!("DELETE, {status} {code}: {error}"));
         assert_eq!(server.requests_of("DELETE").len(), 2);
     }
 }
 
 #[test]
-fn an_error_that_lasts_leaves_the_outcome_unknown_unless_looking_tells() {
+fn errors_to_every_request_leave_the_outcome_unknown_if_it_cannot_be_checked() {
     let without_retries = client_with(|options| options.set_max_retries(0));
     for (size, verb) in KINDS {
         let server = server();
-        spoil_first(&server, verb, usize::MAX, Fault::ExecuteThenStatus { status: 500, code: "InternalError" });
+        fail_first(&server, verb, usize::MAX, Fault::ExecuteThenStatus { status: 500, code: "InternalError" });
         let bytes = CONTENT.bytes(0, size);
         let written = write_blob(&without_retries, &server.url("new"), WriteMode::Create, &bytes).unwrap();
         assert_eq!(written, etag(&server, "new"));
@@ -221,10 +221,10 @@ fn an_error_that_lasts_leaves_the_outcome_unknown_unless_looking_tells() {
 }
 
 #[test]
-fn a_throttled_write_was_not_carried_out() {
+fn a_throttled_write_was_not_executed() {
     for (status, code) in THROTTLES {
         for (size, verb) in KINDS {
-            // Refused, and somebody else is faster than the second try.
+            // The first try is throttled, and another writer publishes before the second.
             let server = FaultServer::start();
             let (seen, other) = (AtomicUsize::new(0), server.url("blob"));
             server.on_request(move |request: &Request| {
@@ -244,8 +244,8 @@ fn a_throttled_write_was_not_carried_out() {
     }
 }
 
-/// A service that is not there yet when a call begins: its first tries are refused.
-fn refused_at_first<T: Send>(call: impl Fn(&Client, &str) -> T + Sync) -> (T, FaultServer) {
+/// Calls a service that does not listen yet, and starts it after the first refused connection.
+fn call_before_the_service_starts<T: Send>(call: impl Fn(&Client, &str) -> T + Sync) -> (T, FaultServer) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let client = client_with(|options| options.set_max_retries(1000));
     let url = format!("http://{address}/account/container/blob?sv=2021-12-02&sig=x");
@@ -260,8 +260,8 @@ fn refused_at_first<T: Send>(call: impl Fn(&Client, &str) -> T + Sync) -> (T, Fa
 }
 
 #[test]
-fn a_write_that_was_never_sent_was_not_carried_out() {
-    let (deleted, server) = refused_at_first(|client, url| client.delete(url));
+fn a_write_that_was_never_sent_has_a_known_outcome() {
+    let (deleted, server) = call_before_the_service_starts(|client, url| client.delete(url));
     let error = expect_error(deleted, Status::NotFound);
     assert!(!error.message().contains("unknown"), "{error}");
     assert_eq!(server.requests_of("DELETE").len(), 1);
@@ -281,34 +281,34 @@ fn a_write_that_was_never_sent_was_not_carried_out() {
     }
 }
 
-/// A body that did not get out whole cannot have been carried out.
+/// A request whose body was not sent completely was not executed.
 #[test]
-fn a_write_that_broke_in_the_middle_was_not_carried_out() {
+fn a_write_with_a_partly_sent_body_has_a_known_outcome() {
     let server = server();
     server.on_request(|request| (request.verb() == "PUT").then_some(Fault::NeverReadBody));
     let client = client_with(|options| {
         options.set_max_retries(0)?;
         options.set_block_size(64 << 20)
     });
-    // More than the sockets' buffers take.
+    // More than the buffers of the sockets hold.
     let written = write_blob(&client, &server.url("blob"), WriteMode::Replace, &vec![1; 32 << 20]);
     let error = expect_error(written, Status::Unavailable);
     assert!(!error.message().contains("unknown"), "{error}");
 }
 
 #[test]
-fn a_container_whose_creation_was_not_confirmed_is_looked_at() {
+fn a_container_creation_without_a_response_is_checked() {
     let faults = UNCLEAR.map(|(status, code)| Fault::ExecuteThenStatus { status, code });
     for fault in faults.into_iter().chain([Fault::LoseAnswer]) {
         let server = FaultServer::start();
-        spoil_first(&server, "PUT", 1, fault.clone());
+        fail_first(&server, "PUT", 1, fault.clone());
         let url = server.url_of("/account/other");
         client().create_container(&url).unwrap_or_else(|error| panic!("{fault:?}: {error}"));
         assert_eq!(server.requests_of("PUT").len(), 2);
         let error = expect_error(client().create_container(&url), Status::AlreadyExists);
         assert!(!error.message().contains("unknown"), "{error}");
     }
-    // The first try does not arrive, and somebody else is faster than the second.
+    // The first try does not arrive, and another client creates the container before the second.
     let server = FaultServer::start();
     let url = server.url_of("/account/other");
     let (seen, other) = (AtomicUsize::new(0), format!("{url}&restype=container"));

@@ -12,7 +12,7 @@ use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 use crate::support::watchdog::within;
 
-/// The requests other than ours that Azurite has answered for a blob: `PUT` and what `comp` says.
+/// The kinds of the PUTs that Azurite has received for a blob: the value of `comp`, or `blob`.
 fn puts(container: &Container, name: &str) -> Vec<String> {
     let kind = |query: &str| query.split('&').find_map(|pair| pair.strip_prefix("comp=")).unwrap_or("blob").to_owned();
     container
@@ -24,7 +24,7 @@ fn puts(container: &Container, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_small_blob_is_one_put_blob_sent_by_close() {
+fn close_sends_a_small_blob_with_one_put_blob() {
     let container = azurite().container();
     let writer = client().writer(&container.blob("small"), WriteMode::Replace).unwrap();
     assert_eq!(writer.url(), format!("{}/small", container.bare_url()));
@@ -32,7 +32,7 @@ fn a_small_blob_is_one_put_blob_sent_by_close() {
         writer.write_all(b"0123456789").unwrap();
     }
     assert_eq!(writer.position().unwrap(), 10_000);
-    assert_eq!(writer.etag(), "", "nothing is published yet");
+    assert_eq!(writer.etag(), "", "published before close");
     assert_eq!(container.get("small"), None);
     writer.close().unwrap();
     assert_eq!(container.get("small").unwrap(), b"0123456789".repeat(1000));
@@ -83,7 +83,7 @@ fn a_large_blob_is_staged_in_blocks_and_committed_once() {
     writer.flush().unwrap();
     let staged = puts(&container, "large");
     assert!(staged.len() > 2 && staged[1..].iter().all(|kind| kind == "block"), "{staged:?}");
-    assert_eq!(container.get("large").unwrap(), b"the old one", "a flush publishes nothing");
+    assert_eq!(container.get("large").unwrap(), b"the old one", "flush published the blob");
     writer.close().unwrap();
     assert_same(&container.get("large").unwrap(), &content.all());
     assert_eq!(writer.etag(), container.etag("large"));
@@ -92,21 +92,21 @@ fn a_large_blob_is_staged_in_blocks_and_committed_once() {
 }
 
 #[test]
-fn blocks_are_staged_while_the_caller_goes_on() {
+fn blocks_are_staged_in_the_background() {
     let container = azurite().container();
     let writer = client_with(|options| options.set_block_size(1 << 20))
         .writer(&container.blob("blob"), WriteMode::Replace)
         .unwrap();
-    // No flush, no close: it is the background that stages.
+    // Without flush and close, only the background can stage blocks.
     while !puts(&container, "blob").contains(&"block".to_owned()) {
-        assert!(writer.position().unwrap() < 1 << 30, "nothing staged after a GiB");
+        assert!(writer.position().unwrap() < 1 << 30, "no block was staged during a GiB");
         writer.write_all(&[1; 1 << 20]).unwrap();
     }
     assert_eq!(container.get("blob"), None);
 }
 
 #[test]
-fn nothing_is_published_by_a_drop() {
+fn dropping_a_writer_publishes_nothing() {
     let container = azurite().container();
     container.put("old", b"the old one");
     for size in [0, 1000, 20 << 20] {
@@ -124,7 +124,7 @@ fn nothing_is_published_by_a_drop() {
 }
 
 #[test]
-fn a_closed_writer_writes_no_more_and_closes_as_before() {
+fn a_closed_writer_refuses_writes_and_can_be_closed_again() {
     let container = azurite().container();
     let writer = client().writer(&container.blob("blob"), WriteMode::Replace).unwrap();
     writer.write_all(b"all of it").unwrap();
@@ -136,7 +136,7 @@ fn a_closed_writer_writes_no_more_and_closes_as_before() {
 }
 
 #[test]
-fn a_failed_close_fails_again_in_the_same_way() {
+fn a_failed_close_returns_the_same_error_again() {
     let container = azurite().container();
     container.put("blob", b"the old one");
     let writer = client().writer(&container.blob("blob"), WriteMode::Create).unwrap();
@@ -149,7 +149,7 @@ fn a_failed_close_fails_again_in_the_same_way() {
 }
 
 #[test]
-fn a_standard_writer_discards_when_dropped_and_publishes_by_close() {
+fn std_io_write_publishes_by_close_only() {
     let container = azurite().container();
     let mut writer = client().writer(&container.blob("blob"), WriteMode::Replace).unwrap();
     writeln!(writer, "epoch {}", 7).unwrap();
@@ -159,12 +159,12 @@ fn a_standard_writer_discards_when_dropped_and_publishes_by_close() {
 }
 
 #[test]
-fn a_missing_container_is_not_found_by_close() {
+fn a_missing_container_is_not_found() {
     let mut container = azurite().container();
     container.name.push_str("-absent");
     for size in [10, 20 << 20] {
         let writer = client().writer(&container.blob("blob"), WriteMode::Replace).unwrap();
-        // A large write may meet the failure of its first blocks already.
+        // A large write may already return the error of its first blocks.
         let written = writer.write_all(&vec![1; size]).and_then(|()| writer.close());
         assert_eq!(expect_error(written, Status::NotFound).service_code(), "ContainerNotFound");
         expect_error(writer.close(), Status::NotFound);
@@ -172,7 +172,7 @@ fn a_missing_container_is_not_found_by_close() {
 }
 
 #[test]
-fn many_threads_write_to_one_handle_one_after_the_other() {
+fn writes_of_many_threads_to_one_writer_are_serialised() {
     let container = azurite().container();
     let writer = client().writer(&container.blob("blob"), WriteMode::Replace).unwrap();
     std::thread::scope(|scope| {
@@ -184,12 +184,12 @@ fn many_threads_write_to_one_handle_one_after_the_other() {
     writer.close().unwrap();
     let bytes = container.get("blob").unwrap();
     assert_eq!(bytes.len(), 8 * 100 * 50_000);
-    assert!(bytes.chunks(50_000).all(|write| write.iter().all(|byte| *byte == write[0])), "writes are whole");
+    assert!(bytes.chunks(50_000).all(|write| write.iter().all(|byte| *byte == write[0])), "two writes are mixed");
 }
 
-/// A write is cut into blocks of its own when it is long. Each length is taken whole, whatever the block size.
+/// A long write is split into blocks of its own.
 #[test]
-fn a_write_of_any_length_ends_with_any_block_size() {
+fn writes_of_any_length_complete_with_any_block_size() {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
     within(Duration::from_secs(120), || {
