@@ -51,7 +51,10 @@ fn a_virtual_machine_found_by_the_chain() {
     let requests = server.requests();
     // The chain sends a probe without the header, and one request for a token.
     assert_eq!(requests.iter().filter(|request| request.header("metadata").is_some()).count(), 1, "{requests:?}");
-    assert!(requests.iter().all(|request| request.target.starts_with("/metadata/identity/oauth2/token")), "{requests:?}");
+    assert!(
+        requests.iter().all(|request| request.target.starts_with("/metadata/identity/oauth2/token")),
+        "{requests:?}"
+    );
 }
 
 #[test]

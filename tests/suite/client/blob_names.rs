@@ -1,4 +1,4 @@
-//! Every name that the service takes, written and read by name and by URL.
+//! Unusual names that the service accepts, written and read by name and by URL.
 
 use aztorch::WriteMode;
 
@@ -51,7 +51,7 @@ fn names_are_taken_literally() {
             let writer = client.writer_in(&url, name, WriteMode::Replace).unwrap();
             writer.write_all(&body).unwrap();
             writer.close().unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(container.get(&encode_path(name)).expect(name), body, "{name} went elsewhere");
+            assert_eq!(container.get(&encode_path(name)).expect(name), body, "{name} was written to another blob");
 
             let reader = client.open_in(&url, name).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(read_rest(&reader).unwrap(), body, "{name}");
@@ -79,7 +79,7 @@ fn different_names_are_different_blobs() {
 }
 
 #[test]
-fn a_url_may_leave_out_escapes_that_are_not_needed() {
+fn a_url_needs_no_escapes_where_it_is_unambiguous() {
     let container = azurite().container();
     container.put("a%20b%2Bc%C3%A9", b"found");
     for written in ["a%20b%2Bc%C3%A9", "a b+cé", "a%20b+c%c3%a9", "%61 b%2bcé"] {
@@ -88,7 +88,7 @@ fn a_url_may_leave_out_escapes_that_are_not_needed() {
 }
 
 #[test]
-fn a_name_is_joined_to_the_containers_url_before_its_sas() {
+fn a_name_is_inserted_before_the_sas_of_the_containers_url() {
     let server = FaultServer::start();
     server.put("a folder/what?", b"found".to_vec());
     let reader = client().open_in(&server.container_url(), "a folder/what?").unwrap();

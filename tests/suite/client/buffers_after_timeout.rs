@@ -1,4 +1,4 @@
-//! When a call returns, its caller's memory is the caller's alone, also when the call's deadline ended it.
+//! After a call has returned, even with a timeout, the library neither writes nor reads the caller's memory.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -17,29 +17,29 @@ use crate::support::fault::FaultServer;
 const SIZE: usize = 64 << 20;
 const POISON: u8 = 0xA5;
 
-fn hasty() -> Client {
+fn client_with_short_timeout() -> Client {
     client().with_timeout(Some(Duration::from_millis(300)))
 }
 
 #[test]
-fn a_read_that_the_deadline_ended_writes_no_more() {
+fn after_a_timeout_a_read_writes_nothing() {
     let server = FaultServer::start();
     server.put_content("blob", Content::new(31, SIZE as u64));
     server.limit_bandwidth(2_000_000);
-    let reader = hasty().open(&server.url("blob")).unwrap();
+    let reader = client_with_short_timeout().open(&server.url("blob")).unwrap();
     let mut buffer = vec![0; SIZE];
     for offset in [0, 5_000_000] {
         expect_error(reader.read_at(offset, &mut buffer), Status::Timeout);
-        assert!(buffer.iter().any(|&byte| byte != 0), "the deadline came before any byte: nothing was tested");
+        assert!(buffer.iter().any(|&byte| byte != 0), "no byte arrived before the deadline, so nothing was tested");
         buffer.fill(POISON);
-        // Enough for another 600 KB on each connection that was left open.
+        // Long enough for 600 KB on each connection that is still open.
         thread::sleep(Duration::from_millis(300));
         assert!(buffer.iter().all(|&byte| byte == POISON));
         buffer.fill(0);
     }
 }
 
-/// Takes connections but reads from them only after the deadline has passed; counts what comes.
+/// A server that reads from its connections only after the deadline. It counts all bytes and the poisoned ones.
 struct LateReader {
     url: String,
     received: Arc<AtomicUsize>,
@@ -58,7 +58,7 @@ impl LateReader {
                 thread::spawn(move || {
                     thread::sleep(Duration::from_millis(600));
                     let mut buffer = vec![0; 1 << 20];
-                    // The end is a FIN or, since bytes were unread, a RST.
+                    // The connection ends with a FIN, or with a RST because of unread bytes.
                     while let Ok(length @ 1..) = stream.read(&mut buffer) {
                         received.fetch_add(length, Ordering::SeqCst);
                         let count = buffer[..length].iter().filter(|&&byte| byte == POISON).count();
@@ -72,14 +72,14 @@ impl LateReader {
 }
 
 #[test]
-fn a_write_that_the_deadline_ended_reads_no_more() {
+fn after_a_timeout_a_write_reads_nothing() {
     let server = LateReader::start();
-    let writer = hasty().writer(&server.url, WriteMode::Replace).unwrap();
+    let writer = client_with_short_timeout().writer(&server.url, WriteMode::Replace).unwrap();
     let mut data = vec![0; SIZE];
     expect_error(writer.write_all(&data), Status::Timeout);
     data.fill(POISON);
     thread::sleep(Duration::from_millis(1200));
-    assert!(server.received.load(Ordering::SeqCst) > 0, "nothing was under way: nothing was tested");
+    assert!(server.received.load(Ordering::SeqCst) > 0, "no byte was sent, so nothing was tested");
     assert_eq!(server.poisoned.load(Ordering::SeqCst), 0);
     expect_error(writer.flush(), Status::Timeout);
     expect_error(writer.close(), Status::Timeout);

@@ -1,4 +1,5 @@
-//! Cancelling from another thread: whatever a call waits for it ends at once, for good, and nothing is published.
+//! Cancellation from another thread. A call ends at once, whatever it waits for; later calls fail too, and nothing is
+//! published.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -16,31 +17,31 @@ use crate::support::fault::{Fault, FaultServer};
 
 const MIB: u64 = 1 << 20;
 const CONTENT: Content = Content { seed: 57, size: 64 * MIB };
-/// Far longer than any cancel takes, and shorter than all that would end the waits otherwise.
+/// Much longer than a cancellation takes, and much shorter than these calls would wait otherwise.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// Cancels a call once it waits; its error. The promise is 100 ms, and the machine may be busy.
+/// Cancels a call that waits; returns its error. The documented limit is 100 ms, but the machine may be busy.
 #[track_caller]
 fn cancelled<T: Send>(cancel: impl FnOnce(), call: impl FnOnce() -> Result<T> + Send) -> Error {
-    cancelled_once(|| true, cancel, call)
+    cancelled_after(|| true, cancel, call)
 }
 
-/// The same, not before it has come as far as `is_there` says.
+/// Cancels a call that waits, once `condition` is true; returns its error.
 #[track_caller]
-fn cancelled_once<T: Send>(
-    is_there: impl Fn() -> bool,
+fn cancelled_after<T: Send>(
+    condition: impl Fn() -> bool,
     cancel: impl FnOnce(),
     call: impl FnOnce() -> Result<T> + Send,
 ) -> Error {
     let result = thread::scope(|scope| {
         let (sender, receiver) = channel();
         scope.spawn(move || sender.send(call()));
-        let has_come = (0..300).any(|_| {
+        let reached = (0..300).any(|_| {
             let early = receiver.recv_timeout(Duration::from_millis(200));
             assert!(early.is_err(), "the call did not wait: {:?}", early.map(|result| result.err()));
-            is_there()
+            condition()
         });
-        assert!(has_come, "the call did not come as far");
+        assert!(reached, "the call did not reach the condition");
         let began = Instant::now();
         cancel();
         let result = receiver.recv().unwrap();
@@ -57,30 +58,31 @@ fn server(fault: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static) -> Faul
     server
 }
 
-/// An answer that never comes.
+/// A response that comes too late for every test.
 fn silence() -> Fault {
     Fault::Delay(Duration::from_secs(60))
 }
 
 #[test]
-fn an_open_waiting_for_its_answer() {
+fn an_open_that_waits_for_its_response() {
     for fault in [silence(), Fault::Status { status: 503, code: "ServerBusy", retry_after: Some(60) }] {
         let server = server(move |_| Some(fault.clone()));
         let (client, url) = (client(), server.url("blob"));
         cancelled(|| client.cancel(), || client.open(&url));
-        cancelled_for_good(&client, &url);
+        assert_stays_cancelled(&client, &url);
     }
 }
 
-fn cancelled_for_good(client: &Client, url: &str) {
+/// Asserts that later calls of a cancelled client fail.
+fn assert_stays_cancelled(client: &Client, url: &str) {
     expect_error(client.open(url), Status::Cancelled);
     expect_error(client.exists(url), Status::Cancelled);
     expect_error(client.with_timeout(None).delete(url), Status::Cancelled);
 }
 
 #[test]
-fn an_open_waiting_for_the_handshake() {
-    // Takes the connection and says nothing.
+fn an_open_that_waits_for_the_tls_handshake() {
+    // Accepts the connection and sends nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/account/container/blob?sv=2021-12-02&sig=x", listener.local_addr().unwrap());
     let client = client();
@@ -88,28 +90,28 @@ fn an_open_waiting_for_the_handshake() {
 }
 
 #[test]
-fn an_open_waiting_for_a_token() {
+fn an_open_that_waits_for_a_token() {
     let server = FaultServer::start();
-    // The callback's thread lives on; whoever waited for it does not.
+    // The callback goes on; the call that waits for it ends.
     let client = client_with(|options| {
         options.set_token_callback(|_, _| {
             thread::sleep(Duration::from_secs(60));
             BearerToken::new("never", std::time::SystemTime::now())
         })
     });
-    // Not over http, where a token is never asked for.
+    // Over http no token is requested.
     let url = server.url("blob").replace("http:", "https:").split('?').next().unwrap().to_owned();
     cancelled(|| client.cancel(), || client.open(&url));
 }
 
 #[test]
-fn a_read_whose_body_stalls_lets_go_of_its_buffer() {
+fn a_read_of_a_slow_body_releases_its_buffer() {
     let server = server(|_| None);
     let reader = client().open(&server.url("blob")).unwrap();
     server.limit_bandwidth(2_000_000);
     let mut buffer = vec![0; CONTENT.size as usize];
     let error = cancelled(|| reader.cancel(), || reader.read(&mut buffer));
-    assert!(buffer.iter().any(|&byte| byte != 0), "nothing had come yet: nothing was tested");
+    assert!(buffer.iter().any(|&byte| byte != 0), "no byte had arrived, so nothing was tested");
     buffer.fill(0xA5);
     thread::sleep(Duration::from_millis(300));
     assert!(buffer.iter().all(|&byte| byte == 0xA5));
@@ -120,18 +122,18 @@ fn a_read_whose_body_stalls_lets_go_of_its_buffer() {
 }
 
 #[test]
-fn a_small_read_waiting_for_the_window() {
+fn a_small_read_that_waits_for_the_read_cache() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let reader = client().open(&server.url("blob")).unwrap();
     cancelled(|| reader.cancel(), || reader.read(&mut [0; 100]));
 }
 
 #[test]
-fn a_read_waiting_for_a_connection_of_its_own() {
+fn an_open_that_waits_for_a_concurrency_permit() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let client = client_with(|options| options.set_max_concurrency(1));
     let first = client.open(&server.url("blob")).unwrap();
-    // The first one's body holds the only permit.
+    // The body of the first reader holds the only permit.
     cancelled(|| client.cancel(), || client.with_timeout(None).open(&server.url("blob")));
     drop(first);
 }
@@ -145,7 +147,8 @@ fn writer(server: &FaultServer) -> (Client, BlobWriter) {
     (client, writer)
 }
 
-fn never_publishes(server: &FaultServer, writer: &BlobWriter) {
+/// Asserts that later calls of a cancelled writer fail and that the blob does not exist.
+fn assert_never_publishes(server: &FaultServer, writer: &BlobWriter) {
     server.on_request(|_| None);
     expect_error(writer.write_all(b"more"), Status::Cancelled);
     expect_error(writer.flush(), Status::Cancelled);
@@ -154,45 +157,45 @@ fn never_publishes(server: &FaultServer, writer: &BlobWriter) {
 }
 
 #[test]
-fn a_writer_waiting_for_room_for_a_block_or_for_its_memory_to_be_sent() {
+fn a_writer_that_waits_for_memory_or_for_its_blocks() {
     let pieces: fn(&BlobWriter) -> Result<()> = |writer| {
         for _ in 0..200 {
             writer.write_all(&vec![7; 100 << 10])?;
         }
         Ok(())
     };
-    let at_once: fn(&BlobWriter) -> Result<()> = |writer| writer.write_all(&vec![7; 20 << 20]);
+    let one_write: fn(&BlobWriter) -> Result<()> = |writer| writer.write_all(&vec![7; 20 << 20]);
     let flush: fn(&BlobWriter) -> Result<()> =
         |writer| writer.write_all(&vec![7; 2 << 20]).and_then(|()| writer.flush());
     let close: fn(&BlobWriter) -> Result<()> =
         |writer| writer.write_all(&vec![7; 2 << 20]).and_then(|()| writer.close());
-    for write in [pieces, at_once, flush, close] {
+    for write in [pieces, one_write, flush, close] {
         let server = server(|verb| (verb == "put-block").then(silence));
         let (_client, writer) = writer(&server);
         let error = cancelled(|| writer.cancel(), || write(&writer));
         assert!(!error.message().contains("unknown"), "nothing was committed: {error}");
-        never_publishes(&server, &writer);
+        assert_never_publishes(&server, &writer);
     }
 }
 
 #[test]
-fn a_commit_under_way_has_an_unknown_outcome() {
+fn a_cancelled_commit_has_an_unknown_outcome() {
     for (length, verb) in [(3 * MIB, "put-block-list"), (10, "PUT")] {
-        let has_come = Arc::new(AtomicBool::new(false));
-        let comes = has_come.clone();
-        let server = server(move |asked| {
-            comes.fetch_or(asked == verb, Ordering::SeqCst);
-            (asked == verb).then(silence)
+        let has_arrived = Arc::new(AtomicBool::new(false));
+        let arrives = has_arrived.clone();
+        let server = server(move |requested| {
+            arrives.fetch_or(requested == verb, Ordering::SeqCst);
+            (requested == verb).then(silence)
         });
         let (_client, writer) = writer(&server);
         writer.write_all(&vec![7; length as usize]).unwrap();
-        let error = cancelled_once(|| has_come.load(Ordering::SeqCst), || writer.cancel(), || writer.close());
+        let error = cancelled_after(|| has_arrived.load(Ordering::SeqCst), || writer.cancel(), || writer.close());
         assert!(error.message().contains("the outcome is unknown"), "{error}");
     }
 }
 
 #[test]
-fn a_closed_writer_keeps_its_answer() {
+fn a_closed_writer_stays_closed_after_cancel() {
     let server = server(|_| None);
     let (_client, writer) = writer(&server);
     writer.write_all(b"all").unwrap();
@@ -203,7 +206,7 @@ fn a_closed_writer_keeps_its_answer() {
 }
 
 #[test]
-fn a_dataset_in_each_way_of_fetching() {
+fn every_way_of_fetching_from_a_dataset() {
     let fetches: [fn(&Dataset) -> Result<()>; 4] = [
         |dataset| dataset.get(0).map(drop),
         |dataset| dataset.get_batch(&[0, 1, 2]).map(drop),
@@ -218,14 +221,14 @@ fn a_dataset_in_each_way_of_fetching() {
         cancelled(|| dataset.cancel(), || fetch(&dataset));
         expect_error(dataset.get(1), Status::Cancelled);
         assert_eq!(dataset.name(1).unwrap(), "blob");
-        // The client goes on.
+        // The client is not cancelled.
         server.on_request(|_| None);
         client.open(&urls[0]).unwrap();
     }
 }
 
 #[test]
-fn a_sample_that_was_prefetched_and_has_not_arrived() {
+fn a_get_that_waits_for_a_prefetch() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let dataset = Dataset::from_urls(&client(), &[server.url("blob")]).unwrap();
     dataset.prefetch(&[0]).unwrap();
@@ -233,25 +236,28 @@ fn a_sample_that_was_prefetched_and_has_not_arrived() {
 }
 
 #[test]
-fn a_listing_for_a_dataset_and_for_a_stream() {
+fn a_listing_of_a_dataset_and_of_a_stream() {
     let server = server(|verb| (verb == "list").then(silence));
-    let client = client();
-    cancelled(|| client.cancel(), || Dataset::list(&client, &server.container_url(), None).map(drop));
-    let stream = Stream::list(&crate::support::client::client(), &server.container_url(), None, 0, 1).unwrap();
+    let cancelled_client = client();
+    cancelled(
+        || cancelled_client.cancel(),
+        || Dataset::list(&cancelled_client, &server.container_url(), None).map(drop),
+    );
+    let stream = Stream::list(&client(), &server.container_url(), None, 0, 1).unwrap();
     cancelled(|| stream.cancel(), || stream.next().map(drop));
     expect_error(stream.next(), Status::Cancelled);
     assert!(!stream.cursor(None).unwrap().is_empty());
 }
 
 #[test]
-fn a_stream_waiting_for_its_samples() {
+fn a_stream_that_waits_for_its_samples() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let stream = Stream::from_urls(&client(), &[server.url("blob")], 0, 1).unwrap();
     cancelled(|| stream.cancel(), || stream.next().map(drop));
 }
 
 #[test]
-fn files_are_left_as_they_were() {
+fn a_cancelled_download_leaves_no_file() {
     let server = server(|verb| match verb {
         "GET" => Some(Fault::StallAfterHead),
         _ => Some(silence()),
@@ -267,12 +273,12 @@ fn files_are_left_as_they_were() {
 }
 
 #[test]
-fn one_that_is_cancelled_before_it_begins_sends_nothing() {
+fn a_client_cancelled_before_a_call_sends_nothing() {
     let server = server(|_| None);
     let (parent, sibling) = (client(), client());
     let derived = parent.with_timeout(Some(Duration::from_secs(10)));
     derived.cancel();
-    cancelled_for_good(&derived, &server.url("blob"));
+    assert_stays_cancelled(&derived, &server.url("blob"));
     assert!(server.requests().is_empty());
     parent.open(&server.url("blob")).unwrap();
     sibling.open(&server.url("blob")).unwrap();
@@ -283,7 +289,7 @@ fn one_that_is_cancelled_before_it_begins_sends_nothing() {
 }
 
 #[test]
-fn another_handles_cancel_before_does_not_deafen() {
+fn cancelling_another_handle_first_does_not_prevent_a_cancellation() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let client = client();
     let (one, other) = (client.open(&server.url("blob")).unwrap(), client.open(&server.url("blob")).unwrap());

@@ -1,4 +1,4 @@
-//! With `set_checksum` every byte is checked end to end, by the best that the service knows.
+//! `set_checksum` checks every byte end to end, with the best checksum that the service supports.
 
 use std::sync::Mutex;
 
@@ -15,7 +15,7 @@ use crate::support::secure::secure;
 
 const MIB: u64 = 1 << 20;
 const CONTENT: Content = Content { seed: 91, size: 9 * MIB + 77 };
-const KNOWN: [ChecksumSupport; 3] = [ChecksumSupport::Structured, ChecksumSupport::Crc64, ChecksumSupport::Md5];
+const SUPPORTED: [ChecksumSupport; 3] = [ChecksumSupport::Structured, ChecksumSupport::Crc64, ChecksumSupport::Md5];
 
 fn strict() -> Client {
     client_with(|options| {
@@ -24,14 +24,14 @@ fn strict() -> Client {
     })
 }
 
-fn server(knows: ChecksumSupport) -> FaultServer {
+fn server(support: ChecksumSupport) -> FaultServer {
     let server = FaultServer::start();
-    server.support_checksums(knows);
+    server.support_checksums(support);
     server.put_content("blob", CONTENT);
     server
 }
 
-/// Every way that a blob's bytes come in.
+/// Reads a blob in every way that the library offers.
 fn read_in_each_way(client: &Client, server: &FaultServer) -> Result<()> {
     let url = server.url("blob");
     assert_same(&read_blob(client, &url)?, &CONTENT.all());
@@ -55,20 +55,17 @@ fn read_in_each_way(client: &Client, server: &FaultServer) -> Result<()> {
 }
 
 #[test]
-fn each_way_of_reading_by_each_checksum() {
-    for knows in KNOWN {
-        let server = server(knows);
+fn every_way_of_reading_uses_the_best_supported_checksum() {
+    for support in SUPPORTED {
+        let server = server(support);
         read_in_each_way(&strict(), &server).unwrap();
-        let asked_for =
+        let count =
             |name: &str| server.requests_of("GET").iter().filter(|request| request.header(name).is_some()).count();
         let all = server.requests_of("GET").len();
-        let (structured, crc64, md5) = (
-            asked_for("x-ms-structured-body"),
-            asked_for("x-ms-range-get-content-crc64"),
-            asked_for("x-ms-range-get-content-md5"),
-        );
-        assert_eq!(structured + crc64 + md5, all, "a range was asked for without a checksum");
-        match knows {
+        let (structured, crc64, md5) =
+            (count("x-ms-structured-body"), count("x-ms-range-get-content-crc64"), count("x-ms-range-get-content-md5"));
+        assert_eq!(structured + crc64 + md5, all, "a range was requested without a checksum");
+        match support {
             ChecksumSupport::Structured => assert_eq!(structured, all),
             ChecksumSupport::Crc64 => assert!(structured < 40 && md5 == 0, "{structured} {crc64} {md5}"),
             _ => assert!(structured + crc64 < 60 && md5 > 10, "{structured} {crc64} {md5}"),
@@ -77,29 +74,29 @@ fn each_way_of_reading_by_each_checksum() {
 }
 
 #[test]
-fn flipped_bytes_are_fetched_again() {
-    for knows in KNOWN {
-        let server = server(knows);
+fn corrupt_bytes_are_fetched_again() {
+    for support in SUPPORTED {
+        let server = server(support);
         let client = strict();
-        // The ways that it does not speak are behind it then.
+        // After this read the client knows which checksums the server supports.
         read_at(&client.open(&server.url("blob")).unwrap(), 0, 1).unwrap();
         let flipped = Mutex::new(0);
         server.on_request(move |request| {
             let mut count = flipped.lock().unwrap();
             *count += 1;
-            // Every other answer, deep enough to lie behind a structured body's first segment.
+            // Every other response, at an offset after the first segment of a structured body.
             let long = request.range().is_some_and(|(first, last)| last - first > 50_000 && last < CONTENT.size);
             (request.verb() == "GET" && long && *count % 2 == 1).then_some(Fault::FlipByte(30_000))
         });
         read_in_each_way(&client, &server).unwrap();
-        assert!(client.stats().unwrap().retries > 5, "{knows:?}: {}", client.stats().unwrap().retries);
+        assert!(client.stats().unwrap().retries > 5, "{support:?}: {}", client.stats().unwrap().retries);
     }
 }
 
 #[test]
-fn bytes_that_stay_wrong_are_corrupt_and_are_not_seen() {
-    for knows in KNOWN {
-        let server = server(knows);
+fn corrupt_bytes_in_every_response_are_an_error_and_not_returned() {
+    for support in SUPPORTED {
+        let server = server(support);
         let client = client_with(|options| {
             options.set_checksum(true)?;
             options.set_max_retries(1)
@@ -110,14 +107,14 @@ fn bytes_that_stay_wrong_are_corrupt_and_are_not_seen() {
         let error =
             expect_error(client.open(&server.url("blob")).and_then(|reader| reader.read(&mut memory)), Status::Corrupt);
         assert!(error.message().contains("checksum mismatch"), "{error}");
-        // Small reads come out of the window, which shows nothing that was not checked.
-        assert!(memory.iter().all(|&byte| byte == 0), "{knows:?}");
+        // Small reads are copied from the read cache after the check.
+        assert!(memory.iter().all(|&byte| byte == 0), "{support:?}");
         expect_error(reader.read_at(4 * MIB, &mut vec![0; 5 << 20]), Status::Corrupt);
     }
 }
 
 #[test]
-fn without_it_nothing_is_asked_for_and_wrong_bytes_go_unnoticed() {
+fn without_set_checksum_reads_are_not_checked() {
     let server = server(ChecksumSupport::Structured);
     server.script("GET", [Fault::FlipByte(50)]);
     let wrong = read_at(&client().open(&server.url("blob")).unwrap(), 0, 100).unwrap();
@@ -126,13 +123,13 @@ fn without_it_nothing_is_asked_for_and_wrong_bytes_go_unnoticed() {
 }
 
 #[test]
-fn a_damaged_structured_body_is_an_error_or_right() {
+fn damage_in_a_structured_body_is_corrected() {
     let server = server(ChecksumSupport::Structured);
     let client = client_with(|options| {
         options.set_checksum(true)?;
         options.set_max_retries(2)
     });
-    // Each byte of the headers, of the first checksum and of the segment behind it; the trailer says nothing new.
+    // Damage each byte of the headers, of the first checksum and of the following segment's header.
     let body = 3 * MIB + 13 + 8 + 18 * (3 * MIB).div_ceil(10_000);
     for at in (0..40).chain(10_000 + 20..10_000 + 45).chain([body - 9]) {
         server.script("GET", [Fault::FlipByte(at)]);
@@ -149,22 +146,22 @@ fn a_damaged_structured_body_is_an_error_or_right() {
 }
 
 #[test]
-fn uploads_are_compared_by_the_service() {
-    for knows in KNOWN {
+fn the_service_compares_the_checksums_of_uploads() {
+    for support in SUPPORTED {
         for (verb, size) in [("put-block", 3 * MIB), ("PUT", 1000)] {
-            let server = server(knows);
+            let server = server(support);
             let (client, bytes) = (strict(), CONTENT.bytes(0, size as usize));
             write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
             server.script(verb, [Fault::FlipSentByte(500)]);
             write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
             assert_same(&server.blob("new").unwrap(), &bytes);
-            assert_eq!(client.stats().unwrap().retries, 1, "{knows:?} {verb}");
+            assert_eq!(client.stats().unwrap().retries, 1, "{support:?} {verb}");
             server.on_request(|request| (request.method == "PUT").then_some(Fault::FlipSentByte(5)));
-            let hasty = client_with(|options| {
+            let client = client_with(|options| {
                 options.set_checksum(true)?;
                 options.set_max_retries(1)
             });
-            expect_error(write_blob(&hasty, &server.url("new"), WriteMode::Replace, &bytes), Status::Corrupt);
+            expect_error(write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes), Status::Corrupt);
             server.on_request(|_| None);
             assert_same(&server.blob("new").unwrap(), &bytes);
         }
@@ -172,27 +169,27 @@ fn uploads_are_compared_by_the_service() {
 }
 
 #[test]
-fn what_the_service_has_received_is_compared_here_too() {
-    for knows in KNOWN {
+fn the_client_compares_the_checksum_of_the_response_to_an_upload() {
+    for support in SUPPORTED {
         for (verb, size) in [("put-block", 3 * MIB), ("PUT", 1000)] {
-            let server = server(knows);
+            let server = server(support);
             let (client, bytes) = (strict(), CONTENT.bytes(0, size as usize));
-            // The ways that it does not speak are behind it then.
+            // After this write the client knows which checksums the server supports.
             write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
             server.script(verb, [Fault::OtherChecksum]);
             write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
             assert_same(&server.blob("new").unwrap(), &bytes);
-            assert_eq!(client.stats().unwrap().retries, 1, "{knows:?} {verb}");
+            assert_eq!(client.stats().unwrap().retries, 1, "{support:?} {verb}");
             server.on_request(move |request| (request.verb() == verb).then_some(Fault::OtherChecksum));
-            let hasty = client_with(|options| {
+            let client = client_with(|options| {
                 options.set_block_size(MIB)?;
                 options.set_checksum(true)?;
                 options.set_max_retries(1)
             });
-            let written = write_blob(&hasty, &server.url("other"), WriteMode::Replace, &bytes);
+            let written = write_blob(&client, &server.url("other"), WriteMode::Replace, &bytes);
             let error = expect_error(written, Status::Corrupt);
             assert!(error.message().contains("the service received other bytes than were sent"), "{error}");
-            // A blob of blocks is not published on such a word; of one request's bytes it is said that they were.
+            // A blob of blocks is not published. A blob of one request was published, and the error says so.
             assert_eq!(server.blob("other").is_some(), verb == "PUT");
             assert_eq!(error.message().contains("was published"), verb == "PUT", "{error}");
         }
@@ -200,39 +197,39 @@ fn what_the_service_has_received_is_compared_here_too() {
 }
 
 #[test]
-fn a_disputed_creation_is_not_taken_for_a_good_one() {
-    for knows in KNOWN {
-        let server = server(knows);
+fn a_creation_with_a_wrong_checksum_after_a_lost_response_is_corrupt() {
+    for support in SUPPORTED {
+        let server = server(support);
         let client = strict();
         write_blob(&client, &server.url("first"), WriteMode::Create, b"bytes").unwrap();
-        // A lost answer makes the client look for its own mark, which a disputed one has set as well.
+        // After a lost response the client looks for its own marker, which the corrupt upload has set too.
         server.script("PUT", [Fault::Reset { after: None }, Fault::OtherChecksum]);
         let before = server.requests_of("PUT").len();
         let written = write_blob(&client, &server.url("second"), WriteMode::Create, b"bytes");
         let error = expect_error(written, Status::Corrupt);
         assert!(error.message().contains("was published"), "{error}");
-        assert_eq!(server.requests_of("PUT").len() - before, 2, "{knows:?}");
+        assert_eq!(server.requests_of("PUT").len() - before, 2, "{support:?}");
     }
 }
 
 #[test]
-fn by_default_uploads_over_https_are_compared() {
+fn by_default_uploads_over_https_have_a_checksum() {
     let secure = secure();
     let sas = account_sas("rwdlacup");
     let url = |path: &str| format!("{}/checked{path}?{sas}", secure.azurite.url);
-    let client = client_with(|options| options.set_ca_file(&secure.certificate));
-    client.create_container(&url("")).unwrap();
+    let over_https = client_with(|options| options.set_ca_file(&secure.certificate));
+    over_https.create_container(&url("")).unwrap();
     let write = |client: &Client, name| {
         let before = client.stats().unwrap().requests;
         write_blob(client, &url(name), WriteMode::Create, b"bytes").unwrap();
         client.stats().unwrap().requests - before
     };
-    // An Azurite that knows no CRC64 says so, and is not asked again.
+    // An Azurite without CRC64 refuses the first upload; the client then sends no CRC64.
     let expected = if azurite().supports_crc64() { (1, 1) } else { (2, 1) };
-    assert_eq!((write(&client, "/one"), write(&client, "/two")), expected);
-    // Nor is a server over http, or at all if the client was told so.
+    assert_eq!((write(&over_https, "/one"), write(&over_https, "/two")), expected);
+    // Without `set_checksum(true)` http uploads have no checksum, and with `set_checksum(false)` none has.
     let server = server(ChecksumSupport::Crc64);
-    write_blob(&crate::support::client::client(), &server.url("new"), WriteMode::Replace, b"bytes").unwrap();
+    write_blob(&client(), &server.url("new"), WriteMode::Replace, b"bytes").unwrap();
     assert!(server.requests_of("PUT")[0].header("x-ms-content-crc64").is_none());
     let off = client_with(|options| {
         options.set_ca_file(&secure.certificate)?;
@@ -242,27 +239,27 @@ fn by_default_uploads_over_https_are_compared() {
 }
 
 #[test]
-fn a_service_without_checksums_is_told_so() {
+fn a_service_without_checksums_is_unsupported() {
     let server = server(ChecksumSupport::None);
     let error = expect_error(read_blob(&strict(), &server.url("blob")), Status::Unsupported);
     assert!(error.message().contains("set_checksum"), "{error}");
 }
 
 #[test]
-fn azurite_gives_and_takes_checksums() {
+fn checksums_work_with_azurite() {
     let container = azurite().container();
     let (client, url) = (strict(), container.blob("checked"));
     for size in [0, 1000, 6 * MIB] {
         write_blob(&client, &url, WriteMode::Replace, &CONTENT.bytes(0, size as usize)).unwrap();
         assert_same(&read_blob(&client, &url).unwrap(), &CONTENT.bytes(0, size as usize));
     }
-    // Nothing is sent a second time once the service has shown that it compares: that would find the blob there.
+    // The client knows what Azurite supports and sends one request; a second one would find the blob.
     write_blob(&client, &container.blob("created"), WriteMode::Create, b"small").unwrap();
 }
 
-/// So that it is not the tests' own server alone that compares.
+/// Compares the library's CRC64 with that of another implementation.
 #[test]
-fn azurite_refuses_a_wrong_crc64_and_takes_ours() {
+fn azurite_refuses_a_wrong_crc64_and_accepts_the_librarys() {
     let container = azurite().container();
     let crc64 = |bytes: &[u8]| {
         let sum = crc::Crc::<u64, crc::Table<16>>::new(&crc::CRC_64_NVME).checksum(bytes);
@@ -287,7 +284,7 @@ fn azurite_refuses_a_wrong_crc64_and_takes_ours() {
         assert_eq!(put(name, &right), (201, String::new()), "{name}");
         container.send("DELETE", "blob", &[], b"");
     }
-    // What it does not take, a strict client sends once more with an MD5.
+    // Four blocks in four requests: none was refused and sent again with an MD5.
     write_blob(&strict(), &container.blob("ours"), WriteMode::Create, &CONTENT.bytes(0, 4 << 20)).unwrap();
     let blocks = container.requests("ours").iter().filter(|request| request.query.contains("comp=block&")).count();
     assert_eq!(blocks, 4);

@@ -1,4 +1,4 @@
-//! Which status an answer becomes, and that a refusal is not tried again.
+//! The status of each error response. Refusals are not retried.
 
 use aztorch::{Status, WriteMode};
 
@@ -24,7 +24,7 @@ const REFUSALS: [(u16, &str, Status); 14] = [
 ];
 
 #[test]
-fn refusals_have_the_contracts_status_and_are_not_tried_again() {
+fn refusals_have_the_documented_status_and_are_not_retried() {
     for (http_status, code, expected) in REFUSALS {
         let server = FaultServer::start();
         server.put("blob", b"the old one".to_vec());
@@ -45,7 +45,7 @@ fn refusals_have_the_contracts_status_and_are_not_tried_again() {
             );
             assert!(error.message().contains(&http_status.to_string()) && error.message().contains(code), "{error}");
         }
-        assert_eq!(server.requests().len(), 3, "{http_status} {code} was tried again");
+        assert_eq!(server.requests().len(), 3, "{http_status} {code} was retried");
         assert_eq!(expect_error(write(20 << 20), expected).service_code(), code);
         assert!(server.requests_of("put-block-list").is_empty());
         assert_eq!(server.blob("blob").unwrap(), b"the old one");
@@ -53,19 +53,20 @@ fn refusals_have_the_contracts_status_and_are_not_tried_again() {
 }
 
 #[test]
-fn an_answer_that_is_no_blob_services_is_an_error_too() {
+fn a_response_that_no_blob_service_sends_is_an_error() {
     let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());
     for status in [301, 302, 307, 418] {
         server.script("GET", [Fault::status(status, "")]);
-        let error = client().open(&server.url("blob")).err().unwrap_or_else(|| panic!("{status} was taken for a blob"));
+        let error =
+            client().open(&server.url("blob")).err().unwrap_or_else(|| panic!("{status} was accepted as a blob"));
         assert!(!matches!(error.status(), Status::Ok | Status::Internal), "{status}: {error}");
     }
     assert!(client().exists(&server.url("blob")).unwrap());
 }
 
 #[test]
-fn a_blob_lost_from_under_a_reader_is_not_data() {
+fn a_blob_deleted_during_a_read_is_an_error() {
     let server = FaultServer::start();
     server.put("blob", vec![7; 20 << 20]);
     let reader = client().open(&server.url("blob")).unwrap();

@@ -1,4 +1,4 @@
-//! Files, existence, deletion, containers.
+//! Upload and download of files, existence, deletion, and creation of containers.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer};
 
 #[test]
-fn files_go_up_and_come_down() {
+fn files_are_uploaded_and_downloaded() {
     let container = azurite().container();
     let folder = tempfile::tempdir().unwrap();
     let (source, target) = (folder.path().join("source"), folder.path().join("target"));
@@ -20,15 +20,15 @@ fn files_go_up_and_come_down() {
         fs::write(&source, &content).unwrap();
         client().upload(&source, &container.blob("blob"), WriteMode::Replace).unwrap();
         assert_same(&container.get("blob").unwrap(), &content);
-        // The second round replaces the first one's file.
+        // From the second round on the download replaces a file.
         client().download(&container.blob("blob"), &target).unwrap();
         assert_same(&fs::read(&target).unwrap(), &content);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left behind");
     }
 }
 
 #[test]
-fn a_download_that_fails_leaves_nothing_and_keeps_the_old_file() {
+fn a_failed_download_leaves_no_file_and_keeps_the_old_one() {
     let container = azurite().container();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("target");
@@ -46,7 +46,7 @@ fn a_download_that_fails_leaves_nothing_and_keeps_the_old_file() {
 }
 
 #[test]
-fn trouble_with_a_local_file_is_local_io_and_names_the_file() {
+fn an_error_of_a_local_file_is_local_io_and_names_it() {
     let container = azurite().container();
     container.put("blob", b"some bytes");
     let folder = tempfile::tempdir().unwrap();
@@ -61,7 +61,7 @@ fn trouble_with_a_local_file_is_local_io_and_names_the_file() {
 }
 
 #[test]
-fn an_upload_may_be_told_not_to_replace() {
+fn an_upload_with_create_does_not_replace() {
     let container = azurite().container();
     container.put("blob", b"the old one");
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -75,7 +75,7 @@ fn an_upload_may_be_told_not_to_replace() {
 }
 
 #[test]
-fn existence_and_deletion() {
+fn exists_and_delete() {
     let container = azurite().container();
     let (client, url) = (client(), container.blob("blob"));
     assert!(!client.exists(&url).unwrap());
@@ -88,7 +88,7 @@ fn existence_and_deletion() {
 }
 
 #[test]
-fn a_container_is_created_once() {
+fn creating_an_existing_container_is_already_exists() {
     let container = azurite().container();
     let url = container.url().replace(&container.name, &format!("{}-new", container.name));
     let client = client();

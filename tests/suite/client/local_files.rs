@@ -1,4 +1,4 @@
-//! What a download may replace and an upload may read: regular files, also behind symbolic links.
+//! Downloads replace and uploads read regular files only, also through symbolic links.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -38,40 +38,40 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// What is no regular file, each with the words by which a message names it.
-fn others(folder: &Path) -> Vec<(PathBuf, &'static str)> {
+/// Files that are not regular, each with the words by which an error must describe it.
+fn special_files(folder: &Path) -> Vec<(PathBuf, &'static str)> {
     let path = |name: &str| folder.join(name);
     make("mkfifo", &[path("fifo").to_str().unwrap()]);
     drop(UnixListener::bind(path("socket")).unwrap());
     fs::create_dir(path("directory")).unwrap();
     symlink(path("fifo"), path("link")).unwrap();
-    let mut others = vec![
+    let mut files = vec![
         (path("fifo"), "FIFO"),
         (path("socket"), "socket"),
         (path("directory"), "directory"),
         (path("link"), "FIFO"),
     ];
-    // Who may not make one may not replace one either, so that nothing is lost should a test fail.
+    // Without the right to make a device, a failing test could not replace /dev/full either.
     let made = Command::new("mknod").arg(path("device")).args(["c", "1", "7"]).status();
     let device = if made.is_ok_and(|status| status.success()) { path("device") } else { PathBuf::from("/dev/full") };
-    others.push((device, "character device"));
-    others
+    files.push((device, "character device"));
+    files
 }
 
 #[test]
 fn a_download_replaces_regular_files_only() {
     within(Duration::from_secs(60), || {
         let (server, folder) = (server(), tempfile::tempdir().unwrap());
-        let others = others(folder.path());
+        let special = special_files(folder.path());
         let before = names(folder.path());
-        for (path, kind) in &others {
+        for (path, kind) in &special {
             let kept = fs::symlink_metadata(path).unwrap();
             let error = expect_error(client().download(&server.url("blob"), path), Status::LocalIo);
             assert!(error.message().contains(path.to_str().unwrap()) && error.message().contains(kind), "{error}");
             let now = fs::symlink_metadata(path).unwrap();
             assert_eq!((now.ino(), now.file_type()), (kept.ino(), kept.file_type()), "{}", path.display());
         }
-        assert!(server.requests().is_empty(), "it is seen before anything is asked for");
+        assert!(server.requests().is_empty(), "a request was sent before the file was checked");
         assert_eq!(names(folder.path()), before);
         let missing = folder.path().join("directory/");
         expect_error(client().download(&server.url("blob"), &missing.join("..")), Status::LocalIo);
@@ -82,15 +82,14 @@ fn a_download_replaces_regular_files_only() {
 }
 
 #[test]
-fn a_download_to_a_symbolic_link_replaces_what_it_leads_to() {
+fn a_download_to_a_symbolic_link_replaces_its_target() {
     let server = server();
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
     for folder in ["links", "files"] {
         fs::create_dir(path(folder)).unwrap();
     }
-    // Links to a file that is there, and to one that is not: absolute, relative, through another link, and below a
-    // folder that is a link itself.
+    // Links to an existing and to a new file: absolute, relative, through another link, and through a folder that is a link.
     symlink(path("files"), path("folder")).unwrap();
     for file in ["old", "new"] {
         symlink(path("files").join(file), path("links").join(format!("absolute-{file}"))).unwrap();
@@ -100,7 +99,7 @@ fn a_download_to_a_symbolic_link_replaces_what_it_leads_to() {
         for link in ["absolute", "relative", "chain", "through"] {
             let (link, target) = (path("links").join(format!("{link}-{file}")), path("files").join(file));
             fs::write(path("files/old"), b"the old file").unwrap();
-            // Gone already where no link has led to it yet.
+            // It does not exist before the first download.
             let _ = fs::remove_file(path("files/new"));
             client().download(&server.url("blob"), &link).unwrap();
             assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{}", link.display());
@@ -113,7 +112,7 @@ fn a_download_to_a_symbolic_link_replaces_what_it_leads_to() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_an_error_that_names_it() {
+fn an_error_of_a_broken_link_names_it() {
     let server = server();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -141,25 +140,25 @@ fn a_replaced_file_keeps_its_mode_and_owner() {
         client().download(&server.url("blob"), &file).unwrap();
         assert_eq!((mode(&file), fs::read(&file).unwrap()), (kept, BYTES.to_vec()), "{kept:o}");
     }
-    // Only who may give files away can try this: nobody else has a file of another's.
+    // This needs the right to change owners.
     if std::os::unix::fs::chown(&file, Some(12), Some(34)).is_ok() {
         client().download(&server.url("blob"), &file).unwrap();
         let metadata = fs::metadata(&file).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
     }
-    // Set-ID bits are not for bytes from elsewhere.
+    // Set-ID bits are removed.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o6755)).unwrap();
     client().download(&server.url("blob"), &file).unwrap();
     assert_eq!(mode(&file), 0o755);
-    // As any program's new file.
+    // A new file has the default mode.
     File::create(folder.path().join("another")).unwrap();
     client().download(&server.url("blob"), &folder.path().join("new")).unwrap();
     assert_eq!(mode(&folder.path().join("new")), mode(&folder.path().join("another")));
 }
 
-/// As the kernel does with `fs.protected_symlinks` and `fs.protected_regular`.
+/// The same rules as the kernel's `fs.protected_symlinks` and `fs.protected_regular`.
 #[test]
-fn what_another_user_put_into_a_sticky_folder_is_neither_followed_nor_replaced() {
+fn files_of_other_users_in_sticky_folders_are_neither_followed_nor_replaced() {
     let server = server();
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
@@ -185,7 +184,7 @@ fn what_another_user_put_into_a_sticky_folder_is_neither_followed_nor_replaced()
 }
 
 #[test]
-fn a_path_that_stands_for_an_open_file_is_refused() {
+fn a_path_of_an_open_file_descriptor_is_refused() {
     let server = server();
     let folder = tempfile::tempdir().unwrap();
     let nameless = tempfile::tempfile_in(folder.path()).unwrap();
@@ -203,12 +202,12 @@ fn a_path_that_stands_for_an_open_file_is_refused() {
 }
 
 #[test]
-fn what_took_the_place_of_the_file_during_a_download_stays() {
+fn a_directory_that_replaced_the_file_during_a_download_is_kept() {
     let (server, folder) = (server(), tempfile::tempdir().unwrap());
     let file = folder.path().join("file");
     fs::write(&file, b"the old file").unwrap();
     let replaced = file.clone();
-    // The answers are on their way when the file becomes something else.
+    // The file becomes a directory before the first response.
     server.on_request(move |_| {
         if fs::symlink_metadata(&replaced).is_ok_and(|now| now.is_file()) {
             fs::remove_file(&replaced).unwrap();
@@ -226,7 +225,7 @@ fn an_upload_reads_regular_files_only() {
     within(Duration::from_secs(60), || {
         let (server, folder) = (server(), tempfile::tempdir().unwrap());
         let client = client_with(|options| options.set_timeout(Some(Duration::from_secs(5))));
-        for (path, kind) in others(folder.path()) {
+        for (path, kind) in special_files(folder.path()) {
             let refused = client.upload(&path, &server.url("new"), WriteMode::Replace);
             let error = expect_error(refused, Status::LocalIo);
             assert!(error.message().contains(path.to_str().unwrap()) && error.message().contains(kind), "{error}");
@@ -234,7 +233,7 @@ fn an_upload_reads_regular_files_only() {
         assert!(server.requests().is_empty());
         let endless = client.upload(Path::new("/dev/zero"), &server.url("new"), WriteMode::Replace);
         expect_error(endless, Status::LocalIo);
-        // The usual way to write an empty file.
+        // Uploading /dev/null is a common way to write an empty blob.
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
         client.upload(Path::new("/dev/null"), &server.url("empty"), WriteMode::Replace).unwrap();
         assert_eq!(server.blob("empty").unwrap(), b"");

@@ -1,12 +1,12 @@
-//! Which URLs are taken and as what, and what is said of those that are not.
+//! Which URLs are accepted, how they are normalised, and the errors of the other ones.
 
 use aztorch::{Status, WriteMode};
 
-use crate::support::client::{client, client_with};
+use crate::support::client::{client, client_with, read_blob};
 use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 
-/// A wrong URL, and words of which the error must have one of each group.
+/// Wrong URLs, each with words of which the error must contain at least one.
 const WRONG: &[(&str, &[&str])] = &[
     ("", &["empty"]),
     (" https://acc.blob.core.windows.net/con/blob", &["white space"]),
@@ -67,7 +67,7 @@ const WRONG: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn wrong_urls_fail_at_open_in_every_mode_with_the_reason_and_the_form() {
+fn every_call_refuses_wrong_urls_with_the_reason_and_an_example() {
     let client = client();
     let mut wrong: Vec<(String, &[&str])> = WRONG.iter().map(|(url, words)| ((*url).to_owned(), *words)).collect();
     wrong.push((format!("https://acc.blob.core.windows.net/con/{}", "n".repeat(1025)), &["1025 characters"]));
@@ -89,7 +89,7 @@ fn wrong_urls_fail_at_open_in_every_mode_with_the_reason_and_the_form() {
 }
 
 #[test]
-fn wrong_container_urls_and_names_are_told_apart() {
+fn wrong_container_urls_and_wrong_names_have_different_errors() {
     let client = client();
     let container = "https://acc.blob.core.windows.net/con";
     for url in [
@@ -119,9 +119,9 @@ fn wrong_container_urls_and_names_are_told_apart() {
 }
 
 #[test]
-fn urls_in_other_notations_are_translated() {
+fn urls_are_normalised() {
     let client = client();
-    // A writer sends nothing before it has something to send.
+    // A writer that has no bytes sends no request.
     let shown = |url: &str| client.writer(url, WriteMode::Replace).unwrap().url().to_owned();
     for (url, expected) in [
         ("https://acc.blob.core.windows.net/con/a/b.pt", "https://acc.blob.core.windows.net/con/a/b.pt"),
@@ -152,9 +152,9 @@ fn urls_in_other_notations_are_translated() {
 }
 
 #[test]
-fn path_style_and_host_style_count_segments_differently() {
+fn the_host_decides_between_path_style_and_host_style() {
     let client = client();
-    // Were the style mistaken, the container would be one that the rules refuse, or the blob would be missing.
+    // With the wrong style the container's name would be invalid, or the blob would be missing.
     for good in [
         "http://127.0.0.1/Account/con/a",
         "http://localhost/Account/con/a",
@@ -171,7 +171,7 @@ fn path_style_and_host_style_count_segments_differently() {
 }
 
 #[test]
-fn a_connection_strings_endpoint_decides_the_style_of_its_own_host() {
+fn the_endpoint_of_a_connection_string_decides_the_style_of_its_host() {
     let server = FaultServer::start();
     let authority = server.authority();
     server.put("/con/folder/blob", b"host style".to_vec());
@@ -179,7 +179,7 @@ fn a_connection_strings_endpoint_decides_the_style_of_its_own_host() {
     let read = |endpoint: &str, url: &str| {
         let text = format!("BlobEndpoint=http://{authority}{endpoint};AccountName=acc;AccountKey=aHVudGVyMg==");
         let client = client_with(|options| options.set_connection_string(&text));
-        crate::support::client::read_blob(&client, &format!("http://{authority}{url}")).unwrap()
+        read_blob(&client, &format!("http://{authority}{url}")).unwrap()
     };
     assert_eq!(read("", "/con/folder/blob"), b"host style");
     assert_eq!(read("/acc", "/acc/con/folder/blob"), b"path style");

@@ -229,8 +229,8 @@ fn a_lasting_fault_is_an_error_with_its_status() {
 #[test]
 fn a_get_ends_at_its_deadline() {
     let (server, _) = server(&[100 << 10, 20 * MIB]);
-    let hasty = client().with_timeout(Some(Duration::from_millis(300)));
-    let dataset = Dataset::list(&hasty, &server.container_url(), None).unwrap();
+    let with_short_timeout = client().with_timeout(Some(Duration::from_millis(300)));
+    let dataset = Dataset::list(&with_short_timeout, &server.container_url(), None).unwrap();
     server.on_request(|_| Some(Fault::StallAfterHead));
     for index in [1, 0] {
         expect_error(dataset.get(index), Status::Timeout);

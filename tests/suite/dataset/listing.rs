@@ -353,8 +353,8 @@ fn a_page_that_fails_every_time_is_an_error() {
         assert_eq!(server.requests().len() - before, 3, "{fault:?}");
     }
     server.on_request(|_| Some(Fault::StallAfterHead));
-    let hasty = client.with_timeout(Some(Duration::from_millis(300)));
-    expect_error(Dataset::list(&hasty, &server.container_url(), None), Status::Timeout);
+    let with_short_timeout = client.with_timeout(Some(Duration::from_millis(300)));
+    expect_error(Dataset::list(&with_short_timeout, &server.container_url(), None), Status::Timeout);
 }
 
 #[test]

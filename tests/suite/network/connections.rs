@@ -1,4 +1,4 @@
-//! Connections: how they are set up, how soon it shows that there is none, and whose answers are believed.
+//! Connections: refused ones, socket options, reuse, redirects, and responses that belong to another request.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -24,12 +24,12 @@ fn a_refused_connection_is_reported_within_seconds() {
     let began = Instant::now();
     let error = expect_error(client().open(&url), Status::Unavailable);
     assert!(error.message().contains("refused") && error.message().contains("gave up after 9 tries"), "{error}");
-    // All pauses at their longest are 16.4 s.
+    // The pauses add up to 16.4 s at most.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]
-fn a_dead_path_is_noticed_by_the_kernel() {
+fn connections_have_keepalive_and_nodelay() {
     let server = server();
     let client = client();
     read_blob(&client, &server.url("blob")).unwrap();
@@ -41,13 +41,13 @@ fn a_dead_path_is_noticed_by_the_kernel() {
 }
 
 #[test]
-fn another_requests_answer_is_refused_and_asked_for_again() {
+fn a_response_with_another_request_id_is_discarded_and_the_request_repeated() {
     let server = server();
     let client = client();
     server.script("GET", [Fault::OtherRequestId, Fault::OtherRequestId]);
     assert_eq!(read_blob(&client, &server.url("blob")).unwrap(), b"some bytes");
     assert_eq!(server.requests_of("GET").len(), 3);
-    // Nobody knows whose answer is still to come on such a connection.
+    // Such a connection is closed: the next response on it could belong to any request.
     assert_eq!(server.connections(), 3);
     server.script("PUT", [Fault::OtherRequestId]);
     write_blob(&client, &server.url("blob"), WriteMode::Replace, b"new").unwrap();
@@ -59,7 +59,7 @@ fn another_requests_answer_is_refused_and_asked_for_again() {
 }
 
 #[test]
-fn an_answer_that_repeats_no_id_is_fine() {
+fn a_response_without_a_request_id_is_accepted() {
     let server = server();
     server.on_request(|_| Some(Fault::NoRequestId));
     assert_eq!(read_blob(&client(), &server.url("blob")).unwrap(), b"some bytes");
@@ -80,15 +80,15 @@ fn redirects_are_not_followed() {
     ] {
         assert_eq!(error.http_status(), 307, "{error}");
     }
-    assert!(other.requests().is_empty(), "the other host was asked");
+    assert!(other.requests().is_empty(), "a request was sent to the other host");
     assert_eq!(other.connections(), 0);
 }
 
-/// What it is, and how it is done.
+/// A name, and an operation.
 type Step<'a> = (&'a str, Box<dyn Fn() + 'a>);
 
 #[test]
-fn an_answer_that_nobody_reads_gives_its_connection_back() {
+fn every_operation_returns_its_connection_to_the_pool() {
     let server = server();
     let etag = server.put("polled", b"some bytes".to_vec());
     server.put("empty", b"");
@@ -126,7 +126,7 @@ fn an_answer_that_nobody_reads_gives_its_connection_back() {
     let mut lost = Vec::new();
     for (name, step) in &steps {
         let before = server.connections();
-        // The first may open the client's connection, or one in place of what the step before has lost.
+        // The first call may open a connection, if there is none yet or if an earlier step lost it.
         step();
         let opened = server.connections();
         (0..5).for_each(|_| step());
@@ -139,7 +139,7 @@ fn an_answer_that_nobody_reads_gives_its_connection_back() {
 }
 
 #[test]
-fn asking_for_another_checksum_loses_no_connection() {
+fn falling_back_to_another_checksum_keeps_the_connection() {
     let server = server();
     server.support_checksums(ChecksumSupport::Md5);
     let client = client_with(|options| options.set_checksum(true));
@@ -148,9 +148,9 @@ fn asking_for_another_checksum_loses_no_connection() {
     assert_eq!(server.connections(), 1);
 }
 
-/// The metadata of a blob may have 8 KiB, names and values together.
+/// The names and values of a blob's metadata may have 8 KiB together.
 #[test]
-fn as_many_metadata_as_a_blob_may_have() {
+fn responses_may_have_thousands_of_metadata_headers() {
     let server = server();
     let letters: Vec<_> = ('a'..='z').chain(['_']).map(String::from).collect();
     let longer = |names: &[String]| -> Vec<String> {

@@ -1,4 +1,4 @@
-//! The fault server itself: a fault that does not happen would let every test of it pass.
+//! The fault server itself. Without these tests a fault that does not happen would go unnoticed.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn server(fault: Option<Fault>) -> FaultServer {
     server
 }
 
-/// What a client sees of a ranged GET: the status, the `Content-Range`, and the body up to the connection's end.
+/// Sends a ranged GET; returns the status, the `Content-Range`, the body, and the error that ended it.
 fn get(server: &FaultServer) -> (u16, String, Vec<u8>, Option<ErrorKind>) {
     let mut stream = TcpStream::connect(server.authority()).unwrap();
     stream.write_all(b"GET /account/container/blob HTTP/1.1\r\nRange: bytes=100-199\r\n\r\n").unwrap();
@@ -34,7 +34,7 @@ fn get(server: &FaultServer) -> (u16, String, Vec<u8>, Option<ErrorKind>) {
 }
 
 #[test]
-fn it_answers_truly_unless_told_otherwise() {
+fn without_faults_the_server_behaves_like_the_service() {
     let server = server(None);
     let kept_open = Some(ErrorKind::WouldBlock);
     assert_eq!(get(&server), (206, "bytes 100-199/1000".to_owned(), CONTENT.bytes(100, 100), kept_open));
@@ -75,16 +75,16 @@ fn each_fault_happens() {
         assert_eq!(get(&server), (status, range.to_owned(), body.to_vec(), end), "{fault:?}");
         assert_eq!(get(&server).2, whole, "after {fault:?}");
     };
-    let asked = "bytes 100-199/1000";
-    expect(Fault::Reset { after: Some(30) }, 206, asked, &whole[..30], Some(ErrorKind::ConnectionReset));
-    expect(Fault::Close { after: Some(30) }, 206, asked, &whole[..30], None);
+    let requested = "bytes 100-199/1000";
+    expect(Fault::Reset { after: Some(30) }, 206, requested, &whole[..30], Some(ErrorKind::ConnectionReset));
+    expect(Fault::Close { after: Some(30) }, 206, requested, &whole[..30], None);
     expect(Fault::Reset { after: None }, 0, "", b"", Some(ErrorKind::ConnectionReset));
     expect(Fault::LoseAnswer, 0, "", b"", Some(ErrorKind::ConnectionReset));
     expect(Fault::NeverReadBody, 0, "", b"", Some(ErrorKind::ConnectionReset));
     expect(Fault::Close { after: None }, 0, "", b"", None);
-    expect(Fault::StallAfterHead, 206, asked, b"", open);
+    expect(Fault::StallAfterHead, 206, requested, b"", open);
     expect(Fault::Silence, 0, "", b"", open);
-    // A byte each 200 ms, and who reads has patience for 300.
+    // A byte every 200 ms; the reader's timeout is 300 ms.
     let slow = server(Some(Fault::Trickle(Duration::from_millis(200))));
     let mut stream = TcpStream::connect(slow.authority()).unwrap();
     stream.write_all(b"GET /account/container/blob HTTP/1.1\r\nRange: bytes=0-3\r\n\r\n").unwrap();
@@ -97,18 +97,18 @@ fn each_fault_happens() {
     assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
     expect(Fault::ShortRange(1), 206, "bytes 100-198/1000", &whole[..99], open);
     expect(Fault::ShiftedRange(1), 206, "bytes 101-200/1000", &whole, open);
-    expect(Fault::ShortBody(1), 206, asked, &whole[..99], open);
-    expect(Fault::LongBody(1), 206, asked, &[whole.as_slice(), b"X"].concat(), open);
-    expect(Fault::TrailingBytes(2), 206, asked, &[whole.as_slice(), b"XX"].concat(), open);
+    expect(Fault::ShortBody(1), 206, requested, &whole[..99], open);
+    expect(Fault::LongBody(1), 206, requested, &[whole.as_slice(), b"X"].concat(), open);
+    expect(Fault::TrailingBytes(2), 206, requested, &[whole.as_slice(), b"XX"].concat(), open);
     expect(Fault::WholeBlob, 200, "", &CONTENT.all(), open);
-    expect(Fault::Delay(Duration::from_millis(1)), 206, asked, &whole, open);
+    expect(Fault::Delay(Duration::from_millis(1)), 206, requested, &whole, open);
     let mut flipped = whole.clone();
     flipped[5] ^= 1;
-    expect(Fault::FlipByte(5), 206, asked, &flipped, open);
+    expect(Fault::FlipByte(5), 206, requested, &flipped, open);
 }
 
 #[test]
-fn faults_of_the_head_show_in_the_head() {
+fn faults_in_the_head_happen() {
     let server = server(Some(Fault::OtherETag));
     assert_eq!(send("GET", &server.url("blob"), &[], b"").header("etag"), Some("\"0xOTHER\""));
     server.script("GET", [Fault::Status { status: 503, code: "ServerBusy", retry_after: Some(7) }]);
@@ -131,7 +131,7 @@ fn faults_of_the_head_show_in_the_head() {
 }
 
 #[test]
-fn who_never_reads_fills_the_senders_buffers() {
+fn a_server_that_never_reads_fills_the_senders_buffers() {
     let server = server(None);
     server.script("PUT", [Fault::NeverRead]);
     let mut stream = TcpStream::connect(server.authority()).unwrap();
@@ -142,11 +142,11 @@ fn who_never_reads_fills_the_senders_buffers() {
 }
 
 #[test]
-fn a_quota_grants_so_much_and_can_be_changed() {
+fn a_quota_limits_requests_and_bytes_and_can_be_changed() {
     let server = server(None);
     let url = server.url("blob");
     let granted = |count: usize| (0..count).filter(|_| send("GET", &url, &[], b"").status == 200).count();
-    // Next to nothing comes back while the test runs.
+    // The bucket hardly refills while the test runs.
     server.set_quota(Some(Quota {
         requests_per_second: 1e-3,
         bytes_per_second: f64::INFINITY,
@@ -156,7 +156,7 @@ fn a_quota_grants_so_much_and_can_be_changed() {
     assert_eq!(granted(8), 5);
     let refused = send("GET", &url, &[], b"").expect(503);
     assert_eq!(refused.header("x-ms-error-code"), Some("ServerBusy"));
-    // Whole answers of 1,000 bytes, until nothing is left.
+    // Whole responses of 1,000 bytes, until the bucket is empty.
     server.set_quota(Some(Quota {
         requests_per_second: f64::INFINITY,
         bytes_per_second: 0.5,
@@ -175,7 +175,7 @@ fn a_quota_grants_so_much_and_can_be_changed() {
 }
 
 #[test]
-fn chance_is_the_same_each_time_and_for_each_its_own() {
+fn random_faults_depend_on_seed_and_request_only() {
     let fails = |seed: u64, order: &[u64]| {
         let server = server(None);
         server.on_request(by_chance(seed, 0.3, |_, _| Fault::status(500, "")));
@@ -197,7 +197,7 @@ fn chance_is_the_same_each_time_and_for_each_its_own() {
 }
 
 #[test]
-fn bandwidth_has_a_limit_when_told() {
+fn the_bandwidth_can_be_limited() {
     let server = server(None);
     server.limit_bandwidth(10_000);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The fault server's listings: what the tests of datasets take for the service must be like it.
+//! The fault server's listings, which must be like those of the service.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,13 +8,13 @@ use crate::support::fault::{Fault, FaultServer, GeneratedBlobs, Kind, longest_ch
 use crate::support::http::{header, read_head, send};
 use crate::support::percent::percent_encode;
 
-/// The XML of one page; `query` goes behind the parameters that make it a listing.
+/// The XML of one page. `query` is appended to the parameters of a listing.
 fn page(container: &str, query: &str) -> String {
     let url = format!("{container}&restype=container&comp=list{query}");
     String::from_utf8(send("GET", &url, &[], b"").expect(200).body).unwrap()
 }
 
-/// What stands in all elements of this name.
+/// The texts of all elements of this name.
 fn elements<'a>(xml: &'a str, tag: &str) -> Vec<&'a str> {
     let open = format!("<{tag}>");
     xml.split(&open).skip(1).filter_map(|rest| rest.split("</").next()).collect()
@@ -24,7 +24,7 @@ fn unescape(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
 }
 
-/// The names on all pages of a listing, and how many pages there were.
+/// The names on all pages of a listing, and the number of pages.
 fn names(container: &str, query: &str) -> (Vec<String>, usize) {
     let (mut names, mut marker, mut pages) = (Vec::new(), String::new(), 0);
     loop {
@@ -39,7 +39,7 @@ fn names(container: &str, query: &str) -> (Vec<String>, usize) {
 }
 
 #[test]
-fn pages_follow_each_other_by_their_markers() {
+fn markers_lead_from_page_to_page() {
     let server = FaultServer::start();
     for name in ["b", "a/2", "a/10", "a/1", "a b", "c+d", "é"] {
         server.put(name, b"x".to_vec());
@@ -58,7 +58,7 @@ fn pages_follow_each_other_by_their_markers() {
 }
 
 #[test]
-fn a_hierarchical_account_has_an_order_of_its_own() {
+fn a_hierarchical_namespace_is_listed_in_its_own_order() {
     let server = FaultServer::start();
     server.list_like_hierarchical_namespace();
     for name in ["a", "a b", "a-b/1", "a/2", "a/1", "a.b", "ab", "B"] {
@@ -71,7 +71,7 @@ fn a_hierarchical_account_has_an_order_of_its_own() {
 }
 
 #[test]
-fn what_a_listing_says_of_a_blob() {
+fn an_entry_has_name_etag_size_and_metadata() {
     let server = FaultServer::start();
     let etag = server.put("<a & b>", b"12345".to_vec());
     server.put("no xml\u{ffff}/x", b"".to_vec());
@@ -87,11 +87,11 @@ fn what_a_listing_says_of_a_blob() {
     assert_eq!(elements(&xml, "hdi_isfolder"), ["true"]);
     let xml = page(&server.container_url(), "");
     assert_eq!(elements(&xml, "ResourceType"), ["directory"]);
-    assert!(!xml.contains("<Metadata>"), "nobody asked: {xml}");
+    assert!(!xml.contains("<Metadata>"), "metadata was not requested: {xml}");
 }
 
 #[test]
-fn what_is_wrong_with_a_listing_is_said() {
+fn invalid_listing_requests_are_refused() {
     let server = FaultServer::start();
     let list = |container: &str, query: &str| {
         send("GET", &format!("{container}&restype=container&comp=list{query}"), &[], b"")
@@ -107,7 +107,7 @@ fn what_is_wrong_with_a_listing_is_said() {
 }
 
 #[test]
-fn made_up_blobs_are_listed_and_read() {
+fn generated_blobs_are_listed_and_read() {
     let server = FaultServer::start();
     let blobs = GeneratedBlobs { count: 12_345, size: 1000 };
     let container = server.put_generated("many", blobs);
@@ -122,7 +122,7 @@ fn made_up_blobs_are_listed_and_read() {
 }
 
 #[test]
-fn listings_come_in_chunks_and_break_like_all_else() {
+fn listings_are_chunked_and_can_have_faults() {
     let server = FaultServer::start();
     server.put("blob", b"".to_vec());
     let whole = page(&server.container_url(), "").into_bytes();
@@ -140,7 +140,7 @@ fn listings_come_in_chunks_and_break_like_all_else() {
     };
     let (_, headers, body, _) = list();
     assert_eq!(header(&headers, "transfer-encoding"), Some("chunked"));
-    // The host's name is left out of the second request.
+    // These requests have no `Host`, so the XML differs from that of the first listing.
     let sent = String::from_utf8(body).unwrap();
     assert!(sent.contains("<Name>blob</Name>") && sent.ends_with("</EnumerationResults>\r\n0\r\n\r\n"), "{sent}");
 
@@ -155,7 +155,7 @@ fn listings_come_in_chunks_and_break_like_all_else() {
 }
 
 #[test]
-fn the_longest_chain_counts_what_was_waited_for() {
+fn the_longest_chain_counts_sequential_requests() {
     let server = FaultServer::start();
     server.put("blob", b"".to_vec());
     server.on_request(|_| Some(Fault::Delay(std::time::Duration::from_millis(20))));
@@ -167,13 +167,13 @@ fn the_longest_chain_counts_what_was_waited_for() {
             scope.spawn(get);
         }
     });
-    let beside = longest_chain(&server.requests_of("GET")[3..]);
-    assert!(beside < 8, "{beside} of 8 threads waited for each other");
+    let chain = longest_chain(&server.requests_of("GET")[3..]);
+    assert!(chain < 8, "{chain} of 8 parallel requests count as sequential");
 }
 
-/// Azurite's own listing, to see that both are asked and answered alike.
+/// Azurite must return the same pages.
 #[test]
-fn azurite_agrees() {
+fn listings_equal_those_of_azurite() {
     let container = azurite().container();
     let server = FaultServer::start();
     for name in ["a", "a/b", "a&b", "a b", "a+b", "ab", "é", "模"] {

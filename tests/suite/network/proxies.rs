@@ -1,4 +1,4 @@
-//! Proxies and the user agent.
+//! Proxies and the user agent, and checks of the network options.
 
 use aztorch::{Client, ClientOptions, Status, WriteMode};
 
@@ -8,12 +8,13 @@ use crate::support::client::{client_with, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
+use crate::support::http::header;
 use crate::support::proxy::Proxy;
 use crate::support::secure::secure;
 use crate::support::sockets::{assert_keepalive, connected_to};
 
 #[test]
-fn https_goes_through_a_tunnel() {
+fn https_uses_a_tunnel() {
     let (proxy, secure) = (Proxy::start(), secure());
     let client = client_with(|options| {
         options.set_proxy(&format!("http://user:hunter2@{}", proxy.authority()))?;
@@ -28,34 +29,34 @@ fn https_goes_through_a_tunnel() {
     let sockets = connected_to(proxy.authority().parse().unwrap());
     assert!(!sockets.is_empty());
     sockets.into_iter().for_each(assert_keepalive);
-    let asked = proxy.requests();
-    assert!(!asked.is_empty() && asked.len() as u64 == client.stats().unwrap().connections_opened);
-    for (line, headers) in asked {
+    let requests = proxy.requests();
+    assert!(!requests.is_empty() && requests.len() as u64 == client.stats().unwrap().connections_opened);
+    for (line, headers) in requests {
         assert!(line.starts_with("CONNECT 127.0.0.1:"), "{line}");
-        let authorization = crate::support::http::header(&headers, "proxy-authorization");
+        let authorization = header(&headers, "proxy-authorization");
         assert_eq!(authorization, Some("Basic dXNlcjpodW50ZXIy"));
-        // What is in the tunnel is not for the proxy.
-        assert!(crate::support::http::header(&headers, "authorization").is_none());
+        // The credential of the service must stay inside the tunnel.
+        assert!(header(&headers, "authorization").is_none());
     }
 }
 
 #[test]
-fn http_is_passed_on() {
+fn http_requests_are_forwarded() {
     let (proxy, container) = (Proxy::start(), azurite().container());
     let client = client_with(|options| options.set_proxy(&format!("http://user:hunter2@{}", proxy.authority())));
     write_blob(&client, &container.blob("blob"), WriteMode::Create, b"some bytes").unwrap();
     assert_eq!(read_blob(&client, &container.blob("blob")).unwrap(), b"some bytes");
-    let asked = proxy.requests();
-    assert_eq!(asked.len(), 2);
-    for ((line, headers), method) in asked.iter().zip(["PUT", "GET"]) {
+    let requests = proxy.requests();
+    assert_eq!(requests.len(), 2);
+    for ((line, headers), method) in requests.iter().zip(["PUT", "GET"]) {
         assert!(line.starts_with(&format!("{method} {}/blob?", container.bare_url())), "{line}");
-        assert!(crate::support::http::header(headers, "proxy-authorization").is_some());
+        assert!(header(headers, "proxy-authorization").is_some());
     }
 }
 
 #[test]
-fn the_environment_names_a_proxy_and_who_needs_none() {
-    let path = test_path(the_environment_names_a_proxy_and_who_needs_none);
+fn https_proxy_and_no_proxy_are_read_from_the_environment() {
+    let path = test_path(https_proxy_and_no_proxy_are_read_from_the_environment);
     if let Some(url) = child::argument() {
         let client = client_with(|options| {
             options.set_ca_file(std::env::var("AZTORCH_TEST_CA").unwrap().as_ref())?;
@@ -79,7 +80,7 @@ fn the_environment_names_a_proxy_and_who_needs_none() {
 }
 
 #[test]
-fn a_proxy_that_is_not_there_is_named() {
+fn an_error_of_a_proxy_names_the_proxy() {
     let client = client_with(|options| {
         options.set_max_retries(0)?;
         options.set_proxy("http://user:hunter2@127.0.0.1:9")
@@ -90,7 +91,7 @@ fn a_proxy_that_is_not_there_is_named() {
 }
 
 #[test]
-fn the_user_agent_ends_in_what_was_set() {
+fn the_set_user_agent_is_appended() {
     let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());
     let client = client_with(|options| options.set_user_agent("trainer/1.2"));
@@ -100,7 +101,7 @@ fn the_user_agent_ends_in_what_was_set() {
 }
 
 #[test]
-fn settings_are_checked_where_they_are_set() {
+fn setters_refuse_invalid_values() {
     let mut options = ClientOptions::new();
     for proxy in ["", "proxy", "https://proxy:1", "socks5://proxy:1", "http://"] {
         expect_error(options.set_proxy(proxy), Status::InvalidArgument);

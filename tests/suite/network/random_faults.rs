@@ -1,4 +1,4 @@
-//! Three answers in ten fail, by a seed: everything arrives all the same, and right.
+//! 30 % of the requests fail at random, from a fixed seed. All calls succeed with the right bytes.
 
 use std::sync::OnceLock;
 use std::thread;
@@ -12,19 +12,19 @@ use crate::support::fault::{Fault, FaultServer, Request, by_chance};
 const SEED: u64 = 20;
 const SHARE: f64 = 0.3;
 
-/// Made once: it takes longer than sending it.
+/// Computed once, because that takes longer than sending it.
 fn bytes() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| Content::new(SEED, 256 << 20).all())
 }
 
-/// What fails, for a number from 0 to 1 and a blob of this size.
+/// Chooses a fault by a random number from 0 to 1, for a blob of this size.
 type Choice = fn(&Request, f64, u64) -> Fault;
 
 const KINDS: [Choice; 3] = [refused, reset, truncated];
 
-/// Somewhere in the body of a ranged answer.
-fn within(request: &Request, number: f64, size: u64) -> u64 {
+/// A random offset in the body of a range.
+fn offset_in_range(request: &Request, number: f64, size: u64) -> u64 {
     let (first, last) = request.range().unwrap_or_default();
     ((last.min(size) - first) as f64 * number) as u64
 }
@@ -33,20 +33,20 @@ fn refused(_: &Request, _: f64, _: u64) -> Fault {
     Fault::status(503, "ServerBusy")
 }
 
-/// A RST in the middle of a body, of the request's or the answer's; or after the deed, before the answer.
+/// A RST in the body of the request or the response, or after the execution and before the response.
 fn reset(request: &Request, number: f64, size: u64) -> Fault {
     match request.method.as_str() {
-        "GET" => Fault::Reset { after: Some(within(request, number, size)) },
+        "GET" => Fault::Reset { after: Some(offset_in_range(request, number, size)) },
         _ if number < 0.5 => Fault::NeverReadBody,
         _ => Fault::LoseAnswer,
     }
 }
 
-/// A body that ends early, with or without a word.
+/// A body that ends early: with a shorter `Content-Length`, or with a FIN.
 fn truncated(request: &Request, number: f64, size: u64) -> Fault {
     match request.method.as_str() {
         "GET" if number < 0.2 => Fault::ShortBody(1),
-        "GET" => Fault::Close { after: Some(within(request, number, size)) },
+        "GET" => Fault::Close { after: Some(offset_in_range(request, number, size)) },
         _ => Fault::Close { after: None },
     }
 }
@@ -57,31 +57,31 @@ fn server(choice: Choice, size: usize) -> FaultServer {
     server
 }
 
-/// Whether faults were met at all.
-fn check_that_it_failed(server: &FaultServer, least: usize) {
-    let tries = server.requests().len();
-    assert!(tries >= least, "{tries} requests: nothing was tried again");
+/// Asserts that there were retries.
+fn assert_retried(server: &FaultServer, least: usize) {
+    let requests = server.requests().len();
+    assert!(requests >= least, "{requests} requests: nothing was retried");
 }
 
 #[test]
-fn a_large_read_ends_with_the_right_bytes() {
+fn a_large_read_returns_the_right_bytes() {
     for choice in KINDS {
         let server = server(choice, bytes().len());
         server.put("blob", bytes());
         let read = read_blob(&client(), &server.url("blob")).unwrap();
         assert_same(&read, bytes());
-        check_that_it_failed(&server, 25);
+        assert_retried(&server, 25);
     }
 }
 
 #[test]
-fn a_save_ends_with_the_right_bytes() {
+fn large_writes_store_the_right_bytes() {
     let bytes = &bytes()[..100 << 20];
     for choice in KINDS {
         let server = server(choice, bytes.len());
         let client = client();
         let writer = client.writer(&server.url("blob"), WriteMode::Create).unwrap();
-        // As a checkpoint is written: many pieces, none of them large.
+        // Like a checkpoint: many pieces, none of them large.
         for piece in bytes.chunks(3_000_000) {
             writer.write_all(piece).unwrap();
         }
@@ -89,12 +89,12 @@ fn a_save_ends_with_the_right_bytes() {
         assert_same(&server.blob("blob").unwrap(), bytes);
         write_blob(&client, &server.url("other"), WriteMode::Replace, bytes).unwrap();
         assert_same(&server.blob("other").unwrap(), bytes);
-        check_that_it_failed(&server, 30);
+        assert_retried(&server, 30);
     }
 }
 
 #[test]
-fn many_small_reads_end_with_the_right_bytes() {
+fn many_small_reads_return_the_right_bytes() {
     const READS: usize = 500;
     const THREADS: usize = 10;
     const SIZE: usize = 20_000;
@@ -114,6 +114,6 @@ fn many_small_reads_end_with_the_right_bytes() {
                 });
             }
         });
-        check_that_it_failed(&server, 600);
+        assert_retried(&server, 600);
     }
 }

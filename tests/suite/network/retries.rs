@@ -1,4 +1,4 @@
-//! What is tried again, how often, until when, and which status is the last word.
+//! Retries: which faults are retried, how often, until when, and with which status a call fails in the end.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -11,7 +11,8 @@ use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer};
 
-const CAN_PASS: [u16; 6] = [408, 429, 500, 502, 503, 504];
+/// HTTP statuses that are retried.
+const TRANSIENT: [u16; 6] = [408, 429, 500, 502, 503, 504];
 
 fn call(client: &Client, server: &FaultServer, verb: &str) -> Result<()> {
     let large = Content::new(91, 20 << 20).all();
@@ -33,9 +34,9 @@ fn server() -> FaultServer {
 }
 
 #[test]
-fn what_can_pass_is_tried_again_in_every_call() {
+fn every_call_retries_transient_faults() {
     for verb in VERBS {
-        for fault in CAN_PASS.map(|status| Fault::status(status, "")).into_iter().chain([
+        for fault in TRANSIENT.map(|status| Fault::status(status, "")).into_iter().chain([
             Fault::Reset { after: None },
             Fault::Close { after: None },
             Fault::NeverReadBody,
@@ -43,8 +44,8 @@ fn what_can_pass_is_tried_again_in_every_call() {
             let server = server();
             let once = (fault.clone(), std::sync::atomic::AtomicBool::new(false));
             server.on_request(move |request| {
-                let meant = request.verb() == verb || verb == "exists";
-                (meant && !once.1.swap(true, std::sync::atomic::Ordering::SeqCst)).then(|| once.0.clone())
+                let matches = request.verb() == verb || verb == "exists";
+                (matches && !once.1.swap(true, std::sync::atomic::Ordering::SeqCst)).then(|| once.0.clone())
             });
             call(&client(), &server, verb).unwrap_or_else(|error| panic!("{verb} after {fault:?}: {error}"));
             match verb {
@@ -59,8 +60,8 @@ fn what_can_pass_is_tried_again_in_every_call() {
 }
 
 #[test]
-fn max_retries_ends_the_tries_with_the_status_of_the_last_answer() {
-    let cases = CAN_PASS.map(|status| {
+fn after_max_retries_the_status_is_that_of_the_last_response() {
+    let cases = TRANSIENT.map(|status| {
         let expected = if matches!(status, 429 | 503) { Status::Throttled } else { Status::Unavailable };
         (Fault::status(status, "TheCode"), expected, status)
     });
@@ -81,14 +82,14 @@ fn max_retries_ends_the_tries_with_the_status_of_the_last_answer() {
 }
 
 #[test]
-fn the_number_of_retries_holds_for_writes_too() {
+fn max_retries_applies_to_each_request_of_a_write() {
     for (verb, size) in [("PUT", 10), ("put-block", 20 << 20), ("put-block-list", 20 << 20)] {
         let server = server();
         server.on_request(move |request| (request.verb() == verb).then(|| Fault::status(500, "InternalError")));
         let client = client_with(|options| options.set_max_retries(2));
         let written = write_blob(&client, &server.url("blob"), WriteMode::Replace, &vec![1; size]);
         expect_error(written, Status::Unavailable);
-        // Each block is a request of its own, known by its id; the first that fails for good ends the others.
+        // Each block is a request of its own, identified by its id. The first one that fails finally cancels the other ones.
         let mut tries = HashMap::new();
         for request in server.requests_of(verb) {
             *tries.entry(request.query("blockid").map(str::to_owned)).or_insert(0) += 1;
@@ -99,7 +100,7 @@ fn the_number_of_retries_holds_for_writes_too() {
 }
 
 #[test]
-fn the_deadline_ends_retries_with_the_status_of_the_last_answer() {
+fn at_the_deadline_the_status_is_that_of_the_last_response() {
     for (status, expected) in
         [(503, Status::Throttled), (429, Status::Throttled), (500, Status::Unavailable), (408, Status::Unavailable)]
     {
@@ -111,7 +112,7 @@ fn the_deadline_ends_retries_with_the_status_of_the_last_answer() {
         });
         let error = expect_error(client.open(&server.url("blob")), expected);
         assert_eq!(error.http_status(), status);
-        assert!(server.requests().len() > 1, "never tried again");
+        assert!(server.requests().len() > 1, "not retried");
         expect_error(write_blob(&client, &server.url("blob"), WriteMode::Replace, b"new"), expected);
         expect_error(client.exists(&server.url("blob")), expected);
         expect_error(client.delete(&server.url("blob")), expected);
@@ -119,7 +120,7 @@ fn the_deadline_ends_retries_with_the_status_of_the_last_answer() {
 }
 
 #[test]
-fn the_deadline_is_a_timeout_when_no_answer_came() {
+fn the_deadline_without_a_response_is_a_timeout() {
     let server = server();
     let client = client().with_timeout(Some(Duration::from_millis(200)));
     server.on_request(|_| Some(Fault::Delay(Duration::from_secs(3))));
@@ -138,28 +139,28 @@ fn the_deadline_is_a_timeout_when_no_answer_came() {
 }
 
 #[test]
-fn a_client_with_another_deadline_shares_everything_else() {
+fn a_client_with_another_timeout_shares_the_connections() {
     let server = server();
     let patient = client();
-    let hasty = patient.with_timeout(Some(Duration::from_millis(100)));
-    read_blob(&hasty, &server.url("blob")).unwrap();
+    let with_short_timeout = patient.with_timeout(Some(Duration::from_millis(100)));
+    read_blob(&with_short_timeout, &server.url("blob")).unwrap();
     read_blob(&patient, &server.url("blob")).unwrap();
-    read_blob(&hasty.with_timeout(None), &server.url("blob")).unwrap();
-    assert_eq!(server.connections(), 1, "one pool");
+    read_blob(&with_short_timeout.with_timeout(None), &server.url("blob")).unwrap();
+    assert_eq!(server.connections(), 1, "the clients do not share a pool");
     server.on_request(|_| Some(Fault::Delay(Duration::from_millis(500))));
-    expect_error(hasty.open(&server.url("blob")), Status::Timeout);
+    expect_error(with_short_timeout.open(&server.url("blob")), Status::Timeout);
     patient.open(&server.url("blob")).unwrap();
 }
 
 #[test]
-fn retry_after_is_obeyed() {
+fn retry_after_is_respected() {
     let server = server();
     server.script("GET", [Fault::Status { status: 503, code: "ServerBusy", retry_after: Some(2) }]);
     read_blob(&client(), &server.url("blob")).unwrap();
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     let pause = requests[1].arrived - requests[0].arrived;
-    assert!(pause >= Duration::from_secs(2), "tried again after {pause:?}");
+    assert!(pause >= Duration::from_secs(2), "retried after {pause:?}");
 }
 
 #[test]
@@ -173,7 +174,7 @@ fn a_retry_after_beyond_the_deadline_is_not_waited_for() {
 }
 
 #[test]
-fn nobody_listening_is_unavailable() {
+fn a_refused_connection_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/account/container/blob", listener.local_addr().unwrap());
     drop(listener);

@@ -1,5 +1,5 @@
-//! Idle connections that died unnoticed, as behind a NAT or a load balancer that has forgotten them: the first request
-//! that meets one is sent again on a new connection, and that is no retry.
+//! Idle connections that a NAT or a load balancer has dropped without notice. The first request on such a connection is
+//! sent again on a new connection, and does not count as a retry.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::content::Content;
 use crate::support::error::expect_error;
 use crate::support::fault::{DeadConnection, Fault, FaultServer};
 
-/// Less than a client keeps, and more than any number of retries.
+/// Fewer connections than the pool keeps, and more than there are retries.
 const POOLED: usize = 48;
 const STALL: Duration = Duration::from_millis(500);
 
@@ -23,9 +23,9 @@ fn server() -> FaultServer {
 
 /// Leaves `POOLED` idle connections in the client's pool.
 fn fill_pool(client: &Client, server: &FaultServer) {
-    let all_are_out = Barrier::new(POOLED);
+    let all_arrived = Barrier::new(POOLED);
     server.on_request(move |_| {
-        all_are_out.wait();
+        all_arrived.wait();
         None
     });
     std::thread::scope(|scope| {
@@ -48,7 +48,7 @@ const READS: [(&str, Call); 2] = [
     ("read", |client, url| read_blob(client, url).map(drop)),
     ("exists", |client, url| client.exists(url).map(|exists| assert!(exists))),
 ];
-/// Given up when its body does not get out any more, which is after the stall timeout.
+/// Its body cannot be sent, so it is given up after the stall timeout.
 const LARGE_WRITE: (&str, Call) =
     ("write", |client, url| write_blob(client, url, WriteMode::Replace, &vec![1; 32 << 20]).map(drop));
 const WRITES: [(&str, Call); 4] = [
@@ -61,30 +61,30 @@ const WRITES: [(&str, Call); 4] = [
 ];
 
 #[test]
-fn dead_idle_connections_cost_no_retry() {
-    for death in [DeadConnection::Reset, DeadConnection::Close] {
+fn dead_pooled_connections_cost_no_retry() {
+    for behaviour in [DeadConnection::Reset, DeadConnection::Close] {
         for (name, call) in READS.into_iter().chain(WRITES) {
             let (server, client) = (server(), client_with(without_retries));
             fill_pool(&client, &server);
-            server.kill_connections(death);
-            call(&client, &server.url("blob")).unwrap_or_else(|error| panic!("{name} after {death:?}: {error}"));
-            let met = server.requests_on_dead_connections();
-            // A large blob has several blocks under way at once.
-            assert!(if name == "large" { met <= 8 } else { met == 1 }, "{name} met {met} dead connections");
+            server.kill_connections(behaviour);
+            call(&client, &server.url("blob")).unwrap_or_else(|error| panic!("{name} after {behaviour:?}: {error}"));
+            let lost = server.requests_on_dead_connections();
+            // A large blob has several blocks in flight.
+            assert!(if name == "large" { lost <= 8 } else { lost == 1 }, "{name} used {lost} dead connections");
             for _ in 0..5 {
                 write_blob(&client, &server.url("blob"), WriteMode::Replace, b"new").unwrap();
             }
             assert_eq!(
                 server.requests_on_dead_connections(),
-                met,
-                "{name}: a later call met another of the dead connections"
+                lost,
+                "{name}: a later call used another dead connection"
             );
         }
     }
 }
 
 #[test]
-fn a_silent_idle_connection_takes_the_others_with_it() {
+fn after_a_silent_connection_all_pooled_connections_are_discarded() {
     for (name, call) in READS.into_iter().chain([LARGE_WRITE]) {
         let server = server();
         let client = client_with(|options| {
@@ -100,20 +100,20 @@ fn a_silent_idle_connection_takes_the_others_with_it() {
     }
 }
 
-/// A deadline before the stall timeout.
+/// The deadline comes before the stall timeout.
 #[test]
-fn a_call_that_waited_in_vain_takes_the_idle_connections_with_it() {
+fn after_a_timeout_on_a_silent_connection_all_pooled_connections_are_discarded() {
     let (server, client) = (server(), client());
     fill_pool(&client, &server);
     server.kill_connections(DeadConnection::Silence);
-    let hasty = client.with_timeout(Some(Duration::from_secs(2)));
-    expect_error(read_blob(&hasty, &server.url("blob")), Status::Timeout);
+    let with_short_timeout = client.with_timeout(Some(Duration::from_secs(2)));
+    expect_error(read_blob(&with_short_timeout, &server.url("blob")), Status::Timeout);
     read_blob(&client, &server.url("blob")).unwrap();
     assert_eq!(server.requests_on_dead_connections(), 1);
 }
 
 #[test]
-fn a_body_that_stalls_takes_the_idle_connections_with_it() {
+fn after_a_stalled_body_all_pooled_connections_are_discarded() {
     let server = server();
     let client = client_with(|options| options.set_stall_timeout(STALL));
     fill_pool(&client, &server);
@@ -123,7 +123,7 @@ fn a_body_that_stalls_takes_the_idle_connections_with_it() {
 }
 
 #[test]
-fn what_fails_on_a_new_connection_is_a_retry() {
+fn a_failure_on_a_new_connection_counts_as_a_retry() {
     for fault in [Fault::Reset { after: None }, Fault::Close { after: None }] {
         let server = server();
         let client = client_with(|options| options.set_max_retries(2));
@@ -132,14 +132,14 @@ fn what_fails_on_a_new_connection_is_a_retry() {
         server.on_request(move |_| Some(lasting.clone()));
         let error = expect_error(client.exists(&server.url("blob")), Status::Unavailable);
         assert!(error.message().contains("gave up after 3 tries"), "{error}");
-        // The one on the idle connection, and three on new ones.
+        // One request on the pooled connection, and three on new ones.
         assert_eq!(server.requests().len() - POOLED, 4, "{fault:?}");
         assert_eq!(server.connections() - POOLED, 3, "{fault:?}");
     }
 }
 
 #[test]
-fn an_answer_that_broke_after_its_head_is_a_retry() {
+fn a_response_that_breaks_after_its_head_counts_as_a_retry() {
     let server = server();
     let client = client_with(|options| options.set_max_retries(0));
     read_blob(&client, &server.url("blob")).unwrap();
@@ -148,9 +148,9 @@ fn an_answer_that_broke_after_its_head_is_a_retry() {
     assert_eq!(server.requests_of("GET").len(), 2);
 }
 
-/// The request went out: nobody can tell a dead connection from a lost answer.
+/// A client cannot distinguish a dead connection from a lost response.
 #[test]
-fn what_was_sent_over_a_dead_connection_may_have_been_carried_out() {
+fn a_write_sent_on_a_dead_connection_is_checked_for_execution() {
     let server = server();
     let client = client_with(|options| options.set_max_retries(0));
     fill_pool(&client, &server);
@@ -159,13 +159,13 @@ fn what_was_sent_over_a_dead_connection_may_have_been_carried_out() {
     assert_eq!(server.requests_of("PUT").len(), 2);
     assert_eq!(client.open(&server.url("new")).unwrap().etag(), etag);
 
-    fill_pool_again(&client, &server);
+    open_connection(&client, &server);
     server.script("DELETE", [Fault::LoseAnswer]);
     client.delete(&server.url("new")).unwrap();
     assert_eq!(server.requests_of("DELETE").len(), 2);
 }
 
-/// One idle connection is enough.
-fn fill_pool_again(client: &Client, server: &FaultServer) {
+/// Leaves one idle connection in the client's pool.
+fn open_connection(client: &Client, server: &FaultServer) {
     assert!(client.exists(&server.url("blob")).unwrap());
 }

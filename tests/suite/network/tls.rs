@@ -1,5 +1,5 @@
-//! Blobs over https, with a certificate made for the test. Each client is a process of its own, since a process
-//! reads its CA certificates once.
+//! Blobs over https, with a certificate made for the test. Each client runs in a process of its own, because a process
+//! loads its CA certificates once.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,8 @@ use crate::support::client::{client_with, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
 
-/// Runs the test `name` against an Azurite over https, in a child that is given the certificate as CA if `trusted`.
+/// Runs the test with the path `name` in a child against an Azurite over https. If `trusted`, the child trusts the
+/// certificate.
 fn in_child(name: &str, trusted: bool) {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{trusted}-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
@@ -29,9 +30,9 @@ fn in_child(name: &str, trusted: bool) {
 }
 
 #[test]
-fn blobs_go_both_ways_over_https() {
+fn blobs_are_written_and_read_over_https() {
     let Some(url) = child::argument() else {
-        return in_child(test_path(blobs_go_both_ways_over_https), true);
+        return in_child(test_path(blobs_are_written_and_read_over_https), true);
     };
     let client = client_with(|options| options.set_account_key(ACCOUNT, ACCOUNT_KEY));
     let container = format!("{url}/over-tls");
@@ -52,9 +53,9 @@ fn blobs_go_both_ways_over_https() {
 }
 
 #[test]
-fn a_certificate_of_an_unknown_issuer_is_refused_at_once() {
+fn a_certificate_of_an_unknown_issuer_is_refused_without_retries() {
     let Some(url) = child::argument() else {
-        return in_child(test_path(a_certificate_of_an_unknown_issuer_is_refused_at_once), false);
+        return in_child(test_path(a_certificate_of_an_unknown_issuer_is_refused_without_retries), false);
     };
     let error = expect_error(
         client_with(ClientOptions::set_anonymous).open(&format!("{url}/container/blob")),

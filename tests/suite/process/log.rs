@@ -1,4 +1,4 @@
-//! The log, as C sees it, and a search for secrets in everything that leaves the library.
+//! The log callback of the C ABI, and a search for secrets in all output of the library.
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::ptr::null_mut;
@@ -24,11 +24,11 @@ static FINALIZED: AtomicUsize = AtomicUsize::new(0);
 unsafe extern "C" fn line(_: *mut c_void, level: i32, target: *const c_char, message: *const c_char) {
     // SAFETY: the library passes strings that live during the call.
     let (target, message) = unsafe { (CStr::from_ptr(target), CStr::from_ptr(message)) };
-    // What the callback itself does is not logged: no recursion, no deadlock.
+    // Calls inside the callback are not logged, so there is no recursion and no deadlock.
     let text = |text: &CStr| text.to_str().unwrap().to_owned();
     // SAFETY: NULL is allowed everywhere here.
     assert_eq!(unsafe { azt_log_set_callback(5, None, null_mut(), None, null_mut()) }, 2, "UNSUPPORTED inside");
-    // The data of a callback that was refused stays the caller's: it is not finalized.
+    // The data of a refused callback stays with the caller and is not finalized.
     assert_eq!(listen(5), 2);
     LINES.lock().unwrap().push((level, text(target), text(message)));
 }
@@ -54,10 +54,10 @@ unsafe extern "C" fn open_a_writer(_: *mut c_void, _: i32, _: *const c_char, mes
     }
 }
 
-/// What the callback may call must not wait for what the library was doing when it logged.
+/// A call inside the callback must not wait for the operation that the library was logging.
 #[test]
-fn a_callback_may_open_a_writer_of_the_client_that_it_hears_of() {
-    let path = test_path(a_callback_may_open_a_writer_of_the_client_that_it_hears_of);
+fn a_log_callback_may_open_a_writer_of_the_same_client() {
+    let path = test_path(a_log_callback_may_open_a_writer_of_the_same_client);
     if child::argument().is_none() {
         let variables = [("AZURE_STORAGE_ACCOUNT", OsStr::new("acc")), ("AZURE_STORAGE_KEY", OsStr::new("a2V5"))];
         assert!(child::spawn_with(path, "run", &variables).wait().unwrap().success());
@@ -75,18 +75,18 @@ fn a_callback_may_open_a_writer_of_the_client_that_it_hears_of() {
     });
     let begun = Instant::now();
     while ended.load(Ordering::SeqCst) == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it waits for itself");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the callback deadlocks");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(FINALIZED.load(Ordering::SeqCst), 1, "the line did not come");
+    assert_eq!(FINALIZED.load(Ordering::SeqCst), 1, "the line was not logged");
 }
 
 type Set = Box<dyn Fn(&mut ClientOptions) -> aztorch::Result<()>>;
 
-/// A process has one log, so this one is a process's own.
+/// A process has one log, so this test runs in a process of its own.
 #[test]
-fn requests_retries_and_warnings_are_told_and_no_secret_is() {
-    let path = test_path(requests_retries_and_warnings_are_told_and_no_secret_is);
+fn requests_retries_and_warnings_are_logged_without_secrets() {
+    let path = test_path(requests_retries_and_warnings_are_logged_without_secrets);
     if child::argument().is_none() {
         assert!(child::spawn(path, "run").wait().unwrap().success());
         return;
@@ -108,7 +108,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
     has(4, "aztorch::http", &["GET", &shown, ": 206 in ", "attempt 2, request id request-1"]);
     has(3, "aztorch::retry", &["ServerBusy", "retry 1 of at most 8"]);
 
-    // A SAS near its end is a warning, once.
+    // A SAS that expires soon is a warning, once.
     let soon = time_of_a_sas(1800);
     let url = server.url("blob").replace("sig=", &format!("se={soon}&sig="));
     let reader = client();
@@ -118,7 +118,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
         LINES.lock().unwrap().iter().filter(|(level, _, text)| *level == 2 && text.contains("SAS expires")).count();
     assert_eq!(warnings, 1);
 
-    // Every secret there is, at the finest level, with everything that goes wrong.
+    // Every kind of secret at the finest log level, with successful and failing calls.
     assert_eq!(listen(5), 0);
     let (container, planted) = (azurite().container(), "hunter2");
     let provoke = |client: &Client| {
@@ -166,7 +166,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
         assert!(!message.contains("aHVudGVyMg"), "{message}");
     }
 
-    // Nothing finer than what was asked for comes: the retry is told, the requests are not.
+    // At level 3 retries are logged and requests are not.
     LINES.lock().unwrap().clear();
     assert_eq!(listen(3), 0);
     server.script("GET", [Fault::status(503, "ServerBusy")]);
@@ -175,8 +175,8 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
     let levels: Vec<_> = LINES.lock().unwrap().iter().map(|(level, target, _)| (*level, target.clone())).collect();
     assert_eq!(levels, [(3, "aztorch::retry".to_owned())]);
 
-    // Off: nothing more comes, and each callback's data went back.
-    // SAFETY: NULL turns it off.
+    // After the callback is removed nothing is logged, and the data of each callback was finalized.
+    // SAFETY: NULL removes the callback.
     assert_eq!(unsafe { azt_log_set_callback(0, None, null_mut(), None, null_mut()) }, 0);
     assert_eq!(FINALIZED.load(Ordering::SeqCst), 3);
     let before = LINES.lock().unwrap().len();
@@ -185,7 +185,7 @@ fn requests_retries_and_warnings_are_told_and_no_secret_is() {
     assert_eq!(LINES.lock().unwrap().len(), before);
 }
 
-/// A time so many seconds from now, as a SAS has it.
+/// The time this many seconds from now, in the format of a SAS.
 fn time_of_a_sas(seconds: u64) -> String {
     let now = SystemTime::now() + Duration::from_secs(seconds);
     let date = std::process::Command::new("date")
@@ -196,10 +196,10 @@ fn time_of_a_sas(seconds: u64) -> String {
     String::from_utf8(date.stdout).unwrap().trim().replace(':', "%3A")
 }
 
-/// Servers that say back what they were sent, and a token that works: none of it shows.
+/// Servers return what they were sent, in their error messages.
 #[test]
-fn tokens_and_what_other_servers_say_show_no_secret() {
-    let path = test_path(tokens_and_what_other_servers_say_show_no_secret);
+fn tokens_and_echoed_secrets_are_not_logged() {
+    let path = test_path(tokens_and_echoed_secrets_are_not_logged);
     const ECHO: &str = "AZTORCH_TEST_ECHO";
     if let Some(url) = child::argument() {
         let bearer = token("logged", HOUR);
@@ -215,7 +215,7 @@ fn tokens_and_what_other_servers_say_show_no_secret() {
         let client = Client::new(&by_token(&bearer)).unwrap();
         let (reader, writer) =
             (client.open(&format!("{container}/1000")).unwrap(), client.writer(&echo, WriteMode::Replace).unwrap());
-        let mut said = vec![reader.url().to_owned(), writer.url().to_owned(), format!("{:?}", by_token(&bearer))];
+        let mut texts = vec![reader.url().to_owned(), writer.url().to_owned(), format!("{:?}", by_token(&bearer))];
         let panicking = options(|options| options.set_token_callback(|_, _| panic!("planted Bearer hunter2")));
         let by_secret = options(|options| options.set_client_secret("tenant", "id", "hunter2"));
         for (options, url) in [
@@ -225,7 +225,7 @@ fn tokens_and_what_other_servers_say_show_no_secret() {
             (&panicking, echo.clone()),
             (&by_token(&bearer), format!("{echo}?sv=1&sig=hunter2%2F")),
         ] {
-            said.push(format!("{options:?}"));
+            texts.push(format!("{options:?}"));
             let client = Client::new(options).unwrap();
             for error in [
                 client.exists(&url).unwrap_err(),
@@ -233,32 +233,34 @@ fn tokens_and_what_other_servers_say_show_no_secret() {
                 client.delete(&url).unwrap_err(),
                 write_blob(&client, &url, WriteMode::Replace, b"x").unwrap_err(),
             ] {
-                said.push(format!("{error} {error:?} {}", std::io::Error::from(error.clone())));
+                texts.push(format!("{error} {error:?} {}", std::io::Error::from(error.clone())));
             }
         }
         let lines = std::mem::take(&mut *LINES.lock().unwrap());
         for part in ["the token callback: a token, good for", "/tenant/oauth2/v2.0/token: 400 in ", "/1000: 201 in "] {
             assert!(lines.iter().any(|(_, _, text)| text.contains(part)), "'{part}' is not in {lines:#?}");
         }
-        said.extend(lines.into_iter().map(|(_, target, message)| format!("{target} {message}")));
+        texts.extend(lines.into_iter().map(|(_, target, message)| format!("{target} {message}")));
         let signature = bearer.rsplit('.').next().unwrap();
-        for text in said {
+        for text in texts {
             assert_no_secret(&text);
             assert!(!text.contains(signature), "{text}");
         }
         return;
     }
-    // What was sent, in XML for the storage service's part of it.
-    let echo = IdentityServer::start_tls(|_, asked| {
-        let sent = format!("{} {:?} {}", asked.target, asked.headers, asked.body);
-        let body = match asked.target.contains("oauth2") {
-            true => format!(r#"{{"error":"invalid_client","error_description":"I was sent {}"}}"#, asked.body),
+    // Returns what was sent: in JSON like the token authority, or in XML like the storage service.
+    let echo = IdentityServer::start_tls(|_, request| {
+        let sent = format!("{} {:?} {}", request.target, request.headers, request.body);
+        let body = match request.target.contains("oauth2") {
+            true => format!(r#"{{"error":"invalid_client","error_description":"I was sent {}"}}"#, request.body),
             false => format!("<Error><Code>AuthenticationFailed</Code><Message>I was sent {sent}</Message></Error>"),
         };
         (400, String::new(), body)
     });
     let authority = format!("https://{}", echo.authority());
     in_child(path, &[(ECHO, echo.authority()), ("AZURE_AUTHORITY_HOST", &authority)]);
-    assert!(echo.requests().iter().any(|asked| asked.body.contains("client_secret=hunter2")));
-    assert!(echo.requests().iter().any(|asked| asked.header("authorization") == Some("Bearer eyJ.hunter2.hunter2")));
+    assert!(echo.requests().iter().any(|request| request.body.contains("client_secret=hunter2")));
+    assert!(
+        echo.requests().iter().any(|request| request.header("authorization") == Some("Bearer eyJ.hunter2.hunter2"))
+    );
 }

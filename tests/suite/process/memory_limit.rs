@@ -1,4 +1,4 @@
-//! One memory limit for everything that reads ahead or writes: never exceeded, and nobody waits for a caller to free it.
+//! One memory limit for all prefetching and writing. It is never exceeded, and no call waits for the caller to free memory.
 
 use std::thread;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn piece(content: Content, step: usize, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn one_thread_with_256_writers_and_256_readers_at_the_smallest_limit() {
+fn one_thread_can_use_256_writers_and_256_readers_with_the_smallest_limit() {
     const EACH: u64 = 48 << 10;
     const STEP: usize = 16 * KIB;
     within(Duration::from_secs(300), || {
@@ -66,16 +66,16 @@ fn one_thread_with_256_writers_and_256_readers_at_the_smallest_limit() {
 }
 
 #[test]
-fn a_thousand_open_transfers_on_sixteen_blocks_with_stalled_writers_among_them() {
+fn a_thousand_open_transfers_share_sixteen_blocks_of_memory() {
     const BLOCK: usize = 64 * KIB;
     within(Duration::from_secs(300), || {
         let server = FaultServer::start();
         server.put_content("blob", content(3, 4 * MIB));
         let client = limited(16 * BLOCK as u64, BLOCK as u64);
-        // They begin a block each and are never heard of again.
-        let stalled: Vec<BlobWriter> =
+        // Each of these writers begins a block and then waits.
+        let idle: Vec<BlobWriter> =
             (0..500).map(|i| client.writer(&server.url(&format!("s{i}")), WriteMode::Replace).unwrap()).collect();
-        for writer in &stalled {
+        for writer in &idle {
             writer.write_all(b"begun").unwrap();
         }
         let readers: Vec<BlobReader> = (0..400).map(|_| client.open(&server.url("blob")).unwrap()).collect();
@@ -92,7 +92,7 @@ fn a_thousand_open_transfers_on_sixteen_blocks_with_stalled_writers_among_them()
             writer.close().unwrap();
         }
         assert_same(&server.blob("w2").unwrap(), &bytes);
-        for (i, writer) in stalled.iter().enumerate() {
+        for (i, writer) in idle.iter().enumerate() {
             writer.write_all(b", and ended").unwrap();
             if i % 50 == 0 {
                 writer.close().unwrap();
@@ -104,7 +104,7 @@ fn a_thousand_open_transfers_on_sixteen_blocks_with_stalled_writers_among_them()
 }
 
 #[test]
-fn what_was_only_read_ahead_makes_way_for_who_needs_it() {
+fn prefetched_bytes_are_evicted_for_writers() {
     within(Duration::from_secs(120), || {
         let server = FaultServer::start();
         server.put_content("blob", content(5, 40 * MIB));
@@ -115,7 +115,7 @@ fn what_was_only_read_ahead_makes_way_for_who_needs_it() {
             reader.read(&mut memory).unwrap();
         }
         let urls: Vec<String> = (0..4).map(|_| server.url("blob")).collect();
-        assert!(client.stats().unwrap().memory_in_use > 5 * MIB, "it does not read ahead: nothing is tested");
+        assert!(client.stats().unwrap().memory_in_use > 5 * MIB, "nothing was prefetched, so nothing is tested");
         let writer = client.writer(&server.url("new"), WriteMode::Replace).unwrap();
         server
             .on_request(|request| (request.verb() == "put-block").then_some(Fault::Delay(Duration::from_millis(200))));
@@ -123,13 +123,13 @@ fn what_was_only_read_ahead_makes_way_for_who_needs_it() {
             writer.write_all(&memory).unwrap();
         }
         writer.close().unwrap();
-        // All of it was had by large blocks, of which several were under way.
+        // The writer got enough memory for large blocks.
         let blocks = server.requests_of("put-block");
         assert!(blocks.len() <= 8, "{} blocks", blocks.len());
         reader.read(&mut memory).unwrap();
         assert_same(&memory, &content(5, 40 * MIB).bytes(40 * 100 * KIB as u64, 100 * KIB));
         drop(writer);
-        // A dataset's prefetched samples make way too.
+        // Prefetched samples of a dataset are evicted too.
         drop(reader);
         server.put_content("sample", content(6, 2 * MIB));
         let urls: Vec<String> = urls.iter().map(|_| server.url("sample")).collect();
@@ -151,19 +151,19 @@ fn what_was_only_read_ahead_makes_way_for_who_needs_it() {
     });
 }
 
-/// In MiB.
-fn resident(what: &str) -> u64 {
+/// A field of `/proc/self/status`, in MiB.
+fn resident(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() >> 10
 }
 
-/// What README promises beside the limit: connections, the pieces kept for reading, the runtime.
+/// The documented memory beyond the limit, in MiB: connections, the segments kept for reading, the runtime.
 const BESIDE: u64 = 48;
 
 #[test]
-fn clients_of_a_process_share_one_limit_and_little_is_resident_beside_it() {
-    let path = test_path(clients_of_a_process_share_one_limit_and_little_is_resident_beside_it);
+fn the_clients_of_a_process_share_one_limit() {
+    let path = test_path(the_clients_of_a_process_share_one_limit);
     let Some(url) = child::argument() else {
         let server = FaultServer::start();
         server.put_content("blob", content(7, 200 * MIB));
@@ -171,7 +171,7 @@ fn clients_of_a_process_share_one_limit_and_little_is_resident_beside_it() {
         return assert!(status.success(), "{status}");
     };
     const LIMIT: u64 = 64;
-    // As large as the clients' limit, so that it is the process's.
+    // Clients with the same limit share it.
     let clients: Vec<Client> = (0..6).map(|_| limited(LIMIT * MIB, 8 * MIB)).collect();
     clients[0].exists(&url).unwrap();
     let before = resident("VmRSS:");
@@ -193,24 +193,24 @@ fn clients_of_a_process_share_one_limit_and_little_is_resident_beside_it() {
         }
         most = most.max(clients.iter().map(|client| client.stats().unwrap().memory_in_use).sum());
     }
-    assert!(most <= LIMIT * MIB, "{} MiB in the clients' hands", most / MIB);
-    assert!(most > LIMIT * MIB / 2, "{} MiB: nothing is tested", most / MIB);
+    assert!(most <= LIMIT * MIB, "{} MiB in use by the clients", most / MIB);
+    assert!(most > LIMIT * MIB / 2, "only {} MiB in use, so nothing is tested", most / MIB);
     let grown = resident("VmHWM:") - before;
-    println!("{grown} MiB beyond the {before} at the beginning");
+    println!("{grown} MiB more than the {before} at the beginning");
     assert!(grown <= LIMIT + BESIDE, "{grown} MiB");
     drop((readers, writers));
-    // What was under way ends a little later.
+    // Requests in flight end a little later.
     thread::sleep(Duration::from_secs(1));
     let left: u64 = clients.iter().map(|client| client.stats().unwrap().memory_in_use).sum();
     assert_eq!(left, 0);
 }
 
 #[test]
-fn a_file_that_no_block_size_makes_fit_is_refused_before_anything_is_sent() {
+fn a_file_too_large_for_the_memory_limit_is_refused_without_requests() {
     let server = FaultServer::start();
     server.on_request(|request| (request.method == "PUT").then(|| Fault::status(403, "AuthorizationFailure")));
     let file = tempfile::NamedTempFile::new().unwrap();
-    // 50,000 blocks of half the memory hold some 24 GiB. The file has holes only.
+    // 50,000 blocks of half the memory hold about 24 GiB. The file is sparse.
     file.as_file().set_len(30 << 30).unwrap();
     for block in [64 << 10, 8 * MIB] {
         let client = limited(MIB, block);
@@ -222,7 +222,7 @@ fn a_file_that_no_block_size_makes_fit_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn the_blocks_that_are_sent_have_the_sizes_that_the_memory_allows() {
+fn block_sizes_follow_from_the_memory_limit() {
     within(Duration::from_secs(60), || {
         let server = FaultServer::start();
         let whole = content(8, 5 * MIB + 1).all();
@@ -237,10 +237,10 @@ fn the_blocks_that_are_sent_have_the_sizes_that_the_memory_allows() {
             sizes.sort_unstable();
             sizes
         };
-        // A buffer has half of the memory, and what the caller's memory holds needs none.
+        // A buffer uses half of the memory. Blocks sent from the caller's memory need none.
         let buffered = sent(&|writer| whole.chunks(100_000).for_each(|piece| writer.write_all(piece).unwrap()));
         assert_eq!(buffered, [[1].as_slice(), &[MIB / 2; 10]].concat());
-        let at_once = sent(&|writer| writer.write_all(&whole).unwrap());
-        assert_eq!(at_once, [1, 5 * MIB / 4, 5 * MIB / 4, 5 * MIB / 4, 5 * MIB / 4]);
+        let one_write = sent(&|writer| writer.write_all(&whole).unwrap());
+        assert_eq!(one_write, [1, 5 * MIB / 4, 5 * MIB / 4, 5 * MIB / 4, 5 * MIB / 4]);
     });
 }

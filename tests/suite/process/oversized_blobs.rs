@@ -1,4 +1,4 @@
-//! A size that the service names is allocated only if there is so much memory: else it is an error, and the rest works.
+//! Blobs larger than memory. Fetching one is an error, and everything else goes on working.
 
 use aztorch::{Dataset, Status, Stream};
 
@@ -7,7 +7,7 @@ use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
 use crate::support::fault::FaultServer;
 
-/// More than the address space of a process has.
+/// More than the address space of a process.
 const PIB: u64 = 1 << 50;
 const SMALL: Content = Content { seed: 2, size: 1000 };
 
@@ -19,7 +19,7 @@ fn server() -> FaultServer {
 }
 
 #[test]
-fn samples() {
+fn a_sample_is_out_of_memory() {
     let server = server();
     let urls: Vec<_> = ["0-huge", "1-small"].iter().map(|name| server.url(name)).collect();
     for dataset in [
@@ -37,7 +37,7 @@ fn samples() {
 }
 
 #[test]
-fn a_stream_reports_it_and_goes_on() {
+fn a_stream_returns_out_of_memory_and_continues() {
     let server = server();
     let stream = Stream::list(&client(), &server.container_url(), None, 0, 1).unwrap();
     expect_error(stream.next(), Status::OutOfMemory);
@@ -46,14 +46,14 @@ fn a_stream_reports_it_and_goes_on() {
 }
 
 #[test]
-fn a_manifest() {
+fn a_manifest_is_out_of_memory() {
     let server = server();
     let error = expect_error(Dataset::from_manifest(&client(), &server.url("0-huge")), Status::OutOfMemory);
     assert!(error.message().contains("/0-huge"), "{error}");
 }
 
 #[test]
-fn a_reader_needs_memory_for_what_it_reads_only() {
+fn a_reader_needs_memory_only_for_what_it_reads() {
     let server = server();
     let reader = client().open(&server.url("0-huge")).unwrap();
     let mut bytes = [0; 1000];

@@ -128,8 +128,8 @@ fn after_a_timeout_the_sample_is_returned_later() {
         let first = stalled.lock().unwrap().insert(request.path.clone());
         (request.verb() == "GET" && first).then_some(Fault::StallAfterHead)
     });
-    let hasty = client_with(|options| options.set_timeout(Some(Duration::from_millis(400))));
-    let stream = Stream::list(&hasty, &url, None, 0, 1).unwrap();
+    let with_short_timeout = client_with(|options| options.set_timeout(Some(Duration::from_millis(400))));
+    let stream = Stream::list(&with_short_timeout, &url, None, 0, 1).unwrap();
     let mut seen = BTreeSet::new();
     let mut timeouts = 0;
     while seen.len() < 5 {
