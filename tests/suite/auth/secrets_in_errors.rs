@@ -186,6 +186,28 @@ fn errors_of_calls_do_not_show_misplaced_secrets_in_arguments() {
     }
 }
 
+/// A writer sends nothing before it is closed, so these hosts are not looked up.
+#[test]
+fn abfs_and_wasb_urls_with_a_secret_as_host_are_refused() {
+    let client = client_with(ClientOptions::set_anonymous);
+    for secret in ["Zx3Qk8vW2mN7pLr5tYb9uHs1cJd4fGe6aXiOzKqTwE", "Abc8Q~d0EfGh1IjKl2MnOp3QrStUv4WxYz5aBcDe"] {
+        let planted = Planted { text: secret.to_owned(), secret: secret.to_owned() };
+        for scheme in ["abfs", "abfss", "wasb", "wasbs"] {
+            for authority in [
+                format!("container@{secret}"),
+                format!("container@{secret}.dfs.core.windows.net"),
+                format!("container@{secret}.blob.core.windows.net"),
+                format!("{secret}@acc.dfs.core.windows.net"),
+            ] {
+                let opened = client.writer(&format!("{scheme}://{authority}/blob"), WriteMode::Replace);
+                let error = opened.map(drop).expect_err(scheme);
+                assert_eq!(error.status(), Status::InvalidArgument, "{error}");
+                assert_hidden(scheme, &planted, &format!("{error:?}"));
+            }
+        }
+    }
+}
+
 /// Puts each secret into each variable that a client reads.
 #[test]
 fn errors_do_not_show_misplaced_secrets_in_variables() {

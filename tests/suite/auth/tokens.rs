@@ -11,7 +11,7 @@ use crate::support::child::{self, test_path};
 use crate::support::client::{client_with, read_blob, write_blob};
 use crate::support::deployed::{HOUR, in_child, new_container, options, round_trip};
 use crate::support::error::expect_error;
-use crate::support::fault::FaultServer;
+use crate::support::fault::{Fault, FaultServer};
 use crate::support::identity::{IdentityServer, imds, managed};
 use crate::support::secure::{CLOUDS, secure, token};
 use crate::support::tokens::{authorizations, client_with_numbered_tokens};
@@ -111,6 +111,41 @@ fn a_token_is_renewed_before_it_expires() {
     in_child(test_path(a_token_is_renewed_before_it_expires), &variables);
     let requests = server.requests().len();
     assert!((3..=6).contains(&requests), "{requests} tokens in about five seconds, each valid for four");
+}
+
+/// The write itself was not sent, so it has a known outcome.
+#[test]
+fn a_write_whose_token_request_breaks_was_not_executed() {
+    if let Some(url) = child::argument() {
+        let container = new_container(&url);
+        let missing = format!("{container}/missing");
+        let client = |max_retries| {
+            let options = options(|options| {
+                options.set_max_retries(max_retries)?;
+                options.set_managed_identity(None)
+            });
+            Client::new(&options).unwrap()
+        };
+        let without_retries = client(0);
+        for written in [
+            write_blob(&without_retries, &missing, WriteMode::Create, b"some bytes").map(drop),
+            write_blob(&without_retries, &missing, WriteMode::Replace, b"some bytes").map(drop),
+            without_retries.delete(&missing),
+        ] {
+            let error = written.expect_err("a token request that breaks");
+            assert!(!error.message().contains("unknown"), "{error}");
+        }
+        // After a retry of a deletion that may have been executed, NOT_FOUND would count as success.
+        expect_error(client(8).delete(&missing), Status::NotFound);
+        return;
+    }
+    let server = FaultServer::start();
+    server.put("/msi/token", managed("broken-requests", HOUR).2);
+    server.script("GET", vec![Fault::Reset { after: None }; 4]);
+    let endpoint = format!("http://{}/msi/token", server.authority());
+    let variables = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "planted-header")];
+    in_child(test_path(a_write_whose_token_request_breaks_was_not_executed), &variables);
+    assert_eq!(server.requests().len(), 5);
 }
 
 #[test]

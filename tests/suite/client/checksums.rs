@@ -196,6 +196,28 @@ fn the_client_compares_the_checksum_of_the_response_to_an_upload() {
     }
 }
 
+/// Azurite 3.37 returns the CRC64 of blocks only, and compares that of whole blobs.
+#[test]
+fn a_crc64_that_the_response_does_not_repeat_is_trusted_for_whole_blobs_only() {
+    let server = server(ChecksumSupport::Crc64);
+    let (client, bytes) = (strict(), CONTENT.bytes(0, 3 << 20));
+    // After this write the client knows that the server compares CRC64s.
+    write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+    assert_eq!(server.requests_of("put-block").len(), 3);
+    server.script("PUT", [Fault::NoChecksum]);
+    write_blob(&client, &server.url("small"), WriteMode::Replace, b"bytes").unwrap();
+    assert_eq!(server.requests_of("PUT").len(), 1);
+    assert!(server.requests_of("PUT")[0].header("x-ms-content-crc64").is_some());
+
+    server.script("put-block", [Fault::NoChecksum]);
+    write_blob(&client, &server.url("new"), WriteMode::Replace, &bytes).unwrap();
+    assert_same(&server.blob("new").unwrap(), &bytes);
+    let blocks = server.requests_of("put-block").split_off(3);
+    assert_eq!(blocks.len(), 4, "the block without a checksum in its response was not sent again");
+    let of_the_first = blocks.iter().filter(|block| block.query("blockid") == blocks[0].query("blockid"));
+    assert!(of_the_first.clone().any(|block| block.header("content-md5").is_some()));
+}
+
 #[test]
 fn a_creation_with_a_wrong_checksum_after_a_lost_response_is_corrupt() {
     for support in SUPPORTED {

@@ -1,11 +1,14 @@
 //! Downloads replace and uploads read regular files only, also through symbolic links.
 
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aztorch::{Status, WriteMode};
 
@@ -218,6 +221,43 @@ fn a_directory_that_replaced_the_file_during_a_download_is_kept() {
     let error = expect_error(client().download(&server.url("blob"), &file), Status::LocalIo);
     assert!(error.message().contains("directory"), "{error}");
     assert_eq!(names(folder.path()), ["file"]);
+}
+
+/// Exchanges two files atomically.
+fn exchange(one: &CStr, other: &CStr) {
+    // SAFETY: both paths end in a zero byte.
+    let result =
+        unsafe { libc::renameat2(libc::AT_FDCWD, one.as_ptr(), libc::AT_FDCWD, other.as_ptr(), libc::RENAME_EXCHANGE) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A FIFO that replaces the file after the check must not block the upload when it is opened.
+#[test]
+fn an_upload_of_a_file_that_becomes_a_fifo_does_not_hang() {
+    within(Duration::from_secs(60), || {
+        let (server, folder, done) = (server(), tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let client = client_with(|options| options.set_memory_limit(1 << 20));
+        let path = |name: &str| folder.path().join(name);
+        // The file is too large for the memory limit, so that each upload ends soon after the file was opened.
+        File::create(path("file")).unwrap().set_len(30 << 30).unwrap();
+        make("mkfifo", &[path("fifo").to_str().unwrap()]);
+        let names = ["file", "fifo"].map(|name| CString::new(path(name).to_str().unwrap()).unwrap());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    exchange(&names[0], &names[1]);
+                }
+            });
+            // Long enough for many exchanges between the check and the opening.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_secs(2) {
+                let error = client.upload(&path("file"), &server.url("new"), WriteMode::Replace).unwrap_err();
+                let is_fifo = error.status() == Status::LocalIo && error.message().contains("FIFO");
+                assert!(is_fifo || error.status() == Status::InvalidArgument, "{error}");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    });
 }
 
 #[test]

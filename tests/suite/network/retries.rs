@@ -1,7 +1,8 @@
 //! Retries: which faults are retried, how often, until when, and with which status a call fails in the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::TcpListener;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use aztorch::{Client, Result, Status, WriteMode};
@@ -9,7 +10,7 @@ use aztorch::{Client, Result, Status, WriteMode};
 use crate::support::client::{client, client_with, read_blob, write_blob};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
-use crate::support::fault::{Fault, FaultServer};
+use crate::support::fault::{ChecksumSupport, Fault, FaultServer};
 
 /// HTTP statuses that are retried.
 const TRANSIENT: [u16; 6] = [408, 429, 500, 502, 503, 504];
@@ -97,6 +98,26 @@ fn max_retries_applies_to_each_request_of_a_write() {
         assert_eq!(tries.values().max(), Some(&3), "{verb}");
         assert_eq!(server.blob("blob").unwrap(), b"some bytes");
     }
+}
+
+/// With MD5 checksums a part of a large read takes several requests.
+#[test]
+fn a_successful_request_of_a_part_resets_the_count_of_its_retries() {
+    let (server, content) = (server(), Content::new(92, 40 << 20));
+    server.put_content("large", content);
+    server.support_checksums(ChecksumSupport::Md5);
+    let client = client_with(|options| {
+        options.set_checksum(true)?;
+        options.set_max_retries(1)
+    });
+    // After this read the client knows which checksums the server supports.
+    read_blob(&client, &server.url("blob")).unwrap();
+    let failed = Mutex::new(HashSet::new());
+    server.on_request(move |request| {
+        let is_first = failed.lock().unwrap().insert(request.range());
+        is_first.then(|| Fault::status(500, "InternalError"))
+    });
+    assert_same(&read_blob(&client, &server.url("large")).unwrap(), &content.all());
 }
 
 #[test]

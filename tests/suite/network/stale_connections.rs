@@ -2,7 +2,7 @@
 //! sent again on a new connection, and does not count as a retry.
 
 use std::sync::Barrier;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aztorch::{Client, ClientOptions, Result, Status, WriteMode};
 
@@ -120,6 +120,19 @@ fn after_a_stalled_body_all_pooled_connections_are_discarded() {
     server.on_request(move |request| (request.index == POOLED).then_some(Fault::StallAfterHead));
     assert_eq!(read_blob(&client, &server.url("blob")).unwrap(), b"some bytes");
     assert_eq!(server.connections(), POOLED + 1);
+}
+
+/// With an allowance the retries of this many calls would take more than ten seconds.
+#[test]
+fn a_retry_after_a_dead_connection_takes_no_retry_allowance() {
+    const CALLS: usize = 350;
+    let (server, client) = (server(), client_with(without_retries));
+    // Each call but the first one uses a pooled connection, which is reset, and then a new one.
+    server.on_request(|request| (request.index % 2 == 1).then_some(Fault::Reset { after: None }));
+    let began = Instant::now();
+    (0..CALLS).for_each(|_| assert!(client.exists(&server.url("blob")).unwrap()));
+    assert_eq!(server.requests().len(), 2 * CALLS - 1);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[test]

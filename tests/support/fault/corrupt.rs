@@ -33,6 +33,9 @@ pub fn corrupt(response: &mut Response, fault: &Fault) -> u64 {
             set(response, "Content-MD5", "AAAAAAAAAAAAAAAAAAAAAA==");
         }
         (Fault::NoRequestId, ..) => response.headers.retain(|(name, _)| name != REQUEST_ID),
+        (Fault::NoChecksum, ..) => {
+            response.headers.retain(|(name, _)| name != "x-ms-content-crc64" && name != "Content-MD5");
+        }
         (Fault::FlipByte(at), ..) => response.body[*at as usize] ^= 1,
         _ => {}
     }

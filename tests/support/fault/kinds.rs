@@ -51,6 +51,8 @@ pub enum Fault {
     FlipSentByte(u64),
     /// The response to an upload repeats the checksum of other bytes.
     OtherChecksum,
+    /// The response to an upload repeats no checksum.
+    NoChecksum,
     /// A correct response, late.
     Delay(Duration),
 }
