@@ -1,7 +1,6 @@
-// aztorch::Error, and the bridge from the C ABI's status and azt_error to it.
+// Error: the exception that this library throws.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -12,25 +11,35 @@
 
 namespace aztorch {
 
-// What failed, on which blob, why and what to do about it: what() is one readable line.
+/// Thrown by every call of this library that fails. `what()` is one line of text without secrets: what failed, on which
+/// blob, why, and what to do. Immutable, so several threads may read it. Copying does not throw.
 class Error : public std::runtime_error {
  public:
+  /// An error that did not come from the service: `http_status()` is 0, `service_code()` and `request_id()` are empty,
+  /// `retryable()` is false. `status` is one of the AZT_STATUS_* constants.
   Error(azt_status status, const std::string& message)
       : Error(message, Details{status, 0, false, {}, {}}) {}
 
+  /// A copy of an error of the C API. The caller keeps `error` and frees it with azt_error_free().
   explicit Error(const azt_error& error)
       : Error(azt_error_message(&error),
               Details{azt_error_status(&error), azt_error_http_status(&error), azt_error_is_retryable(&error),
                       azt_error_service_code(&error), azt_error_request_id(&error)}) {}
 
+  /// The kind of failure: one of the AZT_STATUS_* constants, such as AZT_STATUS_NOT_FOUND.
   azt_status status() const noexcept { return details_->status; }
-  // 0 when there was no response.
+
+  /// The HTTP status of the service's response, such as 404. 0 when there was no response.
   std::uint16_t http_status() const noexcept { return details_->http_status; }
-  // For example "BlobNotFound"; empty when the service gave none.
+
+  /// The service's error code, such as "BlobNotFound". Empty when the service sent none.
   const std::string& service_code() const noexcept { return details_->service_code; }
-  // x-ms-request-id, the handle by which Azure support finds the request; empty when there was no response.
+
+  /// The service's x-ms-request-id, which Azure support asks for. Empty when there was no response.
   const std::string& request_id() const noexcept { return details_->request_id; }
-  // Whether the same call may succeed later, unchanged.
+
+  /// Whether the same call may succeed later without any change by the caller. The library has already retried as often
+  /// as its options allow.
   bool retryable() const noexcept { return details_->retryable; }
 
  private:
@@ -45,71 +54,8 @@ class Error : public std::runtime_error {
   Error(const std::string& message, Details details)
       : std::runtime_error(message), details_(std::make_shared<const Details>(std::move(details))) {}
 
-  // Shared, because an exception's copy must not throw.
+  // Shared, because copying an exception must not throw.
   std::shared_ptr<const Details> details_;
 };
 
-namespace detail {
-
-template <typename T, void (*Free)(T*)>
-struct Deleter {
-  void operator()(T* handle) const noexcept { Free(handle); }
-};
-
-template <typename T, void (*Free)(T*)>
-using Handle = std::unique_ptr<T, Deleter<T, Free>>;
-
-// Throws what a function of the C ABI reported, and frees it.
-inline void check(azt_status status, azt_error* raw) {
-  const Handle<azt_error, azt_error_free> error(raw);
-  if (status == AZT_STATUS_OK) return;
-  if (error) throw Error(*error);
-  throw Error(status, azt_status_name(status));
-}
-
-// Calls a function of the C ABI with its last argument, the azt_error **, added; throws what it reports.
-template <typename Function, typename... Arguments>
-void call(Function function, Arguments... arguments) {
-  azt_error* raw = nullptr;
-  const azt_status status = function(arguments..., &raw);
-  check(status, raw);
-}
-
-// The same for a function that writes a text into its caller's buffer, whose size, with the NUL, comes last.
-template <typename Function, typename... Arguments>
-std::string call_for_text(Function function, Arguments... arguments) {
-  std::string text(255, '\0');
-  for (;;) {
-    std::size_t size = 0;
-    azt_error* raw = nullptr;
-    const azt_status status = function(arguments..., text.data(), text.size() + 1, &size, &raw);
-    const bool too_small = status == AZT_STATUS_BUFFER_TOO_SMALL && size > text.size() + 1;
-    if (too_small) {
-      azt_error_free(raw);
-    } else {
-      check(status, raw);
-    }
-    text.resize(size == 0 ? 0 : size - 1);
-    if (!too_small) return text;
-  }
-}
-
-// Gives back what a callback of the C ABI was given as its user data.
-using Finalizer = void (*)(void*);
-
-template <typename T>
-void finalize(void* user_data) {
-  delete static_cast<T*>(user_data);
-}
-
-// The C ABI ends a string at its first NUL: what follows one must not be dropped silently.
-inline const char* c_string(const std::string& text) {
-  if (text.find('\0') != std::string::npos) {
-    // Without the text, which may be a secret.
-    throw Error(AZT_STATUS_INVALID_ARGUMENT, "a string has a NUL character inside");
-  }
-  return text.c_str();
-}
-
-}  // namespace detail
 }  // namespace aztorch

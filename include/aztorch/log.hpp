@@ -1,4 +1,4 @@
-// The process's log, to a function of the program's own.
+// set_log_callback: the library's log, as calls of a function of the program.
 #pragma once
 
 #include <functional>
@@ -6,16 +6,23 @@
 #include <string_view>
 #include <utility>
 
-#include "error.hpp"
+#include "detail/c_api.hpp"
 
 namespace aztorch {
 
-// Level (AZT_LOG_LEVEL_*), target and message of a line, which live during the call. Called from any thread, also from
-// several at once; must not throw.
+/// Receives one log line: its level (one of the AZT_LOG_LEVEL_* constants), its target (the part of the library), and
+/// its message, which holds no secret. The texts are valid during the call.
+///
+/// Any thread may call it, several at once. It must not throw. Calls of this library that block throw
+/// AZT_STATUS_UNSUPPORTED inside it.
 using LogCallback = std::function<void(azt_log_level, std::string_view, std::string_view)>;
 
-// Sends lines up to `level` to `callback`, in place of an earlier one. An empty callback turns the log off. When this
-// returns, the earlier callback is not running and will not be called again.
+/// Sends the process's log, lines up to `level`, to `callback`, which replaces an earlier callback. An empty callback
+/// turns the log off, which is the default.
+///
+/// When it returns, the earlier callback is not running and will not be called again. Thread-safe. Waits for running
+/// calls of the earlier callback. Throws Error: AZT_STATUS_INVALID_ARGUMENT for an unknown level,
+/// AZT_STATUS_UNSUPPORTED from inside a log callback.
 inline void set_log_callback(azt_log_level level, LogCallback callback) {
   if (!callback) {
     detail::call(azt_log_set_callback, level, azt_log_callback{nullptr}, static_cast<void*>(nullptr),

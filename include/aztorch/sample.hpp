@@ -1,46 +1,58 @@
-// Sample: the bytes of one blob, and where they came from.
+// Sample: the bytes of one entry of a dataset or stream, and its origin.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
-#include "blob.hpp"
+#include "blob_reader.hpp"
+#include "detail/c_api.hpp"
 
 namespace aztorch {
 
-// What a Dataset or a Stream gives for one entry: a whole blob, a range of one, or a member of a tar file. The bytes
-// are aligned to 64 and owned by this sample alone, so that a tensor can take them over: see to_tensor.
+/// One entry of a Dataset or a Stream with its bytes: a blob, a range of a blob, or a member of a tar archive.
+///
+/// It owns its bytes, alone, so a tensor can take them over without a copy: see to_tensor() in torch.hpp. It may
+/// outlive its dataset or stream. Movable, not copyable. Immutable: several threads may read it at once.
 class Sample {
  public:
-  // Takes over a handle of the C ABI, which is not NULL.
+  /// Takes ownership of a handle of the C API, which must not be NULL.
   explicit Sample(azt_sample* handle) noexcept : handle_(handle) {}
 
-  // NULL in a lazy stream, where size() is 0, too.
+  /// The bytes, aligned to 64 bytes, valid as long as the sample. NULL for a sample of a lazy stream.
   const std::uint8_t* data() const noexcept { return azt_sample_data(handle_.get()); }
+
+  /// The number of bytes at data(). 0 for a sample of a lazy stream.
   std::size_t size() const noexcept { return azt_sample_size(handle_.get()); }
 
-  std::string url() const { return azt_sample_url(handle_.get()); }  // without query
-  // A tar member's: its path in the archive; url() and container_name() are the archive's.
+  /// The blob's URL without its query, so without a SAS. For a member of a tar archive: the archive's URL.
+  std::string url() const { return azt_sample_url(handle_.get()); }
+
+  /// The blob's name. For a member of a tar archive: its path in the archive.
   std::string blob_name() const { return azt_sample_blob_name(handle_.get()); }
+
+  /// The name of the blob's container.
   std::string container_name() const { return azt_sample_container_name(handle_.get()); }
 
-  // The index in the dataset; in a stream 0, 1, 2, … in its own sequence of the epoch.
+  /// From a dataset: the index. From a stream: the position in the stream's own sequence of the epoch: 0, 1, 2, ….
   std::uint64_t position() const noexcept { return azt_sample_position(handle_.get()); }
 
-  // What the listing said; UINT64_MAX when nothing told it before the bytes came.
+  /// The entry's size in bytes as the listing, the range or the archive tells it. UINT64_MAX when it is unknown. For
+  /// samples of a lazy stream, whose size() is 0.
   std::uint64_t blob_size() const noexcept { return azt_sample_blob_size(handle_.get()); }
 
-  // A reader over what the sample came from.
+  /// Opens a reader over the entry: the blob as it is now, or the range or archive member as if it were a blob. Blocks.
+  /// Several threads may call it at once. Throws Error: AZT_STATUS_NOT_FOUND when the blob was deleted.
   BlobReader open() const {
     azt_blob* reader = nullptr;
     detail::call(azt_sample_open, handle_.get(), &reader);
     return BlobReader(reader);
   }
 
+  /// The handle for functions of the C API. The sample keeps it.
   const azt_sample* get() const noexcept { return handle_.get(); }
 
-  // Gives up the handle, for the caller to free with azt_sample_free.
+  /// Gives up the handle: the caller frees it with azt_sample_free(). The sample must not be used any more.
   azt_sample* release() noexcept { return handle_.release(); }
 
  private:

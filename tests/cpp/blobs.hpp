@@ -1,4 +1,4 @@
-// Many small blobs for the tests of datasets, and the server's own count of requests.
+// Many small blobs for the tests of datasets, and the requests in the server's log.
 #pragma once
 
 #include <unistd.h>
@@ -25,7 +25,8 @@ inline void put(const std::string& name, const std::string& bytes) {
   writer.close();
 }
 
-// `make` gives the bytes of blob number i.
+// Writes `count` blobs, on 8 threads, and returns their names: the prefix and five digits. `make` returns the bytes of
+// blob number i.
 template <typename Make>
 std::vector<std::string> put_all(const std::string& prefix, std::size_t count, Make make) {
   std::vector<std::string> names;
@@ -50,6 +51,7 @@ std::vector<std::string> put_all(const std::string& prefix, std::size_t count, M
   return names;
 }
 
+// Writes `count` blobs with the content "blob 0", "blob 1", ….
 inline std::vector<std::string> put_all(const std::string& prefix, std::size_t count) {
   return put_all(prefix, count, [](std::size_t i) { return "blob " + std::to_string(i); });
 }
@@ -60,19 +62,19 @@ inline std::vector<std::string> urls_of(const std::vector<std::string>& names) {
   return urls;
 }
 
-// How many requests of this method the server has answered whose URL has `part` in it.
+// The number of requests with this method and with `part` in their URL that the server has answered.
 inline std::size_t count_requests(const std::string& method, const std::string& part) {
   const char* log = std::getenv("AZTORCH_TEST_LOG");
   if (log == nullptr) throw std::runtime_error("AZTORCH_TEST_LOG is not set");
-  static int marks = 0;
-  // The server writes a request's line after its answer, so wait for that of one more request.
-  const std::string mark = "count-" + std::to_string(++marks) + "-" + std::to_string(::getpid());
-  aztorch::exists(blob_url(mark));
+  static int calls = 0;
+  // The server logs a request after it has answered it. So send one more request, and wait for its log line.
+  const std::string last = "count-" + std::to_string(++calls) + "-" + std::to_string(::getpid());
+  aztorch::exists(blob_url(last));
   for (;;) {
     std::ifstream lines(log);
     std::size_t count = 0;
     for (std::string line; std::getline(lines, line);) {
-      if (line.find(mark) != std::string::npos) return count;
+      if (line.find(last) != std::string::npos) return count;
       if (line.find("\"" + method + " ") != std::string::npos && line.find(part) != std::string::npos) ++count;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(10));

@@ -1,4 +1,4 @@
-// Assertions that go on after a failure, and a main that counts them.
+// A small test framework: tests that register themselves, assertions that let the test go on, and a runner.
 #pragma once
 
 #include <cstdio>
@@ -49,6 +49,7 @@ void equal(const char* file, int line, const char* text, const Left& left, const
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
+// Runs the tests whose names contain the first argument, or all. Returns the exit status.
 inline int run_all(int argc, char** argv) {
   const std::string filter = argc > 1 ? argv[1] : "";
   int passed = 0;
@@ -85,7 +86,7 @@ inline int run_all(int argc, char** argv) {
   (check::contains(text, part) ? void() : check::fail(__FILE__, __LINE__, "\"" + std::string(text) + \
                                                       "\" does not contain \"" + (part) + "\""))
 
-// Runs the statement; `thrown` is what it threw of the type.
+// Expects the statement to throw the type. The statements after it may use the exception as `thrown`.
 #define EXPECT_THROWS(type, statement, ...)                                         \
   do {                                                                             \
     bool check_thrown = false;                                                     \

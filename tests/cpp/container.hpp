@@ -1,4 +1,4 @@
-// The container that the tests write to: AZTORCH_TEST_CONTAINER_URL, with its SAS.
+// URLs in the container of the tests, AZTORCH_TEST_CONTAINER_URL, which has a SAS.
 #pragma once
 
 #include <cstdlib>
@@ -13,7 +13,7 @@ inline std::string container_url() {
   return url;
 }
 
-// Names are put in as they are: the tests use none that a URL would have to escape.
+// The URL of a blob. `name` is not percent-encoded: the tests use only names that need no encoding.
 inline std::string blob_url(const std::string& name) {
   const std::string container = container_url();
   const auto query = container.find('?');
@@ -21,7 +21,7 @@ inline std::string blob_url(const std::string& name) {
   return container.substr(0, query) + "/" + name + container.substr(query);
 }
 
-// The same, without what an earlier run left there.
+// The URL of a blob that does not exist: one left by an earlier run is deleted.
 inline std::string absent_blob_url(const std::string& name) {
   const std::string url = blob_url(name);
   if (aztorch::exists(url)) aztorch::remove(url);

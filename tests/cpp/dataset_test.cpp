@@ -1,4 +1,4 @@
-// Dataset, Stream, Sample and Blob, on a real server and on one that counts. No torch.
+// Dataset, Stream, Sample and Blob, on Azurite and on a server that counts requests. Without LibTorch.
 #include <aztorch/dataset.hpp>
 #include <aztorch/stream.hpp>
 
@@ -28,7 +28,7 @@ using aztorch::Stream;
 static_assert(!std::is_copy_constructible_v<Sample> && std::is_nothrow_move_constructible_v<Sample>);
 static_assert(!std::is_copy_constructible_v<Stream> && std::is_nothrow_move_constructible_v<Stream>);
 static_assert(std::is_nothrow_copy_constructible_v<Dataset> && std::is_copy_constructible_v<Blob>);
-static_assert(!std::is_convertible_v<Sample, Blob>, "a transform of Blobs must not pass for one of Samples");
+static_assert(!std::is_convertible_v<Sample, Blob>, "a function of a Blob must not be callable with a Sample");
 
 namespace {
 
@@ -42,9 +42,13 @@ std::string text(BlobReader reader) {
   return bytes;
 }
 
-std::string slashed(const std::string& path) { return container_url().substr(0, container_url().find('?')) + "/" + path; }
+// The URL, without a query, of a blob in the container of the tests.
+// The URL, without a query, of a blob in the container of the tests.
+std::string url_without_query(const std::string& name) {
+  return container_url().substr(0, container_url().find('?')) + "/" + name;
+}
 
-// One file in ustar's format; its end is two blocks of zeros.
+// A member of a tar archive in ustar format. The archive ends with two blocks of zeros, which are not part of this.
 std::string tar_member(const std::string& path, const std::string& bytes) {
   std::string header(512, '\0');
   const auto field = [&header](std::size_t at, const std::string& value) { header.replace(at, value.size(), value); };
@@ -78,14 +82,14 @@ std::vector<T> sorted(std::vector<T> values) {
 
 }  // namespace
 
-TEST(a_dataset_lists_a_prefix_in_order) {
+TEST(a_dataset_lists_a_prefix_in_name_order) {
   const auto names = put_all("list/", 12);
   put("lisu", "not of the prefix");
   const auto dataset = Dataset::list(container_url(), "list/");
   EXPECT_EQUAL(dataset.size(), 12U);
   for (std::size_t i = 0; i < dataset.size(); ++i) {
     EXPECT_EQUAL(dataset.blob_name(i), names[i]);
-    EXPECT_EQUAL(dataset.url(i), slashed(names[i]));
+    EXPECT_EQUAL(dataset.url(i), url_without_query(names[i]));
     EXPECT_EQUAL(dataset.blob_size(i), ("blob " + std::to_string(i)).size());
     EXPECT(check::contains(dataset.url(i), "/" + dataset.container_name(i) + "/"));
     const Sample sample = dataset.get(i);
@@ -106,7 +110,7 @@ TEST(a_dataset_lists_a_prefix_in_order) {
   EXPECT_THROWS(Error, dataset.url(12), EXPECT_EQUAL(thrown.status(), AZT_STATUS_OUT_OF_RANGE));
 }
 
-TEST(bad_listings_are_errors) {
+TEST(bad_urls_and_missing_containers_are_errors) {
   const std::string url = container_url();
   const std::string missing = url.substr(0, url.find('?')) + "-missing" + url.substr(url.find('?'));
   EXPECT_THROWS(Error, Dataset::list(missing), EXPECT(thrown.http_status() == 403 || thrown.http_status() == 404));
@@ -116,7 +120,7 @@ TEST(bad_listings_are_errors) {
   EXPECT_THROWS(Error, Stream::list(url, "", {2, 2}), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
 }
 
-TEST(a_dataset_of_urls_learns_sizes) {
+TEST(a_dataset_of_urls_knows_a_size_after_the_first_read) {
   const auto names = put_all("urls/", 3);
   const auto dataset = Dataset::from_urls(urls_of({names[2], names[0], names[2]}));
   EXPECT_EQUAL(dataset.size(), 3U);
@@ -125,7 +129,7 @@ TEST(a_dataset_of_urls_learns_sizes) {
   EXPECT_EQUAL(text(dataset.get(1)), "blob 0");
   EXPECT_EQUAL(dataset.blob_size(1), 6U);
   const std::string long_name = "urls/" + std::string(700, 'x');
-  EXPECT_EQUAL(Dataset::from_urls({blob_url(long_name)}).url(0), slashed(long_name));
+  EXPECT_EQUAL(Dataset::from_urls({blob_url(long_name)}).url(0), url_without_query(long_name));
   EXPECT_EQUAL(Dataset::from_urls({}).size(), 0U);
 }
 
@@ -142,7 +146,7 @@ TEST(ranges_and_tar_members_are_samples) {
   const auto members = Dataset::from_tars({blob_url("packed.tar")});
   EXPECT_EQUAL(members.size(), 3U);
   EXPECT_EQUAL(members.blob_name(1), "dir/two.txt");
-  EXPECT_EQUAL(members.url(1), slashed("packed.tar"));
+  EXPECT_EQUAL(members.url(1), url_without_query("packed.tar"));
   EXPECT_EQUAL(text(members.get(1)), std::string(3000, '2'));
   EXPECT_EQUAL(members.get(2).size(), 0U);
   const Blob blob(members, 0);
@@ -150,7 +154,7 @@ TEST(ranges_and_tar_members_are_samples) {
   EXPECT_EQUAL(text(blob.reader()), "first");
 }
 
-TEST(a_manifest_keeps_the_listing) {
+TEST(a_manifest_keeps_the_listing_of_when_it_was_saved) {
   const auto names = put_all("manifest/", 4);
   Dataset::list(container_url(), "manifest/").save_manifest(blob_url("manifests/a"));
   put("manifest/00001b", "came later");
@@ -161,7 +165,7 @@ TEST(a_manifest_keeps_the_listing) {
   aztorch::remove(blob_url("manifest/00001b"));
 }
 
-TEST(a_batch_comes_in_order_or_not_at_all) {
+TEST(a_batch_has_the_order_of_its_indices_and_fails_as_a_whole) {
   put_all("batch/", 40);
   const auto dataset = Dataset::list(container_url(), "batch/");
   const auto batch = dataset.get_batch({30, 7, 30, 0});
@@ -181,7 +185,7 @@ TEST(a_batch_comes_in_order_or_not_at_all) {
   });
 }
 
-TEST(samples_go_into_memory_of_the_callers) {
+TEST(samples_are_read_into_buffers_of_the_caller) {
   put_all("into/", 3);
   const auto dataset = Dataset::list(container_url(), "into/");
   char first[16] = {}, second[16] = {};
@@ -197,7 +201,7 @@ TEST(samples_go_into_memory_of_the_callers) {
                 EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
 }
 
-TEST(what_was_prefetched_is_not_fetched_again) {
+TEST(prefetched_samples_are_not_fetched_again) {
   put_all("prefetch/", 20);
   const auto dataset = Dataset::list(container_url(), "prefetch/");
   dataset.prefetch({19, 3, 8});
@@ -206,7 +210,7 @@ TEST(what_was_prefetched_is_not_fetched_again) {
   EXPECT_EQUAL(count_requests("GET", "prefetch/000"), 3U);
 }
 
-TEST(a_blob_fetches_what_is_read_of_it) {
+TEST(a_blob_fetches_only_what_is_read) {
   FaultServer server(std::string(std::size_t{100} << 20, 'v'), serve_all());
   const auto dataset = Dataset::from_urls({server.url() + "-0", server.url() + "-1"});
   const Blob blob(dataset, 1);
@@ -220,16 +224,16 @@ TEST(a_blob_fetches_what_is_read_of_it) {
 
   char bytes[10];
   BlobReader reader = blob.reader();
-  const BlobReader beside = copy.reader();
+  const BlobReader second = copy.reader();
   EXPECT_EQUAL(reader.size(), std::uint64_t{100} << 20);
   EXPECT_EQUAL(reader.read_at(std::uint64_t{50} << 20, bytes, sizeof bytes), 10U);
-  EXPECT_EQUAL(beside.read_at(0, bytes, sizeof bytes), 10U);
+  EXPECT_EQUAL(second.read_at(0, bytes, sizeof bytes), 10U);
   EXPECT(server.gets() >= 2 && server.gets() <= 4);
   EXPECT(server.bytes_sent() < std::size_t{10} << 20);
   EXPECT_THROWS(Error, Blob(dataset, 2), EXPECT_EQUAL(thrown.status(), AZT_STATUS_OUT_OF_RANGE));
 }
 
-TEST(a_stream_ends_and_begins_again) {
+TEST(a_stream_ends_and_starts_again_after_reset) {
   const auto names = put_all("stream/", 7);
   auto stream = Stream::list(container_url(), "stream/");
   for (int epoch = 0; epoch < 3; ++epoch) {
@@ -243,7 +247,7 @@ TEST(a_stream_ends_and_begins_again) {
   EXPECT_THROWS(Error, stream.set_shuffle(3, 1), EXPECT_EQUAL(thrown.status(), AZT_STATUS_UNSUPPORTED));
 }
 
-TEST(a_shuffled_stream_resumes) {
+TEST(a_shuffled_stream_resumes_in_the_same_order) {
   const auto names = put_all("shuffled/", 30);
   const auto make = [] {
     auto stream = Stream::list(container_url(), "shuffled/");
@@ -269,7 +273,7 @@ TEST(a_shuffled_stream_resumes) {
                 EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
 }
 
-TEST(a_lazy_stream_fetches_nothing_but_the_listing) {
+TEST(a_lazy_stream_fetches_only_the_listing) {
   put_all("lazy/", 5);
   auto stream = Stream::list(container_url(), "lazy/");
   stream.set_lazy();
@@ -283,7 +287,7 @@ TEST(a_lazy_stream_fetches_nothing_but_the_listing) {
   EXPECT_EQUAL(count_requests("GET", "lazy/000"), 0U);
   const std::vector<Blob> copies = blobs;
   blobs.clear();
-  EXPECT_EQUAL(copies[3].url(), slashed("lazy/00003"));
+  EXPECT_EQUAL(copies[3].url(), url_without_query("lazy/00003"));
   EXPECT_EQUAL(copies[3].size(), 6U);
   EXPECT_EQUAL(copies[3].position(), 3U);
   EXPECT_EQUAL(text(copies[3].reader()), "blob 3");

@@ -1,5 +1,5 @@
-// What becomes of a sample: tensors without a copy, examples, transforms. Part of torch_dataset_test.
-#include <aztorch/example.hpp>  // first, which shows that it needs nothing before it
+// Tensors without a copy, examples and transforms. Part of torch_dataset_test.
+#include <aztorch/torch/blob_transform.hpp>  // first, to check that it compiles alone
 
 #include <algorithm>
 #include <atomic>
@@ -39,7 +39,7 @@ Sample sample_of(const std::string& name, const std::string& bytes) {
 
 }  // namespace
 
-TEST(a_tensor_takes_over_the_samples_memory) {
+TEST(a_tensor_owns_the_memory_of_its_sample) {
   Sample sample = sample_of("tensor/floats", floats(7));
   const void* memory = sample.data();
   torch::Tensor tensor = aztorch::to_tensor(std::move(sample), {2, 2}, torch::kFloat);
@@ -57,7 +57,7 @@ TEST(a_tensor_takes_over_the_samples_memory) {
   EXPECT_EQUAL(text(tensor), "bcd");
 }
 
-TEST(a_tensor_of_another_size_is_refused_and_the_sample_stays) {
+TEST(a_tensor_of_another_size_is_refused_and_the_sample_is_unchanged) {
   Sample sample = sample_of("tensor/six", "sixsix");
   const auto refuse = [&sample](const std::vector<std::int64_t>& sizes, torch::Dtype dtype, const std::string& bytes) {
     EXPECT_THROWS(aztorch::Error, aztorch::to_tensor(std::move(sample), sizes, dtype), {
@@ -102,7 +102,7 @@ TEST(the_default_example_has_url_name_position_and_bytes) {
   EXPECT_EQUAL(text(example.data), "blob 2");
 }
 
-TEST(every_form_of_a_transform) {
+TEST(every_form_of_a_transform_works) {
   const auto names = put_all("transform/", 4);
   const auto all = [&names](auto dataset) {
     std::vector<std::string> values;
@@ -120,16 +120,17 @@ TEST(every_form_of_a_transform) {
   EXPECT(!all(from([&](const Sample& sample) { return describe(sample); })));
   EXPECT(!all(from([&](Sample&& sample) { return describe(sample); })));
   EXPECT(!all(from([&](Sample sample) { return describe(sample); })));
-  EXPECT(!all(from(describe)));  // of either: the bytes are fetched
+  EXPECT(!all(from(describe)));  // accepts both: the bytes are fetched
   EXPECT(all(from([&](const Blob& blob) { return describe(blob); })));
   EXPECT(all(from([&](Blob blob) { return describe(blob); })));
 
-  auto positioned = BlobDataset<aztorch::Positioned<std::string>>::from_container_url(container_url(), "transform/", describe);
+  using PositionedTexts = BlobDataset<aztorch::Positioned<std::string>>;
+  auto positioned = PositionedTexts::from_container_url(container_url(), "transform/", describe);
   EXPECT_EQUAL(positioned.get(3).position, 3U);
   EXPECT_EQUAL(positioned.get(3).example, names[3] + " 6");
 }
 
-TEST(examples_keep_the_memory_that_was_fetched) {
+TEST(examples_share_the_memory_of_the_fetched_bytes) {
   put_all("zero-copy/", 40, floats);
   std::mutex mutex;
   std::set<const void*> fetched;
@@ -151,7 +152,7 @@ TEST(examples_keep_the_memory_that_was_fetched) {
   EXPECT_EQUAL(count, 40U);
 }
 
-TEST(a_blob_transform_transfers_what_it_reads) {
+TEST(a_blob_transform_transfers_only_what_it_reads) {
   FaultServer server(std::string(std::size_t{64} << 20, 'v'), serve_all());
   std::vector<std::string> urls;
   for (int i = 0; i < 8; ++i) urls.push_back(server.url() + "-" + std::to_string(i));
@@ -183,7 +184,7 @@ TEST(a_blob_transform_transfers_what_it_reads) {
     EXPECT_EQUAL(server.gets(), before);
     check_epoch(*map_loader);
     check_epoch(*iterable);
-    // An open and a read for each that was read; of 1 GiB some kilobytes each.
+    // 14 blobs were read, each with an open and a read of some kilobytes out of 64 MiB.
     EXPECT(server.gets() - before >= 14 && server.gets() - before <= 28);
     EXPECT(server.bytes_sent() - bytes_before < std::size_t{64} << 20);
   }

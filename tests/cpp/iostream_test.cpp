@@ -1,4 +1,4 @@
-// The owners, IStream and OStream, on a real server and on one that fails. No torch.
+// BlobReader, BlobWriter, IStream and OStream, on Azurite and on a server that fails. Without LibTorch.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -30,7 +30,7 @@ static_assert(!std::is_copy_constructible_v<BlobReader> && std::is_nothrow_move_
 static_assert(!std::is_copy_constructible_v<BlobWriter> && std::is_nothrow_move_constructible_v<BlobWriter>);
 static_assert(!std::is_copy_constructible_v<Client> && std::is_nothrow_move_constructible_v<Client>);
 static_assert(std::is_nothrow_destructible_v<OStream> && std::is_nothrow_destructible_v<IStream>);
-// They would take along pointers into the other one's buffer.
+// Their stream buffers hold pointers into themselves.
 static_assert(!std::is_move_constructible_v<IStream> && !std::is_move_assignable_v<IStream>);
 static_assert(!std::is_move_constructible_v<OStream> && !std::is_move_assignable_v<OStream>);
 
@@ -56,11 +56,11 @@ std::string random_bytes(std::size_t length) {
   return bytes;
 }
 
-Client impatient_client() { return Client(ClientOptions().set_anonymous().set_max_retries(0)); }
+Client client_without_retries() { return Client(ClientOptions().set_anonymous().set_max_retries(0)); }
 
 }  // namespace
 
-TEST(reader_and_writer) {
+TEST(a_reader_reads_what_a_writer_wrote) {
   BlobWriter writer(absent_blob_url("rw"));
   EXPECT_EQUAL(writer.etag(), "");
   writer.write("hello ", 6);
@@ -88,7 +88,7 @@ TEST(reader_and_writer) {
   EXPECT(!aztorch::exists(blob_url("rw")));
 }
 
-TEST(modes_and_conditions) {
+TEST(create_mode_and_if_match_do_not_overwrite) {
   put("mode", "old");
   EXPECT_THROWS(Error, {
     BlobWriter writer(blob_url("mode"), {}, AZT_BLOB_MODE_CREATE);
@@ -103,7 +103,7 @@ TEST(modes_and_conditions) {
   EXPECT_EQUAL(get("mode"), "in between");
 }
 
-TEST(names_are_joined_and_encoded) {
+TEST(open_in_encodes_the_blob_name) {
   BlobWriter writer = BlobWriter::open_in(container_url(), "a name/with + and %.txt");
   writer.write("x", 1);
   writer.close();
@@ -111,7 +111,7 @@ TEST(names_are_joined_and_encoded) {
   EXPECT_EQUAL(reader.size(), 1U);
 }
 
-TEST(errors_carry_their_details) {
+TEST(errors_have_status_code_and_request_id) {
   EXPECT_THROWS(Error, BlobReader(blob_url("no-such-blob")), {
     EXPECT_EQUAL(thrown.status(), AZT_STATUS_NOT_FOUND);
     EXPECT_EQUAL(thrown.http_status(), 404);
@@ -133,7 +133,7 @@ TEST(errors_carry_their_details) {
                 EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
 }
 
-TEST(a_client_may_go_before_its_blobs) {
+TEST(a_client_may_be_destroyed_before_its_blobs) {
   put("outlives", "still here");
   auto client = std::make_unique<Client>(Client().with_timeout(std::chrono::minutes(1)));
   IStream in(blob_url("outlives"), *client);
@@ -142,7 +142,7 @@ TEST(a_client_may_go_before_its_blobs) {
   EXPECT(std::getline(in, line) && line == "still here");
 }
 
-TEST(lines_and_formatted_input) {
+TEST(an_istream_reads_lines_and_formatted_values) {
   put("text", "first line\n42 3.5 word\n\nlast, without an end");
   IStream in(blob_url("text"));
   std::string line;
@@ -164,7 +164,7 @@ TEST(lines_and_formatted_input) {
   in.close();
 }
 
-TEST(seek_tell_and_put_back) {
+TEST(an_istream_seeks_and_puts_back) {
   const std::string bytes = random_bytes(100'000);
   put("seek", bytes);
   IStream in(blob_url("seek"));
@@ -227,7 +227,7 @@ TEST(random_reads_and_seeks_agree_with_a_string_stream) {
   }
 }
 
-TEST(writing_formatted_and_in_bulk) {
+TEST(an_ostream_writes_what_a_string_stream_writes) {
   const std::string bulk = random_bytes(5'000'000);
   std::ostringstream model;
   OStream out(absent_blob_url("written"));
@@ -246,7 +246,7 @@ TEST(writing_formatted_and_in_bulk) {
   EXPECT_EQUAL(out.writer().etag(), BlobReader(blob_url("written")).etag());
 }
 
-TEST(without_close_the_old_blob_stays) {
+TEST(without_close_the_previous_blob_stays) {
   put("kept", "old");
   { OStream out(blob_url("kept")); out << "forgotten" << std::flush; }
   EXPECT_EQUAL(get("kept"), "old");
@@ -261,9 +261,9 @@ TEST(without_close_the_old_blob_stays) {
   EXPECT_EQUAL(get("kept"), "");
 }
 
-TEST(a_failed_write_shows_in_close_only) {
-  FaultServer server("", [](const std::string&, int) { return Answer::refuse; });
-  const Client client = impatient_client();
+TEST(a_failed_write_is_thrown_by_close_only) {
+  FaultServer server("", [](const std::string&, int) { return Action::refuse; });
+  const Client client = client_without_retries();
   OStream out(server.url(), client);
   out.exceptions(std::ios::badbit | std::ios::failbit);
   const std::string bytes(1 << 20, 'x');
@@ -282,7 +282,7 @@ TEST(a_failed_write_shows_in_close_only) {
   }
 }
 
-TEST(writing_after_close_is_an_error_of_the_next_close) {
+TEST(a_write_after_close_is_thrown_by_the_next_close) {
   OStream out(blob_url("closed"));
   out << "all";
   out.close();
@@ -292,10 +292,10 @@ TEST(writing_after_close_is_an_error_of_the_next_close) {
   EXPECT_EQUAL(get("closed"), "all");
 }
 
-TEST(a_failed_read_throws_its_cause) {
+TEST(a_failed_read_throws_the_error_of_the_request) {
   const std::string bytes = random_bytes(std::size_t{32} << 20);
-  const auto plan = [](const std::string&, int number) { return number == 0 ? Answer::serve : Answer::refuse; };
-  const Client client = impatient_client();
+  const auto plan = [](const std::string&, int number) { return number == 0 ? Action::serve : Action::refuse; };
+  const Client client = client_without_retries();
   const auto check = [](const Error& error) {
     EXPECT_EQUAL(error.status(), AZT_STATUS_PERMISSION_DENIED);
     EXPECT_EQUAL(error.request_id(), "fault-server");

@@ -1,4 +1,4 @@
-"""Reads what torch_test left behind, as a Python user would: python3 read_state_dict.py OUTPUT_DIRECTORY"""
+"""Reads the files that torch_test saved, as a Python user would: python3 read_state_dict.py OUTPUT_DIRECTORY"""
 
 import pathlib
 import sys
@@ -29,9 +29,9 @@ def check_net(path):
     assert list(state) == list(expected.state_dict()), list(state)
     for name, value in expected.state_dict().items():
         assert torch.equal(net.state_dict()[name], value), name
-    # Tied in C++, tied here, and stored once.
+    # Weights that are tied in C++ are stored once and stay tied.
     tied, weight = state["tied.weight"], state["block.0.weight"]
-    assert tied.data_ptr() == weight.data_ptr(), "the tied weights came apart"
+    assert tied.data_ptr() == weight.data_ptr(), "the tied weights do not share their memory"
 
 
 def check_kinds(path):
@@ -56,7 +56,7 @@ def main(directory):
     directory = pathlib.Path(directory)
     check_net(directory / "net.pt")
     check_kinds(directory / "kinds.pt")
-    print(f"torch {torch.__version__} read what save_state_dict wrote")
+    print(f"torch {torch.__version__} read the files of save_state_dict")
 
 
 if __name__ == "__main__":

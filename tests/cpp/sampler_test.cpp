@@ -1,6 +1,7 @@
-// PrefetchSampler round torch's samplers, and ElasticSampler: what they give out, fetch ahead, save and restore.
-#include <aztorch/elastic_sampler.hpp>  // first, which shows that they need nothing before them
-#include <aztorch/sampler.hpp>
+// PrefetchSampler around torch's samplers, and ElasticSampler: indices, prefetching, saving and restoring. Part of
+// torch_dataset_test.
+#include <aztorch/torch/elastic_sampler.hpp>  // first, to check that it compiles alone
+#include <aztorch/torch/prefetch_sampler.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -41,7 +42,7 @@ BlobDataset<> dataset_of(const std::string& prefix) {
   return BlobDataset<>::from_container_url(container_url(), prefix);
 }
 
-// The same 60 blobs for all tests that only need some.
+// A dataset of 60 blobs, shared by the tests that need no particular blobs.
 const BlobDataset<>& sixty() {
   static const BlobDataset<> dataset = [] {
     put_all("sampled/", kSize);
@@ -59,7 +60,7 @@ Indices drain(Sampler& sampler, std::size_t batch_size) {
   return all;
 }
 
-// An epoch through a loader with workers that fetch ahead, up to `batches` of 7; 0: all.
+// Runs an epoch through a loader, up to `batches` batches of 7 (0: all), and returns the indices of their samples.
 template <typename Sampler>
 Indices train(Sampler& sampler, std::size_t batches = 0, std::size_t workers = 4) {
   Indices indices;
@@ -72,6 +73,7 @@ Indices train(Sampler& sampler, std::size_t batches = 0, std::size_t workers = 4
   return indices;
 }
 
+// Saves one sampler and loads the other from that.
 template <typename Sampler>
 void restore(const Sampler& from, Sampler& to) {
   torch::serialize::OutputArchive out;
@@ -83,7 +85,7 @@ void restore(const Sampler& from, Sampler& to) {
   to.load(in);
 }
 
-// Interrupted and restored, twice, an epoch gives what it would have given, in the same order.
+// Expects that an epoch which is interrupted and restored twice gives the same indices in the same order.
 template <typename Inner>
 void check_resume(const Inner& inner) {
   torch::manual_seed(1);
@@ -118,7 +120,7 @@ void check_resume(const Inner& inner) {
 TEST(indices_pass_through_as_the_inner_sampler_gives_them) {
   for (const std::size_t batch_size : {std::size_t{1}, std::size_t{7}, std::size_t{200}}) {
     PrefetchSampler sequential(sixty(), samplers::SequentialSampler(kSize), Lookahead{16, 1000});
-    EXPECT(drain(sequential, batch_size) == counted(kSize));
+    EXPECT(drain(sequential, batch_size) == iota(kSize));
     EXPECT(!sequential.next(batch_size));
     for (std::size_t epoch = 0; epoch < 3; ++epoch) {
       samplers::DistributedRandomSampler plain(kSize, 3, 1);
@@ -134,10 +136,10 @@ TEST(indices_pass_through_as_the_inner_sampler_gives_them) {
   const Indices first = drain(random, 7);
   random.reset();
   const Indices second = drain(random, 7);
-  EXPECT(sorted(first) == counted(kSize) && sorted(second) == counted(kSize) && first != second);
+  EXPECT(sorted(first) == iota(kSize) && sorted(second) == iota(kSize) && first != second);
 }
 
-TEST(each_reset_begins_an_epoch_and_the_first_does_not) {
+TEST(each_reset_but_the_first_starts_an_epoch) {
   PrefetchSampler sampler(sixty(), samplers::DistributedRandomSampler(kSize));
   std::vector<Indices> epochs;
   for (std::size_t epoch = 0; epoch < 3; ++epoch) {
@@ -155,7 +157,7 @@ TEST(each_reset_begins_an_epoch_and_the_first_does_not) {
   EXPECT(drain(sampler, 7) == epochs[2]);
 }
 
-TEST(every_sampler_resumes_where_the_loop_was) {
+TEST(every_sampler_resumes_after_the_consumed_batches) {
   check_resume(samplers::SequentialSampler(kSize));
   check_resume(samplers::RandomSampler(kSize));
   check_resume(samplers::DistributedSequentialSampler(kSize, 2, 1));
@@ -163,13 +165,13 @@ TEST(every_sampler_resumes_where_the_loop_was) {
   check_resume(ElasticSampler(kSize, 1, 0, 9));
 }
 
-TEST(a_restored_position_is_of_its_epoch_and_dataset) {
+TEST(a_restored_position_is_valid_for_its_epoch_and_dataset_only) {
   PrefetchSampler sampler(sixty(), samplers::SequentialSampler(kSize));
   train(sampler, 3, 0);
   PrefetchSampler resumed(sixty(), samplers::SequentialSampler(kSize));
   restore(sampler, resumed);
   resumed.set_epoch(4);
-  EXPECT(train(resumed) == counted(kSize));
+  EXPECT(train(resumed) == iota(kSize));
 
   put_all("sampled-other/", 3);
   PrefetchSampler other(dataset_of("sampled-other/"), samplers::SequentialSampler(3));
@@ -181,7 +183,7 @@ TEST(a_restored_position_is_of_its_epoch_and_dataset) {
   EXPECT_THROWS(aztorch::Error, restore(seven, eight), EXPECT_CONTAINS(thrown.what(), "seed 7"));
 }
 
-TEST(the_loops_last_batch_says_what_is_consumed) {
+TEST(marking_a_batch_marks_all_before_it) {
   PrefetchSampler sampler(sixty(), samplers::SequentialSampler(kSize));
   sampler.reset();
   for (int i = 0; i < 4; ++i) sampler.next(7);
@@ -195,7 +197,7 @@ TEST(the_loops_last_batch_says_what_is_consumed) {
   EXPECT_EQUAL(sampler.position(), 14U);
   EXPECT_THROWS(aztorch::Error, sampler.mark_consumed(batch(7)),
                 EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
-  sampler.mark_consumed(data::Example<>());  // knows no position: the next one
+  sampler.mark_consumed(data::Example<>());  // has no position, so it is the next batch
   EXPECT_EQUAL(sampler.position(), 21U);
   sampler.mark_consumed();
   EXPECT_EQUAL(sampler.position(), 28U);
@@ -231,7 +233,7 @@ TEST(an_elastic_sampler_gives_each_sample_to_one_rank) {
           if (rank == 0) steps = step;
           EXPECT_EQUAL(step, steps);
         }
-        EXPECT(sorted(all) == counted(size));
+        EXPECT(sorted(all) == iota(size));
       }
     }
   }
@@ -239,7 +241,7 @@ TEST(an_elastic_sampler_gives_each_sample_to_one_rank) {
                 EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
 }
 
-TEST(an_elastic_samplers_order_is_of_its_seed_and_epoch) {
+TEST(the_order_of_an_elastic_sampler_depends_on_seed_and_epoch) {
   const auto order = [](std::uint64_t seed, std::size_t epoch, bool shuffle = true) {
     ElasticSampler sampler(100, 1, 0, seed, shuffle);
     sampler.set_epoch(epoch);
@@ -247,11 +249,11 @@ TEST(an_elastic_samplers_order_is_of_its_seed_and_epoch) {
   };
   EXPECT(order(1, 0) == order(1, 0));
   EXPECT(order(1, 0) != order(1, 1) && order(1, 0) != order(2, 0) && order(1, 1) != order(2, 0));
-  EXPECT(order(1, 5, false) == counted(100));
+  EXPECT(order(1, 5, false) == iota(100));
 }
 
 TEST(an_elastic_sampler_resumes_on_another_number_of_ranks) {
-  // 100 samples: the last step does not divide, whatever the number of ranks.
+  // 100 samples do not divide into full steps for any of these numbers of ranks.
   constexpr std::size_t kBatch = 7;
   put_all("elastic/", 100);
   const auto dataset = dataset_of("elastic/");
@@ -292,7 +294,7 @@ TEST(an_elastic_sampler_resumes_on_another_number_of_ranks) {
       }
       EXPECT(batch == loader->end());
     }
-    EXPECT(sorted(seen) == counted(100));
+    EXPECT(sorted(seen) == iota(100));
   }
 }
 
@@ -311,17 +313,17 @@ TEST(each_blob_is_fetched_once) {
 
 namespace {
 
-// Blobs of a server that answers late, and a loop that takes its batches at a fixed pace: how many of them had been sent
-// when the loop asked for them. The first is left out: nothing can be there before the epoch has begun.
+// Reads blobs from a slow server in a loop that takes a batch every kPace. Returns the fraction of the batches that the
+// server had sent when the loop requested them, without the first one, which cannot be prefetched.
 template <typename MakeSampler>
-double share_that_was_ready(std::size_t workers, MakeSampler make_sampler) {
+double fraction_of_ready_batches(std::size_t workers, MakeSampler make_sampler) {
   constexpr std::size_t kBlobs = 1024, kBatch = 32;
   constexpr auto kLatency = std::chrono::milliseconds(40), kPace = std::chrono::milliseconds(60);
   std::atomic<std::size_t> sent{0};
   FaultServer server(std::string(1000, 'x'), [&](const std::string&, int) {
     std::this_thread::sleep_for(kLatency);
     ++sent;
-    return Answer::serve;
+    return Action::serve;
   });
   std::vector<std::string> urls;
   for (std::size_t i = 0; i < kBlobs; ++i) urls.push_back(server.url() + std::to_string(i));
@@ -344,19 +346,21 @@ double share_that_was_ready(std::size_t workers, MakeSampler make_sampler) {
 
 TEST(a_shuffled_epoch_does_not_wait_for_storage) {
   const auto prefetched = [](const BlobDataset<>& dataset) { return PrefetchSampler(dataset); };
-  const auto plain = [](const BlobDataset<>& dataset) { return samplers::RandomSampler(static_cast<std::int64_t>(dataset.blobs().size())); };
-  EXPECT(share_that_was_ready(4, prefetched) > 0.9);
-  // Without workers it is the sampler alone that fetches ahead.
-  EXPECT(share_that_was_ready(0, prefetched) > 0.9);
-  EXPECT(share_that_was_ready(0, plain) < 0.1);
+  const auto plain = [](const BlobDataset<>& dataset) {
+    return samplers::RandomSampler(static_cast<std::int64_t>(dataset.blobs().size()));
+  };
+  EXPECT(fraction_of_ready_batches(4, prefetched) > 0.9);
+  // Without workers only the sampler fetches ahead.
+  EXPECT(fraction_of_ready_batches(0, prefetched) > 0.9);
+  EXPECT(fraction_of_ready_batches(0, plain) < 0.1);
 }
 
-TEST(hints_are_withdrawn_with_their_epoch) {
+TEST(a_reset_withdraws_the_prefetch_hints) {
   std::atomic<int> gets{0};
   FaultServer server("x", [&gets](const std::string&, int) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     ++gets;
-    return Answer::serve;
+    return Action::serve;
   });
   std::vector<std::string> urls;
   for (int i = 0; i < 400; ++i) urls.push_back(server.url() + std::to_string(i));
@@ -365,7 +369,7 @@ TEST(hints_are_withdrawn_with_their_epoch) {
   sampler.next(10);
   sampler.set_epoch(0);
   sampler.reset();
-  // What had begun by then goes on; the rest is not fetched.
+  // Requests in flight continue; the rest is not fetched.
   int before = -1;
   while (gets != before) {
     before = gets;

@@ -1,4 +1,4 @@
-// Credentials, log, statistics and progress as C++ sees them.
+// ClientOptions, token callbacks, the log, statistics, progress and cancellation. Part of iostream_test.
 #include <aztorch/aztorch.hpp>
 
 #include <chrono>
@@ -21,7 +21,7 @@ using aztorch::Error;
 
 constexpr const char* kSecureUrl = "https://127.0.0.1:9/account/container/blob";
 
-TEST(every_credential_and_setting_has_a_setter) {
+TEST(setters_accept_valid_values_and_refuse_bad_ones) {
   ClientOptions options;
   options.set_default_credential()
       .set_client_secret("tenant", "client", "secret")
@@ -36,7 +36,7 @@ TEST(every_credential_and_setting_has_a_setter) {
   EXPECT_THROWS(Error, options.set_token_callback({}), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
 }
 
-TEST(a_token_callback_may_throw_and_is_given_back) {
+TEST(a_token_callback_may_throw_and_is_destroyed_with_its_last_user) {
   const auto alive = std::make_shared<int>();
   {
     ClientOptions options;
@@ -59,10 +59,10 @@ TEST(a_token_callback_may_throw_and_is_given_back) {
   EXPECT_EQUAL(alive.use_count(), 1L);
 }
 
-TEST(log_statistics_and_progress) {
+TEST(log_statistics_and_progress_count_the_same_requests) {
   const Client client{ClientOptions()};
   const std::string url = blob_url("settings");
-  // The client learns which checksums the service knows, at the price of a request or two.
+  // The client's first requests find out which checksums the service supports.
   aztorch::OStream first(url, client);
   first << "bytes";
   first.close();
@@ -104,26 +104,27 @@ TEST(log_statistics_and_progress) {
   EXPECT_CONTAINS(lines[1], "GET ");
 }
 
-TEST(secrets_show_in_no_exception_no_log_line_and_no_url) {
+TEST(no_exception_log_line_or_url_contains_a_secret) {
   std::mutex mutex;
-  std::vector<std::string> said;
-  const auto say = [&](std::string text) {
+  std::vector<std::string> texts;  // of all exceptions, log lines and URLs
+  const auto record = [&](std::string text) {
     const std::lock_guard<std::mutex> lock(mutex);
-    said.push_back(std::move(text));
+    texts.push_back(std::move(text));
   };
-  aztorch::set_log_callback(AZT_LOG_LEVEL_TRACE,
-                            [&](azt_log_level, std::string_view, std::string_view message) { say(std::string(message)); });
+  aztorch::set_log_callback(AZT_LOG_LEVEL_TRACE, [&](azt_log_level, std::string_view, std::string_view message) {
+    record(std::string(message));
+  });
   const auto fails = [&](const auto& call) {
-    EXPECT_THROWS(Error, call(), say(thrown.what()));
+    EXPECT_THROWS(Error, call(), record(thrown.what()));
   };
-  const std::string key = "cGxhbnRlZA==";  // base64, as a key has to be
+  const std::string key = "cGxhbnRlZA==";  // "planted" in base64
   std::vector<ClientOptions> all(5);
   all[0].set_account_key("account", key);
   all[1].set_sas_token("sv=1&sig=planted");
   all[2].set_connection_string("AccountName=account;AccountKey=" + key);
   all[3].set_client_secret("tenant", "client", "planted");
   all[4].set_token_callback([](const std::string&, const std::string&) -> aztorch::Token {
-    throw std::runtime_error("it said: Bearer planted");
+    throw std::runtime_error("the answer was: Bearer planted");
   });
   for (ClientOptions& options : all) {
     options.set_max_retries(0).set_proxy("http://user:planted@127.0.0.1:9");
@@ -133,7 +134,7 @@ TEST(secrets_show_in_no_exception_no_log_line_and_no_url) {
       fails([&] { aztorch::BlobReader(url, client); });
       fails([&] { aztorch::remove(url, client); });
       aztorch::OStream out(url, client);
-      say(out.writer().url());
+      record(out.writer().url());
       out << "bytes";
       fails([&] { out.close(); });
     }
@@ -143,15 +144,15 @@ TEST(secrets_show_in_no_exception_no_log_line_and_no_url) {
   fails([&] { options.set_account_key("account", "planted!"); });
   fails([&] { options.set_proxy("https://user:planted@proxy:1"); });
   aztorch::set_log_callback(AZT_LOG_LEVEL_OFF, {});
-  EXPECT_EQUAL(said.size() > 5 * 2 * 5, true);
-  for (const std::string& text : said) {
+  EXPECT_EQUAL(texts.size() > 5 * 2 * 5, true);
+  for (const std::string& text : texts) {
     if (text.find("planted") != std::string::npos || text.find(key) != std::string::npos) {
-      throw std::runtime_error("a secret shows: " + text);
+      throw std::runtime_error("a text contains a secret: " + text);
     }
   }
 }
 
-TEST(what_is_cancelled_throws_and_the_rest_goes_on) {
+TEST(cancelled_objects_throw_and_others_keep_working) {
   const std::string url = blob_url("cancelled");
   ClientOptions options;
   options.set_checksum(true).set_stall_timeout(std::chrono::seconds(20));

@@ -1,5 +1,5 @@
 // save_state_dict and load_state_dict. Part of torch_test.
-#include <aztorch/state_dict.hpp>  // first, which shows that it needs nothing before it
+#include <aztorch/torch/state_dict.hpp>  // first, to check that it compiles alone
 
 #include <cstdint>
 #include <fstream>
@@ -27,12 +27,12 @@ TORCH_MODULE(Buffers);
 
 }  // namespace
 
-TEST(a_state_dict_whose_read_fails_leaves_the_module_alone) {
+TEST(a_failed_load_leaves_the_module_unchanged) {
   aztorch::save_state_dict(large_model(), blob_url("large_state.pt"));
   std::ostringstream bytes;
   bytes << aztorch::IStream(blob_url("large_state.pt")).rdbuf();
-  const auto client = impatient_client();
-  // Fail at the second GET, the third and so on, until there are none left to fail.
+  const auto client = client_without_retries();
+  // Fail at the second GET, at the third, and so on, until the load sends no more of them.
   int failures = 0;
   bool loaded = false;
   for (int served = 1; served < 64 && !loaded; ++served) {
@@ -53,7 +53,7 @@ TEST(a_state_dict_whose_read_fails_leaves_the_module_alone) {
   EXPECT(loaded);
 }
 
-TEST(state_dicts_of_python_load_by_name) {
+TEST(python_state_dicts_load_by_name) {
   for (const std::string version : {"1.13", "2.15"}) {
     for (const std::string kind : {"state_dict-", "plain_dict-", "protocol4-"}) {
       Net expected;
@@ -68,7 +68,7 @@ TEST(state_dicts_of_python_load_by_name) {
   }
 }
 
-TEST(a_counter_may_be_missing_in_old_files_only) {
+TEST(a_missing_batch_norm_counter_is_an_error_in_new_files) {
   for (const std::string version : {"1.13", "2.15"}) {
     Net net;
     EXPECT_THROWS(aztorch::Error, aztorch::load_state_dict(net, uploaded_fixture("no_counter-" + version + ".pt")),
@@ -114,7 +114,7 @@ TEST(every_dtype_and_layout_loads) {
     EXPECT(torch::equal(column, torch::tensor({2.0F, 6.0F, 10.0F})));
     EXPECT(torch::equal(expanded, torch::full({4}, 5.0F)));
     EXPECT(torch::equal(parameter, torch::arange(3.0)));
-    // torch 1.13 forgets both marks when it saves; Python reads the same from its file.
+    // torch 1.13 does not save the conjugate and negative bits; Python reads the same values from its file.
     const float sign = version == "1.13" ? 1.0F : -1.0F;
     EXPECT(torch::equal(torch::view_as_real(conjugate), torch::tensor({{1.0F, sign * 2.0F}})));
     EXPECT(torch::equal(negative, torch::tensor({sign * 2.0F})));
@@ -123,7 +123,7 @@ TEST(every_dtype_and_layout_loads) {
   }
 }
 
-TEST(dtypes_are_converted_as_copy_does) {
+TEST(values_are_converted_to_the_dtype_of_the_module) {
   Net net;
   net->to(torch::kDouble);
   aztorch::load_state_dict(net, uploaded_fixture("state_dict-2.15.pt"));
@@ -131,7 +131,7 @@ TEST(dtypes_are_converted_as_copy_does) {
   EXPECT_EQUAL(net->conv->weight.flatten()[17].item<double>(), 17.0);
 }
 
-TEST(all_that_does_not_fit_is_named_in_one_error) {
+TEST(one_error_names_everything_that_does_not_fit) {
   struct OtherImpl : torch::nn::Module {
     OtherImpl() {
       conv = register_module("conv", torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 4, 3)));
@@ -151,7 +151,7 @@ TEST(all_that_does_not_fit_is_named_in_one_error) {
     EXPECT_CONTAINS(text, "conv.bias ([2] in the file, [4] in the module)");
     EXPECT(!check::contains(text, "\n") && !check::contains(text, "sig="));
   });
-  // A shape is an error without strict, too.
+  // Another shape is an error without strict, too.
   EXPECT_THROWS(aztorch::Error, aztorch::load_state_dict(other, url, false), {
     EXPECT_CONTAINS(thrown.what(), "conv.weight");
     EXPECT(!check::contains(thrown.what(), "head.weight"));
@@ -159,7 +159,7 @@ TEST(all_that_does_not_fit_is_named_in_one_error) {
   EXPECT(torch::equal(other.head->weight, before));
 }
 
-TEST(without_strict_the_rest_is_loaded_and_returned) {
+TEST(without_strict_other_names_are_returned) {
   struct PartImpl : torch::nn::Module {
     PartImpl() {
       bn = register_module("bn", torch::nn::BatchNorm2d(2));
@@ -174,7 +174,7 @@ TEST(without_strict_the_rest_is_loaded_and_returned) {
   EXPECT_EQUAL(part.bn->running_var[1].item<float>(), 501.0F);
 }
 
-TEST(files_of_another_sort_say_what_to_do) {
+TEST(errors_for_other_sorts_of_files_say_what_to_do) {
   Net net;
   fill(*net);
   aztorch::save(net, blob_url("net.pt"));
@@ -226,7 +226,7 @@ TEST(damaged_files_are_errors) {
   }
 }
 
-TEST(what_save_state_dict_writes_loads_again) {
+TEST(saved_state_dicts_load_again) {
   Net net;
   fill(*net);
   aztorch::save_state_dict(net, blob_url("state.pt"));
@@ -247,12 +247,12 @@ TEST(what_save_state_dict_writes_loads_again) {
   aztorch::save_state_dict(kinds, blob_url("kinds.pt"));
   aztorch::download(blob_url("kinds.pt"), output_directory() + "/kinds.pt");
   Buffers other;
-  for (const auto& [key, tensor] : state_of(*kinds)) other->add(key, tensor.sizes(), tensor.scalar_type());
+  for (const auto& [key, tensor] : named_tensors(*kinds)) other->add(key, tensor.sizes(), tensor.scalar_type());
   aztorch::load_state_dict(other, blob_url("kinds.pt"));
   EXPECT(same_state(*kinds, *other));
 }
 
-TEST(what_cannot_be_written_is_named) {
+TEST(errors_name_the_tensor_that_cannot_be_saved) {
   Buffers module;
   module->register_buffer("sparse", torch::eye(3).to_sparse());
   const std::string url = absent_blob_url("sparse.pt");

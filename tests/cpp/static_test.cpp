@@ -1,6 +1,5 @@
-// Objects that live in static storage: their destructors run while the process ends, with requests under way, and those
-// of other translation units and of the library's threads in any order. The test is that this program ends, with 0.
-// Started without arguments it runs itself in the ways that it knows.
+// Objects in static storage: their destructors run while the process ends, with requests in flight. Expects that the
+// process ends with exit status 0. Without arguments the program runs itself once for each way to end.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,9 +18,9 @@
 namespace {
 
 constexpr std::size_t kSize = 16U << 20U;
-constexpr unsigned kPatience = 60;
+constexpr unsigned kTimeoutSeconds = 60;
 
-// Made before main, so destroyed after what main makes; the library's own state is younger than these.
+// Constructed before main, so they are destroyed late: after the state of the library, which is made later.
 std::optional<aztorch::Client> client;
 std::optional<aztorch::BlobReader> reader;
 std::optional<aztorch::BlobWriter> writer;
@@ -29,12 +28,12 @@ std::optional<aztorch::Dataset> dataset;
 std::optional<aztorch::Stream> stream;
 std::unique_ptr<aztorch::OStream> output;
 
-// Saves in its destructor, as a logger of metrics would.
-struct SavesAtTheEnd {
-  bool saves = false;
+// Writes a blob in its destructor, as a metrics logger may do.
+struct SavesInDestructor {
+  bool enabled = false;
 
-  ~SavesAtTheEnd() {
-    if (!saves) return;
+  ~SavesInDestructor() {
+    if (!enabled) return;
     try {
       aztorch::OStream late(blob_url("static/late"));
       late << "the end";
@@ -45,16 +44,16 @@ struct SavesAtTheEnd {
     }
   }
 };
-SavesAtTheEnd saver;
+SavesInDestructor saver;
 
-void fill(const std::string& name) {
+void write_large(const std::string& name) {
   aztorch::BlobWriter large(blob_url(name));
   large.write(std::string(kSize, 'x').data(), kSize);
   large.close();
 }
 
 void leave_all_open(bool saves) {
-  saver.saves = saves;
+  saver.enabled = saves;
   client.emplace();
   reader.emplace(blob_url("static/large"), *client);
   std::vector<char> block(1U << 20U);
@@ -69,7 +68,8 @@ void leave_all_open(bool saves) {
   *output << "never closed";
 }
 
-bool ends_with_0(const char* program, const char* how) {
+// Runs this program, which ends in the way `how`. Whether its exit status is 0.
+bool exits_with_0(const char* program, const char* how) {
   const pid_t child = fork();
   if (child == 0) {
     execl(program, program, how, static_cast<char*>(nullptr));
@@ -87,16 +87,16 @@ bool ends_with_0(const char* program, const char* how) {
 
 int main(int argc, char** argv) {
   if (argc > 1) {
-    alarm(kPatience);
+    alarm(kTimeoutSeconds);
     leave_all_open(std::strcmp(argv[1], "saves") == 0);
     if (std::strcmp(argv[1], "exits") == 0) std::exit(0);
     return 0;
   }
-  fill("static/large");
+  write_large("static/large");
   int failed = 0;
-  for (const char* how : {"returns", "exits", "saves"}) failed += ends_with_0(argv[0], how) ? 0 : 1;
+  for (const char* how : {"returns", "exits", "saves"}) failed += exits_with_0(argv[0], how) ? 0 : 1;
   if (aztorch::exists(blob_url("static/unpublished")) || !aztorch::exists(blob_url("static/late"))) {
-    std::puts("a writer in static storage was published, or what a static destructor saved was not");
+    std::puts("a writer was published without close(), or a static destructor's blob was not published");
     ++failed;
   }
   std::printf("%d passed, %d failed\n", 4 - failed, failed);

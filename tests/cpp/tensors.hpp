@@ -1,4 +1,4 @@
-// What the tests of datasets with LibTorch share.
+// Helpers for the tests of datasets with LibTorch.
 #pragma once
 
 #include <algorithm>
@@ -10,13 +10,14 @@
 
 #include <torch/types.h>
 
+// The numbers of loader workers that the tests try.
 inline constexpr std::size_t kWorkers[] = {0, 1, 4};
 
 inline std::string text(const torch::Tensor& bytes) {
   return std::string(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
 }
 
-// Blob i holds four floats: i, i + 0.25, i + 0.5, i + 0.75.
+// The content of a blob that holds four floats: i, i + 0.25, i + 0.5, i + 0.75.
 inline std::string floats(std::size_t i) {
   std::string bytes(4 * sizeof(float), '\0');
   for (std::size_t k = 0; k < 4; ++k) {
@@ -26,7 +27,8 @@ inline std::string floats(std::size_t i) {
   return bytes;
 }
 
-inline std::vector<std::size_t> counted(std::size_t size) {
+// 0, 1, …, size - 1.
+inline std::vector<std::size_t> iota(std::size_t size) {
   std::vector<std::size_t> numbers(size);
   for (std::size_t i = 0; i < size; ++i) numbers[i] = i;
   return numbers;

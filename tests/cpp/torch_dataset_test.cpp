@@ -1,5 +1,5 @@
-// BlobDataset and IterableBlobDataset through torch's DataLoader. Part of torch_dataset_test.
-#include <aztorch/torch_dataset.hpp>  // first, which shows that it needs nothing before it
+// BlobDataset and IterableBlobDataset through torch's DataLoader.
+#include <aztorch/torch/iterable_blob_dataset.hpp>  // first, to check that it compiles alone
 
 #include <algorithm>
 #include <atomic>
@@ -41,24 +41,30 @@ data::Example<> labelled(Sample&& sample) {
   return {aztorch::to_tensor(std::move(sample), {2, 2}, torch::kFloat), torch::tensor(label)};
 }
 
-// What a loader gives in one epoch, as the numbers in the blobs' names.
+// The number at the end of a blob's name.
+std::size_t number_of(const BlobExample& example) {
+  return std::stoul(example.blob_name.substr(example.blob_name.size() - 5));
+}
+
+// Runs an epoch, and returns the numbers at the ends of the blobs' names.
 template <typename Loader>
 std::vector<std::size_t> numbers_of_epoch(Loader& loader) {
   std::vector<std::size_t> numbers;
   for (auto& batch : loader) {
     for (const BlobExample& example : batch) {
-      numbers.push_back(std::stoul(example.blob_name.substr(example.blob_name.size() - 5)));
+      numbers.push_back(number_of(example));
       EXPECT_EQUAL(text(example.data), "blob " + std::to_string(numbers.back()));
     }
   }
   return numbers;
 }
 
-// The aztorch::Error that a loader throws from the epoch, from a worker or not.
+// Runs an epoch with missing blobs. Returns the messages of the errors, thrown by workers or by the loop; appends the
+// names of the other blobs to `names`.
 template <typename Loader>
 std::vector<std::string> errors_of_epoch(Loader& loader, std::vector<std::string>& names) {
   std::vector<std::string> errors;
-  const auto note = [&errors](const aztorch::Error& error) {
+  const auto add = [&errors](const aztorch::Error& error) {
     EXPECT_EQUAL(error.status(), AZT_STATUS_NOT_FOUND);
     EXPECT_EQUAL(error.service_code(), "BlobNotFound");
     errors.emplace_back(error.what());
@@ -71,9 +77,9 @@ std::vector<std::string> errors_of_epoch(Loader& loader, std::vector<std::string
       for (const auto& example : *batch) names.push_back(example.blob_name);
     } catch (const data::WorkerException& exception) {
       EXPECT_CONTAINS(exception.what(), "BlobNotFound");
-      EXPECT_THROWS(aztorch::Error, std::rethrow_exception(exception.original_exception), note(thrown));
+      EXPECT_THROWS(aztorch::Error, std::rethrow_exception(exception.original_exception), add(thrown));
     } catch (const aztorch::Error& error) {
-      note(error);
+      add(error);
     }
     if (errors.size() > 10) return errors;
   }
@@ -81,7 +87,7 @@ std::vector<std::string> errors_of_epoch(Loader& loader, std::vector<std::string
 
 }  // namespace
 
-TEST(batches_are_stacked) {
+TEST(examples_are_stacked_into_batches) {
   put_all("stack/", 10, floats);
   const auto check_batches = [](auto loader, std::vector<std::int64_t> sizes) {
     std::vector<std::int64_t> seen;
@@ -98,29 +104,29 @@ TEST(batches_are_stacked) {
     auto stacked = BlobDataset<data::Example<>>(map).map(data::transforms::Stack<>());
     check_batches(data::make_data_loader(stacked, options), {4, 4, 2});
     check_batches(data::make_data_loader(stacked, DataLoaderOptions(options).drop_last(true)), {4, 4});
-    if (workers > 1) continue;  // they may bring the last, smaller batch before another
+    if (workers > 1) continue;  // the last, smaller batch may come before another one
     auto iterable = IterableBlobDataset<data::Example<>>::from_container_url(container_url(), "stack/", labelled);
     check_batches(data::make_data_loader(iterable.map(data::transforms::Stack<>()), options), {4, 4, 2});
   }
-  auto tensors = BlobDataset<data::TensorExample>::from_container_url(
-      container_url(), "stack/", [](Sample&& sample) { return aztorch::to_tensor(std::move(sample), {4}, torch::kFloat); });
+  const auto four_floats = [](Sample&& sample) { return aztorch::to_tensor(std::move(sample), {4}, torch::kFloat); };
+  auto tensors = BlobDataset<data::TensorExample>::from_container_url(container_url(), "stack/", four_floats);
   auto loader = data::make_data_loader<samplers::SequentialSampler>(
       tensors.map(data::transforms::Stack<data::TensorExample>()), 10);
   for (auto& batch : *loader) EXPECT_EQUAL(batch.data[9][3].item<float>(), 9.75F);
 }
 
-TEST(every_sampler_with_any_number_of_workers) {
+TEST(every_sampler_works_with_any_number_of_workers) {
   constexpr std::size_t kSize = 50;
   put_all("samplers/", kSize);
   auto dataset = BlobDataset<>::from_container_url(container_url(), "samplers/");
   for (const std::size_t workers : kWorkers) {
     const auto options = DataLoaderOptions(8).workers(workers);
     auto sequential = data::make_data_loader<samplers::SequentialSampler>(dataset, options);
-    EXPECT(numbers_of_epoch(*sequential) == counted(kSize));
+    EXPECT(numbers_of_epoch(*sequential) == iota(kSize));
     auto random = data::make_data_loader<samplers::RandomSampler>(dataset, options);
     const auto first = numbers_of_epoch(*random);
     const auto second = numbers_of_epoch(*random);
-    EXPECT(sorted(first) == counted(kSize) && sorted(second) == counted(kSize) && first != second);
+    EXPECT(sorted(first) == iota(kSize) && sorted(second) == iota(kSize) && first != second);
     std::vector<std::size_t> shuffled, in_order;
     for (std::size_t rank = 0; rank < 2; ++rank) {
       auto some = data::make_data_loader(dataset, samplers::DistributedRandomSampler(kSize, 2, rank), options);
@@ -128,8 +134,8 @@ TEST(every_sampler_with_any_number_of_workers) {
       auto half = data::make_data_loader(dataset, samplers::DistributedSequentialSampler(kSize, 2, rank), options);
       for (const std::size_t number : numbers_of_epoch(*half)) in_order.push_back(number);
     }
-    EXPECT(sorted(shuffled) == counted(kSize) && shuffled != counted(kSize));
-    EXPECT(sorted(in_order) == counted(kSize));
+    EXPECT(sorted(shuffled) == iota(kSize) && shuffled != iota(kSize));
+    EXPECT(sorted(in_order) == iota(kSize));
   }
 }
 
@@ -151,15 +157,15 @@ TEST(a_loop_may_break_early) {
         break;
       }
     }
-    // The stream is shared, and its next epoch is whole.
+    // The copies share one stream; its next epoch is complete.
     auto loader = data::make_data_loader<samplers::SequentialSampler>(dataset, options);
-    EXPECT(numbers_of_epoch(*loader) == counted(40));
+    EXPECT(numbers_of_epoch(*loader) == iota(40));
     auto of_stream = data::make_data_loader(iterable, options);
-    EXPECT(sorted(numbers_of_epoch(*of_stream)) == counted(40));
+    EXPECT(sorted(numbers_of_epoch(*of_stream)) == iota(40));
   }
 }
 
-TEST(what_throws_in_a_worker_reaches_the_loop) {
+TEST(exceptions_in_workers_reach_the_loop) {
   const auto names = put_all("missing/", 30);
   const auto urls = urls_of(names);
   aztorch::remove(blob_url(names[13]));
@@ -170,7 +176,7 @@ TEST(what_throws_in_a_worker_reaches_the_loop) {
     auto errors = errors_of_epoch(*map, seen);
     EXPECT_EQUAL(errors.size(), 1U);
     EXPECT_CONTAINS(errors.at(0), names[13]);
-    EXPECT_EQUAL(seen.size(), 25U);  // all but the batch of the missing one
+    EXPECT_EQUAL(seen.size(), 25U);  // without the batch of the missing blob
 
     seen.clear();
     auto iterable = data::make_data_loader(IterableBlobDataset<>::from_blob_urls(urls), options);
@@ -179,7 +185,7 @@ TEST(what_throws_in_a_worker_reaches_the_loop) {
     EXPECT_CONTAINS(errors.at(0), names[13]);
     EXPECT_EQUAL(seen.size(), 29U);
   }
-  // A transform's own exception, too.
+  // An exception of the transform reaches the loop, too.
   const auto refuse = [](const Sample&) -> std::string { throw std::out_of_range("no label"); };
   auto loader = data::make_data_loader(
       BlobDataset<std::string>::from_blob_urls({urls[0]}, refuse), DataLoaderOptions(1).workers(1));
@@ -193,7 +199,7 @@ TEST(what_throws_in_a_worker_reaches_the_loop) {
   EXPECT_THROWS(std::out_of_range, cause(), EXPECT_CONTAINS(thrown.what(), "no label"));
 }
 
-// The reference's tests of its datasets, by name.
+// These three tests correspond to tests of azstoragetorch, Azure's connector for PyTorch, and have their names.
 
 TEST(test_worker_sharding) {
   const auto names = put_all("sharding/", 30);
@@ -210,7 +216,7 @@ TEST(test_worker_sharding) {
         all.push_back(number);
       }
     }
-    EXPECT(sorted(all) == counted(30));
+    EXPECT(sorted(all) == iota(30));
   }
 }
 
@@ -226,10 +232,10 @@ TEST(test_can_load_across_multiple_epochs) {
         DataLoaderOptions(options).workers(std::min<std::size_t>(workers, 1)));
     std::set<std::vector<std::size_t>> orders;
     for (int epoch = 0; epoch < 3; ++epoch) {
-      EXPECT(numbers_of_epoch(*map) == counted(20));
-      EXPECT(sorted(numbers_of_epoch(*plain)) == counted(20));
+      EXPECT(numbers_of_epoch(*map) == iota(20));
+      EXPECT(sorted(numbers_of_epoch(*plain)) == iota(20));
       const auto order = numbers_of_epoch(*shuffled);
-      EXPECT(sorted(order) == counted(20));
+      EXPECT(sorted(order) == iota(20));
       orders.insert(order);
     }
     EXPECT_EQUAL(orders.size(), 3U);
@@ -243,10 +249,10 @@ TEST(test_loader_with_workers_and_epochs) {
   auto dataset = BlobDataset<>::from_container_url(container_url(), "many/");
   EXPECT_EQUAL(*dataset.size(), kBlobs);
   auto map = data::make_data_loader(dataset, aztorch::PrefetchSampler(dataset), options);
-  for (int epoch = 0; epoch < 2; ++epoch) EXPECT(sorted(numbers_of_epoch(*map)) == counted(kBlobs));
+  for (int epoch = 0; epoch < 2; ++epoch) EXPECT(sorted(numbers_of_epoch(*map)) == iota(kBlobs));
   EXPECT_EQUAL(count_requests("GET", "/many/"), 2 * kBlobs);
 
-  // Names only, to spare the test's server as many requests again.
+  // A transform of Blobs reads only names, which spares the server 12,000 requests.
   auto iterable = data::make_data_loader(
       IterableBlobDataset<std::string>::from_container_url(container_url(), "many/",
                                                            [](const Blob& blob) { return blob.blob_name(); }),
@@ -256,21 +262,21 @@ TEST(test_loader_with_workers_and_epochs) {
     for (auto& batch : *iterable) {
       for (const auto& name : batch) numbers.push_back(std::stoul(name.substr(name.size() - 5)));
     }
-    EXPECT(sorted(numbers) == counted(kBlobs));
+    EXPECT(sorted(numbers) == iota(kBlobs));
   }
 }
 
-TEST(ranges_archives_and_manifests_are_datasets_too) {
+TEST(datasets_are_made_of_manifests_and_ranges) {
   const auto names = put_all("sources/", 6);
   aztorch::Dataset::list(container_url(), "sources/").save_manifest(blob_url("manifests/sources"));
   put("sources/00003b", "came later");
   const auto options = DataLoaderOptions(4).workers(2);
   auto map = data::make_data_loader<samplers::SequentialSampler>(
       BlobDataset<>::from_manifest(blob_url("manifests/sources")), options);
-  EXPECT(numbers_of_epoch(*map) == counted(6));
+  EXPECT(numbers_of_epoch(*map) == iota(6));
   auto iterable =
       data::make_data_loader(IterableBlobDataset<>::from_manifest(blob_url("manifests/sources")), options);
-  EXPECT(sorted(numbers_of_epoch(*iterable)) == counted(6));
+  EXPECT(sorted(numbers_of_epoch(*iterable)) == iota(6));
   aztorch::remove(blob_url("sources/00003b"));
 
   const auto ranges = aztorch::Dataset::from_ranges({{blob_url(names[0]), 0, 4}, {blob_url(names[5]), 5, 1}});
@@ -290,7 +296,7 @@ IterableBlobDataset<Numbers> shuffled_numbers() {
                                                           IterableOptions().shuffle(16, 5));
 }
 
-// Trains on up to `batches` batches and gives the labels that it saw.
+// Runs an epoch up to `batches` batches (0: all), and returns the labels.
 std::vector<std::size_t> train(IterableBlobDataset<Numbers>& dataset, std::size_t workers, std::size_t batches) {
   std::vector<std::size_t> labels;
   auto loader = data::make_data_loader(dataset.map(aztorch::KeepPositions<data::transforms::Stack<>>()),
@@ -308,7 +314,7 @@ std::vector<std::size_t> train(IterableBlobDataset<Numbers>& dataset, std::size_
 
 }  // namespace
 
-TEST(an_iterable_dataset_resumes_where_the_loop_was) {
+TEST(an_iterable_dataset_resumes_after_the_consumed_batches) {
   put_all("resume/", 48, floats);
   for (std::size_t round = 0; round < 6; ++round) {
     const std::size_t workers = kWorkers[round % 3];
@@ -325,9 +331,9 @@ TEST(an_iterable_dataset_resumes_where_the_loop_was) {
     resumed.load(saved);
     EXPECT_EQUAL(resumed.cursor(), dataset.cursor());
     for (const std::size_t label : train(resumed, workers, 0)) labels.push_back(label);
-    EXPECT(sorted(labels) == counted(48));
+    EXPECT(sorted(labels) == iota(48));
     EXPECT(labels != epoch);
-    // The epoch after that is the one that would have come.
+    // The next epoch has the order that it would have had without the interruption.
     auto twice = shuffled_numbers();
     train(twice, 0, 0);
     train(twice, 0, 0);
@@ -353,10 +359,10 @@ TEST(many_workers_share_one_iterable_dataset) {
   for (int epoch = 0; epoch < 4; ++epoch) {
     std::vector<std::size_t> numbers;
     for (auto& batch : *loader) {
-      for (const auto& example : batch) numbers.push_back(std::stoul(example.blob_name.substr(example.blob_name.size() - 5)));
+      for (const auto& example : batch) numbers.push_back(number_of(example));
       dataset.mark_consumed(batch);
     }
-    EXPECT(sorted(numbers) == counted(kBlobs));
+    EXPECT(sorted(numbers) == iota(kBlobs));
     EXPECT(!check::contains(dataset.cursor(), "skip="));
   }
   EXPECT_EQUAL(calls.load(), int{4 * kBlobs});

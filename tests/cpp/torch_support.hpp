@@ -1,4 +1,4 @@
-// What the tests with LibTorch share.
+// Helpers for the tests with LibTorch.
 #pragma once
 
 #include <cstddef>
@@ -11,23 +11,26 @@
 #include "container.hpp"
 #include "fault_server.hpp"
 
+// Set by main: where the files of tests/fixtures are.
 inline std::string& fixture_directory() {
   static std::string directory;
   return directory;
 }
 
+// Set by main: where the tests leave files for read_state_dict.py.
 inline std::string& output_directory() {
   static std::string directory;
   return directory;
 }
 
+// Uploads a fixture and returns its URL.
 inline std::string uploaded_fixture(const std::string& name) {
   const std::string url = blob_url(name);
   aztorch::upload(fixture_directory() + "/" + name, url);
   return url;
 }
 
-// As in tests/fixtures/make_fixtures.py.
+// The modules of tests/fixtures/make_fixtures.py.
 struct TiedImpl : torch::nn::Module {
   explicit TiedImpl(const torch::Tensor& shared) { weight = register_parameter("weight", shared); }
   torch::Tensor weight;
@@ -51,21 +54,22 @@ struct NetImpl : torch::nn::Module {
 };
 TORCH_MODULE(Net);
 
+using aztorch::detail::named_tensors;
 using aztorch::detail::NamedTensors;
-using aztorch::detail::state_of;
 
-// Element k of entry number i is 100 * i + k.
+// Sets element k of entry number i to 100 * i + k.
 inline void fill(const torch::nn::Module& module) {
   const torch::NoGradGuard no_grad;
   int index = 0;
-  for (auto& entry : state_of(module)) {
+  for (auto& entry : named_tensors(module)) {
     entry.second.copy_(100 * index++ + torch::arange(entry.second.numel()).reshape(entry.second.sizes()));
   }
 }
 
+// Whether both have the same names and equal tensors.
 inline bool same_state(const torch::nn::Module& left, const torch::nn::Module& right) {
-  const NamedTensors a = state_of(left);
-  const NamedTensors b = state_of(right);
+  const NamedTensors a = named_tensors(left);
+  const NamedTensors b = named_tensors(right);
   if (a.size() != b.size()) return false;
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (a[i].first != b[i].first || !torch::equal(a[i].second, b[i].second)) return false;
@@ -73,14 +77,14 @@ inline bool same_state(const torch::nn::Module& left, const torch::nn::Module& r
   return true;
 }
 
-// A model of 24 MB, more than one request for a reader.
+// A model of 24 MB: reading it takes several requests.
 inline torch::nn::Linear large_model() { return torch::nn::Linear(3000, 2000); }
 
-inline aztorch::Client impatient_client() {
+inline aztorch::Client client_without_retries() {
   return aztorch::Client(aztorch::ClientOptions().set_anonymous().set_max_retries(0));
 }
 
-// The first `count` GETs are served, the others refused.
+// Serves the first `count` GETs and refuses the others.
 inline Plan refuse_gets_after(int count) {
-  return [count](const std::string&, int number) { return number < count ? Answer::serve : Answer::refuse; };
+  return [count](const std::string&, int number) { return number < count ? Action::serve : Action::refuse; };
 }

@@ -1,7 +1,7 @@
-// save, load, jit_load and the state_dict functions, on a real server and on one that fails.
+// save, load, jit_load and the state_dict functions, on Azurite and on a server that fails.
 // Usage: torch_test FIXTURE_DIRECTORY OUTPUT_DIRECTORY [FILTER]
-// What save_state_dict writes is also left in OUTPUT_DIRECTORY, for read_state_dict.py.
-#include <aztorch/torch.hpp>  // first, which shows that it needs nothing before it
+// Files that save_state_dict wrote stay in OUTPUT_DIRECTORY, for read_state_dict.py.
+#include <aztorch/torch.hpp>  // first, to check that it compiles alone
 
 #include <cstdint>
 #include <cstdio>
@@ -30,11 +30,11 @@ std::string saved(const Value& value) {
 }
 
 Plan refuse_all() {
-  return [](const std::string&, int) { return Answer::refuse; };
+  return [](const std::string&, int) { return Action::refuse; };
 }
 
 Plan reset_all() {
-  return [](const std::string&, int) { return Answer::reset; };
+  return [](const std::string&, int) { return Action::reset; };
 }
 
 }  // namespace
@@ -102,7 +102,7 @@ TEST(an_archive_is_one_atomic_blob) {
   EXPECT_EQUAL(step.item<std::int64_t>(), 1234);
 }
 
-TEST(torch_functions_take_the_streams) {
+TEST(torch_save_and_torch_load_work_with_the_streams) {
   Net net;
   fill(*net);
   aztorch::OStream out(absent_blob_url("stream.pt"));
@@ -136,13 +136,13 @@ TEST(a_missing_blob_is_not_found) {
                EXPECT_EQUAL(thrown.status(), AZT_STATUS_NOT_FOUND));
 }
 
-TEST(a_failing_save_is_an_error_and_not_an_abort) {
+TEST(a_failed_save_throws_and_does_not_abort) {
   const torch::nn::Linear model = large_model();
   torch::serialize::OutputArchive archive;
   archive.write("weight", model->weight);
   for (const Plan& plan : {refuse_all(), reset_all()}) {
     FaultServer server("", plan);
-    const auto client = impatient_client();
+    const auto client = client_without_retries();
     const auto check = [&server](const aztorch::Error& error) {
       EXPECT(error.status() == AZT_STATUS_PERMISSION_DENIED || error.status() == AZT_STATUS_UNAVAILABLE);
       EXPECT_EQUAL(error.http_status(), error.status() == AZT_STATUS_PERMISSION_DENIED ? 403 : 0);
@@ -160,21 +160,21 @@ TEST(a_failing_save_is_an_error_and_not_an_abort) {
   }
 }
 
-TEST(a_save_that_fails_at_each_request_in_turn) {
+TEST(a_save_that_fails_at_any_request_throws) {
   const torch::nn::Linear model = large_model();
-  // Small blocks, so that the failure comes in the first bytes, in the middle, and at the very end.
+  // Small blocks, so that requests fail at the start, in the middle and at the end.
   const aztorch::Client client(
       aztorch::ClientOptions().set_anonymous().set_max_retries(0).set_block_size(std::uint64_t{4} << 20));
   int requests = 0;
   {
-    FaultServer server("", [](const std::string&, int) { return Answer::serve; });
+    FaultServer server("", [](const std::string&, int) { return Action::serve; });
     aztorch::save(model, server.url(), client);
     requests = server.puts();
   }
   EXPECT(requests >= 6);
   for (int bad = 0; bad < requests; ++bad) {
     FaultServer server("", [bad](const std::string&, int number) {
-      return number == bad ? Answer::refuse : Answer::serve;
+      return number == bad ? Action::refuse : Action::serve;
     });
     EXPECT_THROWS(aztorch::Error, aztorch::save(model, server.url(), client),
                  EXPECT_EQUAL(thrown.status(), AZT_STATUS_PERMISSION_DENIED));
@@ -186,9 +186,9 @@ TEST(a_save_that_torch_refuses_publishes_nothing) {
   EXPECT_THROWS(c10::Error, aztorch::save(torch::nn::Linear(nullptr), url), EXPECT(!aztorch::exists(url)));
 }
 
-TEST(a_failing_load_names_its_cause) {
+TEST(a_failed_load_throws_the_error_of_the_request) {
   const torch::nn::Linear model = large_model();
-  const auto client = impatient_client();
+  const auto client = client_without_retries();
   torch::nn::Linear target = large_model();
   const torch::Tensor before = target->weight.clone();
   const auto check = [](const aztorch::Error& error) {
@@ -196,7 +196,7 @@ TEST(a_failing_load_names_its_cause) {
     EXPECT_EQUAL(error.service_code(), "AuthorizationFailure");
     EXPECT_EQUAL(error.request_id(), "fault-server");
   };
-  // Each needs a server of its own, whose first GET is served.
+  // Each load needs a server of its own, which serves only the first GET.
   {
     FaultServer fresh(saved(model), refuse_gets_after(1));
     EXPECT_THROWS(aztorch::Error, aztorch::load(target, fresh.url(), client), check(thrown));

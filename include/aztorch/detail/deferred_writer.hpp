@@ -1,4 +1,4 @@
-// A writer that reports failures at close() only.
+// A writer that reports its first error from close() only.
 #pragma once
 
 #include <cstddef>
@@ -6,18 +6,20 @@
 #include <exception>
 #include <utility>
 
-#include "../blob.hpp"
+#include "../blob_writer.hpp"
 
 namespace aztorch::detail {
 
-// LibTorch ends the process when it sees a write fail (its writer throws from a destructor), so write() always succeeds:
-// the first failure is kept, what comes later is dropped, and close() throws it and publishes nothing.
+/// A BlobWriter whose write() never throws. The first error is kept, later bytes are dropped, and close() throws the
+/// error without publishing.
+///
+/// LibTorch needs this: its writer reports a failed write from a destructor, which ends the process.
 class DeferredWriter {
  public:
   explicit DeferredWriter(BlobWriter writer) : writer_(std::move(writer)) {}
 
   void write(const void* data, std::size_t length) {
-    taken_ += length;
+    accepted_ += length;
     if (error_ || length == 0) return;
     try {
       writer_.write(data, length);
@@ -31,14 +33,18 @@ class DeferredWriter {
     writer_.close();
   }
 
+  /// Whether an earlier write failed, so that close() will throw.
   bool failed() const noexcept { return error_ != nullptr; }
-  std::uint64_t taken() const noexcept { return taken_; }
+
+  /// The number of bytes passed to write(), dropped ones included.
+  std::uint64_t bytes_accepted() const noexcept { return accepted_; }
+
   BlobWriter& writer() noexcept { return writer_; }
 
  private:
   BlobWriter writer_;
   std::exception_ptr error_;
-  std::uint64_t taken_ = 0;
+  std::uint64_t accepted_ = 0;
 };
 
 }  // namespace aztorch::detail

@@ -1,4 +1,4 @@
-// A shuffled order of 0 … size - 1 that takes no memory.
+// A pseudo-random permutation of 0 … size - 1 that is computed, not stored.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,11 @@
 
 namespace aztorch::detail {
 
-// A Feistel network over the smallest even number of bits that holds the size, walked until it lands inside (fewer than
-// four steps on average). The same on every machine and standard library, which std::shuffle is not.
+/// A function of size, seed and epoch that is the same on every machine and with every standard library, unlike
+/// std::shuffle. Checkpoints depend on it, so it must never change.
+///
+/// A Feistel network over the smallest even number of bits that holds the size. It is applied until the result is below
+/// the size: fewer than four times on average.
 class Permutation {
  public:
   Permutation() = default;
@@ -16,13 +19,13 @@ class Permutation {
     while (half_bits_ < 32 && (std::uint64_t{1} << (2 * half_bits_)) < size) ++half_bits_;
   }
 
-  // For index < size.
+  /// The value at `index`, which must be less than the size.
   std::size_t operator[](std::size_t index) const noexcept {
-    std::uint64_t at = index;
+    std::uint64_t value = index;
     do {
-      at = scramble(at);
-    } while (at >= size_);
-    return static_cast<std::size_t>(at);
+      value = scramble(value);
+    } while (value >= size_);
+    return static_cast<std::size_t>(value);
   }
 
  private:
@@ -40,7 +43,7 @@ class Permutation {
     return left << half_bits_ | right;
   }
 
-  // The finalizer of SplitMix64.
+  /// The output function of SplitMix64.
   static std::uint64_t mix(std::uint64_t value) noexcept {
     value += 0x9e3779b97f4a7c15U;
     value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9U;

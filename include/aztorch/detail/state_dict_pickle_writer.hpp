@@ -1,5 +1,4 @@
-// Writes the pickle of a state_dict as Python's torch.save does: protocol 2, an OrderedDict of _rebuild_tensor_v2 calls,
-// which torch.load takes with weights_only=True too. Without torch.
+// Writes the pickle of a state_dict, as Python's torch.save does.
 #pragma once
 
 #include <cstddef>
@@ -10,10 +9,13 @@
 #include <utility>
 #include <vector>
 
-#include "state_dict_format.hpp"
+#include "tensor_view.hpp"
 
 namespace aztorch::detail {
 
+/// Writes data.pkl of a state_dict file: a pickle of protocol 2 that holds an OrderedDict of
+/// torch._utils._rebuild_tensor_v2 calls. torch.load accepts it, with weights_only=True too. Comments name Python's
+/// opcodes.
 class StateDictPickleWriter {
  public:
   StateDictPickleWriter() {
@@ -22,6 +24,7 @@ class StateDictPickleWriter {
     out_ += '(';  // MARK, closed by SETITEMS
   }
 
+  /// Appends an entry. Throws std::length_error for a name of more than 4 GiB.
   void add(std::string_view name, const TensorView& view) {
     put_text(name);
     put_global("torch._utils", "_rebuild_tensor_v2");
@@ -30,11 +33,12 @@ class StateDictPickleWriter {
     put_integer(view.offset);
     put_tuple(view.sizes);
     put_tuple(view.strides);
-    out_ += '\x89';  // requires_grad: False, as in Python, where a state_dict holds detached tensors
+    out_ += '\x89';      // NEWFALSE: requires_grad; a state_dict holds detached tensors
     put_ordered_dict();  // backward hooks
     out_ += "tR";        // TUPLE, REDUCE
   }
 
+  /// The pickle. Called once, last.
   std::string finish() {
     out_ += "u.";  // SETITEMS, STOP
     return std::move(out_);
@@ -42,7 +46,7 @@ class StateDictPickleWriter {
 
  private:
   void put_storage(const TensorView& view) {
-    const auto& dtype = facts_of(view.dtype);
+    const DtypeInfo& dtype = dtype_info(view.dtype);
     out_ += '(';
     put_text("storage");
     put_global("torch", dtype.storage);

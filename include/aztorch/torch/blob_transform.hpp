@@ -1,29 +1,31 @@
-// BlobTransform: how an example is made of a sample.
+// BlobTransform: the function of a dataset that makes an example from a sample.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <type_traits>
 #include <utility>
 
-#include "dataset.hpp"
-#include "example.hpp"
-#include "sample.hpp"
+#include "../dataset.hpp"
+#include "../sample.hpp"
+#include "positioned.hpp"
 
 namespace aztorch {
 
 namespace detail {
 
-// A function that makes an `Example` of what `function` makes of a Source, which has a position().
+/// Makes an Example by calling `function` with a Sample or a Blob.
 template <typename Example>
-struct ExampleOf {
+struct MakeExample {
   template <typename Function, typename Source>
   static Example make(Function& function, Source&& source) {
     return function(std::forward<Source>(source));
   }
 };
 
+/// For Positioned examples: `function` makes the example, the position comes from the Sample or Blob.
 template <typename Example>
-struct ExampleOf<Positioned<Example>> {
+struct MakeExample<Positioned<Example>> {
   template <typename Function, typename Source>
   static Positioned<Example> make(Function& function, Source&& source) {
     const std::uint64_t position = source.position();
@@ -33,16 +35,22 @@ struct ExampleOf<Positioned<Example>> {
 
 }  // namespace detail
 
-// Made from any function of the form Example(const aztorch::Sample&) or Example(aztorch::Sample&&), which gets the
-// bytes, or Example(const aztorch::Blob&), which gets a blob of which nothing has been fetched: what it reads through
-// blob.reader() is all that is transferred. Without a function, Example's constructor from a Sample&& is used.
+/// Makes an Example from a Sample or from a Blob. Implicitly made from any function of one of these forms:
+///
+/// - `Example(const aztorch::Sample&)` or `Example(aztorch::Sample&&)` gets the bytes, fetched by the dataset.
+/// - `Example(const aztorch::Blob&)` gets a blob of which nothing is fetched; it reads what it needs of blob.reader().
+///
+/// A default-constructed transform uses Example's constructor from a Sample&&. Copyable; a copy has a copy of the
+/// function.
 template <typename Example>
 class BlobTransform {
  public:
+  /// Uses Example's constructor from a Sample&&.
   BlobTransform() : BlobTransform([](Sample&& sample) { return Example(std::move(sample)); }) {
     static_assert(std::is_constructible_v<Example, Sample&&>, "this Example needs a transform that makes it");
   }
 
+  /// Uses this function. One that accepts both a Sample and a Blob is called with a Sample.
   template <typename Function, typename = std::enable_if_t<!std::is_same_v<std::decay_t<Function>, BlobTransform>>>
   BlobTransform(Function function) {
     constexpr bool takes_sample = std::is_invocable_v<Function&, Sample&&>;
@@ -52,19 +60,22 @@ class BlobTransform {
                   "Example(const aztorch::Blob&)");
     if constexpr (takes_sample) {
       of_sample_ = [function = std::move(function)](Sample&& sample) mutable {
-        return detail::ExampleOf<Example>::make(function, std::move(sample));
+        return detail::MakeExample<Example>::make(function, std::move(sample));
       };
     } else {
       of_blob_ = [function = std::move(function)](const Blob& blob) mutable {
-        return detail::ExampleOf<Example>::make(function, blob);
+        return detail::MakeExample<Example>::make(function, blob);
       };
     }
   }
 
-  // Else it is a transform of samples.
+  /// Whether the function takes a Blob; otherwise it takes a Sample.
   bool takes_blob() const noexcept { return of_blob_ != nullptr; }
 
+  /// Makes an example from a sample. Only when takes_blob() is false. Throws what the function throws.
   Example operator()(Sample&& sample) const { return of_sample_(std::move(sample)); }
+
+  /// Makes an example from a blob. Only when takes_blob() is true. Throws what the function throws.
   Example operator()(const Blob& blob) const { return of_blob_(blob); }
 
  private:

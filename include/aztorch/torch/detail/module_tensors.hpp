@@ -1,16 +1,18 @@
-// What a state_dict holds on the side of LibTorch: a module's named tensors, and dtypes as torch has them.
+// A module's tensors by name, as Python's state_dict() names them, and their dtypes.
 #pragma once
 
 #include <array>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 
-#include "state_dict_format.hpp"
+#include "../../detail/tensor_view.hpp"
+#include "../../error.hpp"
 
 namespace aztorch::detail {
 
@@ -22,6 +24,7 @@ inline constexpr std::array<at::ScalarType, kDtypes.size()> kScalarTypes{
 
 inline at::ScalarType scalar_type(Dtype dtype) { return kScalarTypes[static_cast<std::size_t>(dtype)]; }
 
+/// The Dtype of a scalar type; nothing for one that a state_dict file cannot hold.
 inline std::optional<Dtype> dtype_of(at::ScalarType type) {
   for (const auto& known : kDtypes) {
     if (scalar_type(known.dtype) == type) return known.dtype;
@@ -31,8 +34,8 @@ inline std::optional<Dtype> dtype_of(at::ScalarType type) {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-// Python's order: each module's parameters, its buffers, then its children. A bias=False leaves an undefined tensor
-// behind in C++, which Python's state_dict does not have.
+/// Appends the tensors of a module in Python's order: its parameters, its buffers, then its children. Undefined
+/// tensors, as bias=False leaves them in C++, are left out: Python's state_dict does not have them.
 inline void collect_tensors(const torch::nn::Module& module, const std::string& prefix, NamedTensors& tensors) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
     if (parameter.value().defined()) tensors.emplace_back(prefix + parameter.key(), parameter.value());
@@ -45,10 +48,22 @@ inline void collect_tensors(const torch::nn::Module& module, const std::string& 
   }
 }
 
-inline NamedTensors state_of(const torch::nn::Module& module) {
+/// The entries of the module's state_dict, in Python's order. The tensors share the module's memory.
+inline NamedTensors named_tensors(const torch::nn::Module& module) {
   NamedTensors tensors;
   collect_tensors(module, "", tensors);
   return tensors;
+}
+
+/// The module in a reference, a std::shared_ptr or a ModuleHolder. Throws AZT_STATUS_INVALID_ARGUMENT for an empty one.
+template <typename Value>
+auto& unwrap_module(Value& value) {
+  if constexpr (std::is_base_of_v<torch::nn::Module, std::remove_cv_t<Value>>) {
+    return value;
+  } else {
+    if (!value) throw Error(AZT_STATUS_INVALID_ARGUMENT, "the module is empty");
+    return *value;
+  }
 }
 
 }  // namespace aztorch::detail

@@ -1,4 +1,4 @@
-// FNV-1a: numbers for names, the same in every process.
+// FNV-1a: a hash of texts that is the same in every process and on every machine.
 #pragma once
 
 #include <cstdint>
@@ -6,10 +6,10 @@
 
 namespace aztorch::detail {
 
-class Hash {
+class Fnv1aHash {
  public:
-  // Each text ends in the hash where the next begins.
-  Hash& add(std::string_view text) noexcept {
+  /// Adds a text and a terminating NUL, so that "ab", "c" and "a", "bc" differ.
+  Fnv1aHash& add(std::string_view text) noexcept {
     for (const char byte : text) mix(static_cast<unsigned char>(byte));
     mix(0);
     return *this;

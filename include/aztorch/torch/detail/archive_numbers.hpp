@@ -1,4 +1,4 @@
-// Numbers and texts in torch archives.
+// Numbers in torch archives.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 #include <torch/serialize/archive.h>
 
-#include "../error.hpp"
+#include "../../error.hpp"
 
 namespace aztorch::detail {
 
@@ -20,12 +20,13 @@ inline std::uint64_t read_number(torch::serialize::InputArchive& archive, const 
   return static_cast<std::uint64_t>(value.toInt());
 }
 
-// A state that was saved with another setting must not be mixed with this one.
-inline void expect_number(torch::serialize::InputArchive& archive, const std::string& key, std::uint64_t here) {
+/// Reads a number and throws AZT_STATUS_INVALID_ARGUMENT unless it is `expected`: a state that was saved with other
+/// settings must not be loaded.
+inline void expect_number(torch::serialize::InputArchive& archive, const std::string& key, std::uint64_t expected) {
   const std::uint64_t saved = read_number(archive, key);
-  if (saved == here) return;
+  if (saved == expected) return;
   throw Error(AZT_STATUS_INVALID_ARGUMENT, "the saved state has " + key + " " + std::to_string(saved) +
-                                               ", where it is loaded it is " + std::to_string(here));
+                                               ", where it is loaded it is " + std::to_string(expected));
 }
 
 }  // namespace aztorch::detail

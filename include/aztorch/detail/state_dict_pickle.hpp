@@ -1,9 +1,7 @@
-// What a state_dict is in a torch file: the pickle's view of it, without torch. Every number from the file is checked
-// against the others here, so that what comes out can be turned into tensors as it is.
+// Reads the pickle of a state_dict, as Python's torch.save writes it.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -12,69 +10,34 @@
 #include <vector>
 
 #include "pickle.hpp"
+#include "tensor_view.hpp"
 
 namespace aztorch::detail {
 
-// In the order of kDtypes.
-enum class Dtype : std::uint8_t {
-  float32, float64, float16, bfloat16, int64, int32, int16, int8, uint8, boolean, complex64, complex128,
-};
-
-struct DtypeFacts {
-  Dtype dtype;
-  std::uint8_t size;
-  std::string_view storage;  // the class in Python's module torch that stands for it in a pickle
-};
-
-inline constexpr std::array<DtypeFacts, 12> kDtypes{{
-    {Dtype::float32, 4, "FloatStorage"},
-    {Dtype::float64, 8, "DoubleStorage"},
-    {Dtype::float16, 2, "HalfStorage"},
-    {Dtype::bfloat16, 2, "BFloat16Storage"},
-    {Dtype::int64, 8, "LongStorage"},
-    {Dtype::int32, 4, "IntStorage"},
-    {Dtype::int16, 2, "ShortStorage"},
-    {Dtype::int8, 1, "CharStorage"},
-    {Dtype::uint8, 1, "ByteStorage"},
-    {Dtype::boolean, 1, "BoolStorage"},
-    {Dtype::complex64, 8, "ComplexFloatStorage"},
-    {Dtype::complex128, 16, "ComplexDoubleStorage"},
-}};
-
-inline const DtypeFacts& facts_of(Dtype dtype) { return kDtypes[static_cast<std::size_t>(dtype)]; }
-
-// A tensor: a strided view of the record "data/<storage>". Its last element lies within storage_bytes.
-struct TensorView {
-  std::string_view storage;
-  std::uint64_t storage_bytes = 0;
-  Dtype dtype = Dtype::float32;
-  std::int64_t offset = 0;  // in elements
-  std::vector<std::int64_t> sizes;
-  std::vector<std::int64_t> strides;
-  bool conjugate = false;
-  bool negative = false;
-};
-
-// Reads data.pkl. All texts point into the bytes given, which must outlive it.
+/// The content of data.pkl of a state_dict file. The numbers of each tensor are checked against each other, so that a
+/// TensorView from here can be made into a tensor without further checks.
+///
+/// Member functions throw PickleError for damage, and UnsupportedPickle for what is not a state_dict.
 class StateDictPickle {
  public:
-  explicit StateDictPickle(std::string_view bytes) : pickle_(bytes, allowed) {
+  /// Parses `bytes`, which must outlive the result: its texts point into them.
+  explicit StateDictPickle(std::string_view bytes) : pickle_(bytes, is_allowed) {
     const auto& root = pickle_[pickle_.root()];
     if (root.kind != Pickle::Kind::dict) {
-      throw PickleRefused("it holds no state_dict but another Python object; save model.state_dict()");
+      throw UnsupportedPickle("it holds no state_dict but another Python object; save model.state_dict()");
     }
     for (std::size_t i = 0; i < root.items.size(); i += 2) {
       const auto& key = pickle_[root.items[i]];
-      if (key.kind != Pickle::Kind::text) throw PickleRefused("its dict has keys that are not strings");
+      if (key.kind != Pickle::Kind::text) throw UnsupportedPickle("its dict has keys that are not strings");
       entries_[key.text] = root.items[i + 1];
     }
-    if (root.state != Pickle::kNothing) read_versions(lookup(root.state, "_metadata"));
+    if (root.state != Pickle::kNoNode) read_versions(lookup(root.state, "_metadata"));
   }
 
-  // Sorted by name; of keys that come twice the last counts, as in Python.
+  /// The entries, sorted by name. Of a key that occurs twice the last value counts, as in Python.
   const std::map<std::string_view, Pickle::Index>& entries() const noexcept { return entries_; }
 
-  // The version that a module's class gives its part of the state_dict; 0 when the file has none.
+  /// The version number that the module's class wrote with its part of the state_dict; 0 when the file has none.
   std::int64_t version_of(std::string_view module) const {
     const auto found = versions_.find(module);
     return found == versions_.end() ? 0 : found->second;
@@ -87,15 +50,16 @@ class StateDictPickle {
     return node.kind == Pickle::Kind::call && pickle_[node.items[0]].text.substr(0, 8) == "_rebuild";
   }
 
+  /// The tensor that the value describes. Its texts point into the bytes of the pickle.
   TensorView tensor(Pickle::Index value) const { return rebuild(value, kMaxWrappers); }
 
  private:
   using Index = Pickle::Index;
   using Kind = Pickle::Kind;
-  static constexpr int kMaxWrappers = 3;       // one would do today
+  static constexpr int kMaxWrappers = 3;       // calls around _rebuild_tensor_v2; today's files have at most one
   static constexpr std::size_t kMaxDims = 64;  // as in torch
 
-  static bool allowed(std::string_view module, std::string_view name) {
+  static bool is_allowed(std::string_view module, std::string_view name) {
     if (module == "collections") return name == "OrderedDict";
     if (module == "torch._utils") {
       return name == "_rebuild_tensor_v2" || name == "_rebuild_parameter" || name == "_rebuild_parameter_with_state";
@@ -104,34 +68,34 @@ class StateDictPickle {
     if (module == "torch.nn.parameter") return name == "Parameter";
     if (module != "torch") return false;
     return name == "Tensor" || std::any_of(kDtypes.begin(), kDtypes.end(),
-                                           [name](const DtypeFacts& known) { return known.storage == name; });
+                                           [name](const DtypeInfo& known) { return known.storage == name; });
   }
 
-  // The value of a text key in a small dict; kNothing when there is none, or no dict. Small, because a file may refer to
-  // one large dict from everywhere.
+  /// The value of a text key among the first 16 of a dict; kNoNode when there is none, or `dict` is not a dict.
+  /// Limited, because a hostile file may refer to one large dict many times.
   Index lookup(Index dict, std::string_view key) const {
-    constexpr std::size_t kMost = 32;
+    constexpr std::size_t kMaxItems = 32;
     const auto& node = pickle_[dict];
-    if (node.kind != Kind::dict) return Pickle::kNothing;
-    for (std::size_t i = 0; i < std::min(node.items.size(), kMost); i += 2) {
+    if (node.kind != Kind::dict) return Pickle::kNoNode;
+    for (std::size_t i = 0; i < std::min(node.items.size(), kMaxItems); i += 2) {
       const auto& candidate = pickle_[node.items[i]];
       if (candidate.kind == Kind::text && candidate.text == key) return node.items[i + 1];
     }
-    return Pickle::kNothing;
+    return Pickle::kNoNode;
   }
 
   bool is_true(Index dict, std::string_view key) const {
     const Index value = lookup(dict, key);
-    return value != Pickle::kNothing && pickle_[value].kind == Kind::boolean && pickle_[value].integer != 0;
+    return value != Pickle::kNoNode && pickle_[value].kind == Kind::boolean && pickle_[value].integer != 0;
   }
 
-  // {"": {"version": 1}, "bn1": {"version": 2}, …}
+  /// Reads {"": {"version": 1}, "bn1": {"version": 2}, …}.
   void read_versions(Index metadata) {
-    if (metadata == Pickle::kNothing || pickle_[metadata].kind != Kind::dict) return;
+    if (metadata == Pickle::kNoNode || pickle_[metadata].kind != Kind::dict) return;
     const auto& items = pickle_[metadata].items;
     for (std::size_t i = 0; i < items.size(); i += 2) {
       const Index version = lookup(items[i + 1], "version");
-      if (version == Pickle::kNothing || pickle_[version].kind != Kind::integer) continue;
+      if (version == Pickle::kNoNode || pickle_[version].kind != Kind::integer) continue;
       if (pickle_[items[i]].kind == Kind::text) versions_[pickle_[items[i]].text] = pickle_[version].integer;
     }
   }
@@ -176,7 +140,7 @@ class StateDictPickle {
     if (function == "_rebuild_parameter" || function == "_rebuild_parameter_with_state") {
       return rebuild(tuple(arguments, 3)[0], wrappers_left - 1);
     }
-    // (function, type, its arguments, attributes): a tensor with Python attributes, which have no place here.
+    // (function, type, its arguments, attributes): a tensor with Python attributes, which are ignored.
     if (function == "_rebuild_from_type_v2") {
       const auto& items = tuple(arguments, 4);
       if (pickle_[items[0]].kind != Kind::global) fail("a tensor's function is missing");
@@ -185,14 +149,14 @@ class StateDictPickle {
     fail("a tensor is missing");
   }
 
-  // (storage, offset, sizes, strides, requires_grad, hooks, [metadata])
+  /// Reads the arguments (storage, offset, sizes, strides, requires_grad, hooks, [metadata]).
   TensorView view(const std::vector<Index>& arguments) const {
     if (pickle_[arguments[0]].kind != Kind::persistent) fail("a tensor without a storage");
     // ("storage", type, key, location, number of elements)
     const auto& storage = tuple(pickle_[arguments[0]].items[0], 5);
     if (text(storage[0]) != "storage") fail("a tensor without a storage");
-    if (text(storage[3]) == "meta") throw PickleRefused("it was saved from the device \"meta\" and has no values");
-    const DtypeFacts& dtype = dtype_of_storage(storage[1]);
+    if (text(storage[3]) == "meta") throw UnsupportedPickle("it was saved from the device \"meta\" and has no values");
+    const DtypeInfo& dtype = dtype_of_storage(storage[1]);
     const auto elements = static_cast<std::uint64_t>(count(storage[4]));
     if (elements > UINT64_MAX / dtype.size) fail("a storage of " + std::to_string(elements) + " elements");
     TensorView result;
@@ -210,7 +174,7 @@ class StateDictPickle {
     return result;
   }
 
-  const DtypeFacts& dtype_of_storage(Index type) const {
+  const DtypeInfo& dtype_of_storage(Index type) const {
     for (const auto& known : kDtypes) {
       if (pickle_.is_global(type, "torch", known.storage)) return known;
     }
@@ -229,7 +193,7 @@ class StateDictPickle {
         empty = true;
         continue;
       }
-      // A stride of 0 repeats elements: without this, a few bytes could claim any amount of memory.
+      // A stride of 0 repeats elements, so a small file could otherwise claim any amount of memory.
       if (elements > (std::uint64_t{1} << 48) / size) fail("a tensor too large for any memory");
       elements *= size;
       if (stride != 0 && size - 1 > (UINT64_MAX - last) / stride) fail("a tensor reaches outside its storage");

@@ -1,4 +1,4 @@
-// How save_state_dict writes: the pickle first, then one record for each storage, as Python does.
+// Writes a module's state_dict file: the pickle, then one record for each storage, as Python does.
 #pragma once
 
 #include <cstddef>
@@ -12,16 +12,20 @@
 #include <caffe2/serialize/inline_container.h>
 #include <torch/nn/module.h>
 
-#include "../client.hpp"
-#include "deferred_writer.hpp"
-#include "state_dict_pickle_writer.hpp"
-#include "state_dict_tensors.hpp"
+#include "../../client.hpp"
+#include "../../detail/deferred_writer.hpp"
+#include "../../detail/state_dict_pickle_writer.hpp"
+#include "../../detail/tensor_view.hpp"
+#include "../../error.hpp"
+#include "module_tensors.hpp"
 
 namespace aztorch::detail {
 
-// Tensors that share a storage share a record, so that tied weights are written once and stay tied in Python.
+/// The storages of the tensors to be written. Tensors that share a storage share a record, so tied weights are written
+/// once and stay tied in Python.
 class StorageRecords {
  public:
+  /// The name of the record of the tensor's storage.
   const std::string& name_for(const at::Tensor& tensor) {
     const auto key = std::make_pair(tensor.storage().unsafeGetStorageImpl(), tensor.scalar_type());
     const auto found = names_.find(key);
@@ -30,6 +34,7 @@ class StorageRecords {
     return names_.emplace(key, std::to_string(tensors_.size() - 1)).first->second;
   }
 
+  /// Writes all records.
   void write(caffe2::serialize::PyTorchStreamWriter& out) const {
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       const at::Tensor bytes = whole_storage(tensors_[i]).cpu();
@@ -38,6 +43,7 @@ class StorageRecords {
   }
 
  private:
+  /// The tensor's whole storage, as bytes.
   static at::Tensor whole_storage(const at::Tensor& tensor) {
     const auto storage = tensor.storage();
     const auto size = static_cast<std::int64_t>(storage.nbytes());
@@ -48,12 +54,13 @@ class StorageRecords {
   std::vector<at::Tensor> tensors_;
 };
 
+/// Saves the module's state_dict as a blob. Throws Error.
 inline void save_state_dict(const torch::nn::Module& module, const std::string& url, const Client& client) {
   const at::NoGradGuard no_grad;
   DeferredWriter blob(BlobWriter(url, client));  // sends nothing yet
   StorageRecords records;
   StateDictPickleWriter pickle;
-  for (const auto& [name, value] : state_of(module)) {
+  for (const auto& [name, value] : named_tensors(module)) {
     const auto dtype = dtype_of(value.scalar_type());
     if (!dtype || value.layout() != at::kStrided || value.is_quantized()) {
       throw Error(AZT_STATUS_UNSUPPORTED, "save_state_dict to " + blob.writer().url() + ": \"" + name +

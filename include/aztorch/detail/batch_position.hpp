@@ -1,4 +1,4 @@
-// Where a batch says which samples it was made of.
+// The position of a batch's first sample, for the types of batches that have one.
 #pragma once
 
 #include <cstdint>
@@ -9,27 +9,30 @@
 
 namespace aztorch::detail {
 
+/// Whether T has a member `position` that converts to std::uint64_t without narrowing.
 template <typename T, typename = void>
 inline constexpr bool kHasPosition = false;
 template <typename T>
 inline constexpr bool kHasPosition<T, std::void_t<decltype(std::uint64_t{std::declval<const T&>().position})>> = true;
 
+/// Whether T has a member `positions`, a range: a collated batch.
 template <typename T, typename = void>
 inline constexpr bool kHasPositions = false;
 template <typename T>
 inline constexpr bool kHasPositions<T, std::void_t<decltype(*std::begin(std::declval<const T&>().positions))>> = true;
 
+/// Whether T is a range of elements that have a `position`: a vector of examples.
 template <typename T, typename = void>
-inline constexpr bool kHoldsPositions = false;
+inline constexpr bool kElementsHavePosition = false;
 template <typename T>
-inline constexpr bool kHoldsPositions<T, std::void_t<decltype(*std::begin(std::declval<const T&>()))>> =
+inline constexpr bool kElementsHavePosition<T, std::void_t<decltype(*std::begin(std::declval<const T&>()))>> =
     kHasPosition<std::decay_t<decltype(*std::begin(std::declval<const T&>()))>>;
 
-// A vector of examples with a `position`, a collated batch with `positions`, or one example.
+/// Whether first_position() accepts the batch: a vector of examples, a collated batch, or a single example.
 template <typename Batch>
-inline constexpr bool kKnowsPosition = kHasPositions<Batch> || kHoldsPositions<Batch> || kHasPosition<Batch>;
+inline constexpr bool kKnowsPosition = kHasPositions<Batch> || kElementsHavePosition<Batch> || kHasPosition<Batch>;
 
-// That of the batch's first example; nothing for an empty batch.
+/// The position of the batch's first sample; nothing for an empty batch.
 template <typename Batch>
 std::optional<std::uint64_t> first_position(const Batch& batch) {
   static_assert(kKnowsPosition<Batch>,
@@ -38,7 +41,7 @@ std::optional<std::uint64_t> first_position(const Batch& batch) {
   if constexpr (kHasPositions<Batch>) {
     if (std::begin(batch.positions) == std::end(batch.positions)) return std::nullopt;
     return *std::begin(batch.positions);
-  } else if constexpr (kHoldsPositions<Batch>) {
+  } else if constexpr (kElementsHavePosition<Batch>) {
     if (std::begin(batch) == std::end(batch)) return std::nullopt;
     return std::begin(batch)->position;
   } else {

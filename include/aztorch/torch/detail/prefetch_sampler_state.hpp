@@ -1,4 +1,4 @@
-// What the copies of a PrefetchSampler share.
+// The state that the copies of a PrefetchSampler share.
 #pragma once
 
 #include <algorithm>
@@ -15,48 +15,48 @@
 #include <torch/serialize/archive.h>
 #include <torch/types.h>
 
-#include "../dataset.hpp"
-#include "archive.hpp"
-#include "hash.hpp"
+#include "../../dataset.hpp"
+#include "../../detail/fnv1a_hash.hpp"
+#include "../../error.hpp"
+#include "archive_numbers.hpp"
 
-namespace aztorch {
+namespace aztorch::detail {
 
-// How far PrefetchSampler fetches ahead of the batches that the loader has asked for: as far as both limits allow, and
-// one batch at least. What is fetched counts against the client's memory limit.
-struct Lookahead {
-  std::size_t samples = 512;
-  std::uint64_t bytes = std::uint64_t{128} << 20;
-};
-
-namespace detail {
-
-// Tells one dataset from another, by the names and their order.
+/// A hash of the names of all entries in their order, which identifies a dataset.
 inline std::uint64_t fingerprint(const Dataset& dataset) {
-  Hash hash;
+  Fnv1aHash hash;
   for (std::size_t index = 0; index < dataset.size(); ++index) {
     hash.add(azt_dataset_container_name(dataset.get(), index)).add(azt_dataset_blob_name(dataset.get(), index));
   }
   return hash.value();
 }
 
+/// Whether a sampler has set_epoch().
 template <typename Inner, typename = void>
 inline constexpr bool kHasEpoch = false;
 template <typename Inner>
 inline constexpr bool kHasEpoch<Inner, std::void_t<decltype(std::declval<Inner&>().set_epoch(std::size_t{}))>> = true;
 
-// Samplers with a position of their own, which need not be the count of the indices that they gave out.
+/// Whether a sampler has position() and seek(), so that its position need not be the number of indices it gave out.
 template <typename Inner, typename = void>
-inline constexpr bool kHasPositionOfItsOwn = false;
+inline constexpr bool kIsSeekable = false;
 template <typename Inner>
-inline constexpr bool kHasPositionOfItsOwn<Inner, std::void_t<decltype(std::declval<Inner&>().seek(std::size_t{})),
-                                                              decltype(std::declval<Inner&>().position())>> = true;
+inline constexpr bool kIsSeekable<Inner, std::void_t<decltype(std::declval<Inner&>().seek(std::size_t{})),
+                                                     decltype(std::declval<Inner&>().position())>> = true;
 
+/// Draws batches from an inner sampler ahead of the loader, and tells the dataset to prefetch them. Thread-safe. The
+/// member functions do what those of PrefetchSampler with the same names say.
 template <typename Inner>
 class PrefetchSamplerState {
  public:
-  PrefetchSamplerState(Dataset blobs, bool fetch, Inner inner, Lookahead lookahead)
-      : blobs_(std::move(blobs)), fetch_(fetch), lookahead_(lookahead), inner_(std::move(inner)), start_(inner_) {
-    forget_batches();
+  PrefetchSamplerState(Dataset blobs, bool prefetch, Inner inner, std::size_t max_samples, std::uint64_t max_bytes)
+      : blobs_(std::move(blobs)),
+        prefetch_(prefetch),
+        max_samples_(max_samples),
+        max_bytes_(max_bytes),
+        inner_(std::move(inner)),
+        epoch_start_(inner_) {
+    clear_batches();
   }
 
   void set_epoch(std::size_t epoch) {
@@ -84,41 +84,41 @@ class PrefetchSamplerState {
     epoch_ = epoch;
     if constexpr (kHasEpoch<Inner>) inner_.set_epoch(epoch);
     inner_.reset(new_size);
-    start_ = inner_;
-    forget_batches();
+    epoch_start_ = inner_;
+    clear_batches();
   }
 
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) {
     const std::lock_guard<std::mutex> lock(mutex_);
     at_start_ = restored_ = false;
-    look_ahead(batch_size);
+    draw_ahead(batch_size);
     if (ahead_.empty()) return torch::nullopt;
     Batch batch = std::move(ahead_.front());
     ahead_.pop_front();
     ahead_samples_ -= batch.indices.size();
     ahead_bytes_ -= batch.bytes;
-    handed_out_.push_back({batch.indices.front(), batch.end});
+    delivered_.push_back({batch.indices.front(), batch.end});
     return std::move(batch.indices);
   }
 
   void mark_consumed() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (handed_out_.empty()) throw Error(AZT_STATUS_INVALID_ARGUMENT, "no batch of this epoch is left to be consumed");
-    consumed_ = handed_out_.front().end;
-    handed_out_.pop_front();
+    if (delivered_.empty()) throw Error(AZT_STATUS_INVALID_ARGUMENT, "no batch of this epoch is left to be consumed");
+    consumed_ = delivered_.front().end;
+    delivered_.pop_front();
   }
 
-  // The batch that begins with this index, and all before it.
+  /// Marks the batch that begins with this index, and all before it.
   void mark_consumed_to(std::size_t first_index) {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::size_t count = 0;
-    while (count < handed_out_.size() && handed_out_[count].first_index != first_index) ++count;
-    if (count == handed_out_.size()) {
+    while (count < delivered_.size() && delivered_[count].first_index != first_index) ++count;
+    if (count == delivered_.size()) {
       throw Error(AZT_STATUS_INVALID_ARGUMENT, "no batch of this epoch that is left to be consumed begins with index " +
                                                    std::to_string(first_index));
     }
-    consumed_ = handed_out_[count].end;
-    handed_out_.erase(handed_out_.begin(), handed_out_.begin() + static_cast<std::ptrdiff_t>(count) + 1);
+    consumed_ = delivered_[count].end;
+    delivered_.erase(delivered_.begin(), delivered_.begin() + static_cast<std::ptrdiff_t>(count) + 1);
   }
 
   void save(torch::serialize::OutputArchive& archive) const {
@@ -127,7 +127,7 @@ class PrefetchSamplerState {
     write_number(archive, "epoch", epoch_);
     write_number(archive, "position", consumed_);
     torch::serialize::OutputArchive sampler;
-    start_.save(sampler);
+    epoch_start_.save(sampler);
     archive.write("sampler", sampler);
   }
 
@@ -143,10 +143,10 @@ class PrefetchSamplerState {
     Inner inner = start;
     seek(inner, position);
 
-    start_ = std::move(start);
+    epoch_start_ = std::move(start);
     inner_ = std::move(inner);
     epoch_ = epoch;
-    forget_batches();
+    clear_batches();
     drawn_ = consumed_ = position;
     next_epoch_.reset();
     at_start_ = restored_ = true;
@@ -155,17 +155,17 @@ class PrefetchSamplerState {
  private:
   struct Batch {
     std::vector<std::size_t> indices;
-    std::size_t end;
+    std::size_t end;  // the sampler's position after the batch
     std::uint64_t bytes;
   };
 
-  struct HandedOut {
+  struct Delivered {
     std::size_t first_index;
     std::size_t end;
   };
 
   static std::size_t position_of(const Inner& inner) {
-    if constexpr (kHasPositionOfItsOwn<Inner>) {
+    if constexpr (kIsSeekable<Inner>) {
       return inner.position();
     } else {
       return 0;
@@ -173,7 +173,7 @@ class PrefetchSamplerState {
   }
 
   static void seek(Inner& inner, std::size_t position) {
-    if constexpr (kHasPositionOfItsOwn<Inner>) {
+    if constexpr (kIsSeekable<Inner>) {
       inner.seek(position);
     } else {
       while (position > 0) {
@@ -186,31 +186,32 @@ class PrefetchSamplerState {
     }
   }
 
+  /// Whether so many samples or so many bytes are drawn and not delivered.
   bool is_ahead(std::size_t samples, std::uint64_t bytes) const {
     return !ahead_.empty() && (ahead_samples_ >= samples || ahead_bytes_ >= bytes);
   }
 
-  // Draws batches up to the limits, once half of what was drawn before is handed out: rarer hints of more indices each.
-  void look_ahead(std::size_t batch_size) {
-    if (exhausted_ || is_ahead(lookahead_.samples / 2, lookahead_.bytes / 2)) return;
+  /// Draws batches up to the limits, but only when at most half of that is left: few hints of many indices cost less.
+  void draw_ahead(std::size_t batch_size) {
+    if (exhausted_ || is_ahead(max_samples_ / 2, max_bytes_ / 2)) return;
     std::vector<std::size_t> hint;
-    while (!exhausted_ && !is_ahead(lookahead_.samples, lookahead_.bytes)) {
+    while (!exhausted_ && !is_ahead(max_samples_, max_bytes_)) {
       auto indices = inner_.next(batch_size);
       if (!indices || indices->empty()) {
         exhausted_ = true;
         break;
       }
-      drawn_ = kHasPositionOfItsOwn<Inner> ? position_of(inner_) : drawn_ + indices->size();
+      drawn_ = kIsSeekable<Inner> ? position_of(inner_) : drawn_ + indices->size();
       const std::uint64_t bytes = bytes_of(*indices);
       ahead_samples_ += indices->size();
       ahead_bytes_ += bytes;
       hint.insert(hint.end(), indices->begin(), indices->end());
       ahead_.push_back({*std::move(indices), drawn_, bytes});
     }
-    if (fetch_ && !hint.empty()) blobs_.prefetch(hint);
+    if (prefetch_ && !hint.empty()) blobs_.prefetch(hint);
   }
 
-  // As far as they are known.
+  /// The sum of the sizes that are known.
   std::uint64_t bytes_of(const std::vector<std::size_t>& indices) const {
     std::uint64_t bytes = 0;
     for (const std::size_t index : indices) {
@@ -220,10 +221,10 @@ class PrefetchSamplerState {
     return bytes;
   }
 
-  void forget_batches() {
-    if (fetch_ && !ahead_.empty()) blobs_.prefetch({});  // withdraws the hints
+  void clear_batches() {
+    if (prefetch_ && !ahead_.empty()) blobs_.prefetch({});  // withdraws the hints
     ahead_.clear();
-    handed_out_.clear();
+    delivered_.clear();
     ahead_samples_ = 0;
     ahead_bytes_ = 0;
     exhausted_ = false;
@@ -237,25 +238,25 @@ class PrefetchSamplerState {
 
   mutable std::mutex mutex_;
   const Dataset blobs_;
-  const bool fetch_;
-  const Lookahead lookahead_;
-  mutable std::optional<std::uint64_t> fingerprint_;
+  const bool prefetch_;
+  const std::size_t max_samples_;
+  const std::uint64_t max_bytes_;
+  mutable std::optional<std::uint64_t> fingerprint_;  // of blobs_, computed when it is needed
 
   Inner inner_;
-  Inner start_;  // as it was at the start of the epoch
+  Inner epoch_start_;  // inner_ as it was at the start of the epoch
   std::size_t epoch_ = 0;
   std::optional<std::size_t> next_epoch_;
-  bool at_start_ = true;   // of the first epoch, or where load() went
-  bool restored_ = false;  // by load(), and nothing was read since
+  bool at_start_ = true;   // of the first epoch, or where load() continued
+  bool restored_ = false;  // by load(), and nothing was drawn since
 
-  std::deque<Batch> ahead_;  // drawn and fetched, not handed out
+  std::deque<Batch> ahead_;  // drawn, and not delivered yet
   std::size_t ahead_samples_ = 0;
   std::uint64_t ahead_bytes_ = 0;
   bool exhausted_ = false;
-  std::size_t drawn_ = 0;
-  std::deque<HandedOut> handed_out_;  // and not consumed
+  std::size_t drawn_ = 0;  // inner_'s position
+  std::deque<Delivered> delivered_;  // to the loader, and not consumed yet
   std::size_t consumed_ = 0;
 };
 
-}  // namespace detail
-}  // namespace aztorch
+}  // namespace aztorch::detail

@@ -1,7 +1,7 @@
-// StreamFeed and Permutation, on which the datasets and samplers for torch rest: places that are kept, restored and shared
-// by threads. No torch.
+// BatchedStream and Permutation, which the datasets and samplers for LibTorch are built on. Without LibTorch. Part of
+// dataset_test.
+#include <aztorch/detail/batched_stream.hpp>
 #include <aztorch/detail/permutation.hpp>
-#include <aztorch/detail/stream_feed.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -23,12 +23,12 @@ using aztorch::Dataset;
 using aztorch::Error;
 using aztorch::Sample;
 using aztorch::Stream;
-using aztorch::detail::StreamFeed;
+using aztorch::detail::BatchedStream;
 
 namespace {
 
-StreamFeed feed_of(const std::string& prefix) {
-  return StreamFeed(Stream::list(container_url(), prefix), StreamFeed::KnownBy::name);
+BatchedStream batched_stream(const std::string& prefix) {
+  return BatchedStream(Stream::list(container_url(), prefix), BatchedStream::SampleKey::name);
 }
 
 using Names = std::vector<std::string>;
@@ -43,9 +43,9 @@ Names names_of(const std::vector<Sample>& samples) {
   return names;
 }
 
-Names rest_of(StreamFeed& feed) {
+Names rest_of(BatchedStream& stream) {
   Names names;
-  for (auto batch = feed.take(3); !batch.empty(); batch = feed.take(3)) {
+  for (auto batch = stream.take(3); !batch.empty(); batch = stream.take(3)) {
     for (const auto& sample : batch) names.push_back(sample.blob_name());
   }
   return names;
@@ -57,61 +57,61 @@ Names slice(const Names& names, std::size_t begin, std::size_t end) {
 
 }  // namespace
 
-TEST(a_feed_keeps_its_place_through_the_first_reset) {
-  const auto names = put_all("feed-reset/", 8);
-  StreamFeed feed = feed_of("feed-reset/");
-  feed.reset();
-  EXPECT(names_of(feed.take(5)) == slice(names, 0, 5));
-  feed.mark_consumed(0);
-  EXPECT(names_of(feed.take(5)) == slice(names, 5, 8));
-  EXPECT(feed.take(5).empty() && feed.take(5).empty());
-  const std::string cursor = feed.cursor();
-  feed.reset();
-  EXPECT(rest_of(feed) == names);
+TEST(the_first_reset_keeps_the_position) {
+  const auto names = put_all("stream-reset/", 8);
+  BatchedStream stream = batched_stream("stream-reset/");
+  stream.reset();
+  EXPECT(names_of(stream.take(5)) == slice(names, 0, 5));
+  stream.mark_consumed(0);
+  EXPECT(names_of(stream.take(5)) == slice(names, 5, 8));
+  EXPECT(stream.take(5).empty() && stream.take(5).empty());
+  const std::string cursor = stream.cursor();
+  stream.reset();
+  EXPECT(rest_of(stream) == names);
 
-  feed.resume(cursor);
-  EXPECT_EQUAL(feed.cursor(), cursor);
-  feed.reset();
-  EXPECT(rest_of(feed) == slice(names, 5, 8));
-  EXPECT_EQUAL(feed.cursor(), cursor);
-  feed.reset();
-  EXPECT(rest_of(feed) == names);
+  stream.resume(cursor);
+  EXPECT_EQUAL(stream.cursor(), cursor);
+  stream.reset();
+  EXPECT(rest_of(stream) == slice(names, 5, 8));
+  EXPECT_EQUAL(stream.cursor(), cursor);
+  stream.reset();
+  EXPECT(rest_of(stream) == names);
 
-  // Read before any reset: the next one begins an epoch.
-  StreamFeed unreset = feed_of("feed-reset/");
-  EXPECT_EQUAL(unreset.take(2).size(), 2U);
-  unreset.reset();
-  EXPECT(rest_of(unreset) == names);
+  // After a read without a reset, the first reset starts the next epoch.
+  BatchedStream read_first = batched_stream("stream-reset/");
+  EXPECT_EQUAL(read_first.take(2).size(), 2U);
+  read_first.reset();
+  EXPECT(rest_of(read_first) == names);
 }
 
-TEST(a_feed_resumes_after_batches_out_of_order) {
-  const auto names = put_all("feed-order/", 20);
+TEST(resume_skips_batches_that_were_consumed_out_of_order) {
+  const auto names = put_all("stream-order/", 20);
   for (const bool by_name : {true, false}) {
     const auto make = [by_name, &names] {
-      if (by_name) return feed_of("feed-order/");
-      return StreamFeed(Stream::from_urls(urls_of(names)), StreamFeed::KnownBy::position);
+      if (by_name) return batched_stream("stream-order/");
+      return BatchedStream(Stream::from_urls(urls_of(names)), BatchedStream::SampleKey::position);
     };
-    StreamFeed feed = make();
-    EXPECT_EQUAL(feed.cursor(), make().cursor());
-    for (int batch = 0; batch < 5; ++batch) feed.take(3);
-    feed.mark_consumed(4);  // 3 to 5
-    EXPECT(check::contains(feed.cursor(), "skip="));
-    feed.mark_consumed(1);   // 0 to 2
-    EXPECT(!check::contains(feed.cursor(), "skip="));
-    feed.mark_consumed(12);  // 12 to 14
-    EXPECT_THROWS(Error, feed.mark_consumed(13), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
-    EXPECT_THROWS(Error, feed.mark_consumed(15), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
+    BatchedStream stream = make();
+    EXPECT_EQUAL(stream.cursor(), make().cursor());
+    for (int batch = 0; batch < 5; ++batch) stream.take(3);
+    stream.mark_consumed(4);  // the batch of 3 to 5
+    EXPECT(check::contains(stream.cursor(), "skip="));
+    stream.mark_consumed(1);   // the batch of 0 to 2
+    EXPECT(!check::contains(stream.cursor(), "skip="));
+    stream.mark_consumed(12);  // the batch of 12 to 14
+    EXPECT_THROWS(Error, stream.mark_consumed(13), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
+    EXPECT_THROWS(Error, stream.mark_consumed(15), EXPECT_EQUAL(thrown.status(), AZT_STATUS_INVALID_ARGUMENT));
 
     Names expected = slice(names, 6, 12);
     for (const auto& name : slice(names, 15, 20)) expected.push_back(name);
-    const std::string cursor = feed.cursor();
-    StreamFeed second = make();
+    const std::string cursor = stream.cursor();
+    BatchedStream second = make();
     second.resume(cursor);
     EXPECT_EQUAL(second.cursor(), cursor);
-    // And again, before and after what is skipped.
+    // Resume once more, before and after the skipped samples.
     EXPECT(names_of(second.take(4)) == slice(names, 6, 10));
     second.mark_consumed(6);
-    StreamFeed third = make();
+    BatchedStream third = make();
     third.resume(second.cursor());
     EXPECT(rest_of(third) == slice(expected, 4, 11));
     EXPECT(names_of(second.take(5)) == slice(expected, 4, 9));
@@ -123,48 +123,50 @@ TEST(a_feed_resumes_after_batches_out_of_order) {
   }
 }
 
-TEST(a_feed_of_a_container_that_grew_skips_by_name) {
-  const auto names = put_all("feed-grew/", 12);
-  StreamFeed feed = feed_of("feed-grew/");
-  for (int batch = 0; batch < 3; ++batch) feed.take(3);
-  feed.mark_consumed(0);
-  feed.mark_consumed(6);
-  put("feed-grew/00004b", "new");  // whatever comes behind it moves on by one
+TEST(resume_recognises_samples_by_name_when_the_container_changed) {
+  const auto names = put_all("stream-grew/", 12);
+  BatchedStream stream = batched_stream("stream-grew/");
+  for (int batch = 0; batch < 3; ++batch) stream.take(3);
+  stream.mark_consumed(0);
+  stream.mark_consumed(6);
+  put("stream-grew/00004b", "new");  // shifts the positions behind it by one
   aztorch::remove(blob_url(names[10]));
-  StreamFeed resumed = feed_of("feed-grew/");
-  resumed.resume(feed.cursor());
+  BatchedStream resumed = batched_stream("stream-grew/");
+  resumed.resume(stream.cursor());
   const auto rest = rest_of(resumed);
-  for (const std::size_t left : {3U, 4U, 5U, 9U, 11U}) EXPECT_EQUAL(std::count(rest.begin(), rest.end(), names[left]), 1);
-  for (const std::size_t gone : {0U, 1U, 2U, 6U, 7U, 8U, 10U}) EXPECT_EQUAL(std::count(rest.begin(), rest.end(), names[gone]), 0);
+  const auto times = [&](std::size_t number) { return std::count(rest.begin(), rest.end(), names[number]); };
+  for (const std::size_t left : {3U, 4U, 5U, 9U, 11U}) EXPECT_EQUAL(times(left), 1);
+  for (const std::size_t gone : {0U, 1U, 2U, 6U, 7U, 8U, 10U}) EXPECT_EQUAL(times(gone), 0);
 }
 
-TEST(a_feed_goes_on_after_an_error) {
-  const auto names = put_all("feed-error/", 9);
+TEST(samples_around_an_error_are_not_lost) {
+  const auto names = put_all("stream-error/", 9);
   aztorch::remove(blob_url(names[4]));
-  StreamFeed feed(Stream::from_urls(urls_of(names)), StreamFeed::KnownBy::position);
-  EXPECT(names_of(feed.take(3)) == slice(names, 0, 3));
-  EXPECT_THROWS(Error, feed.take(3), {
+  BatchedStream stream(Stream::from_urls(urls_of(names)), BatchedStream::SampleKey::position);
+  EXPECT(names_of(stream.take(3)) == slice(names, 0, 3));
+  EXPECT_THROWS(Error, stream.take(3), {
     EXPECT_EQUAL(thrown.status(), AZT_STATUS_NOT_FOUND);
     EXPECT_CONTAINS(thrown.what(), names[4]);
   });
-  feed.mark_consumed(0);
-  const std::string before = feed.cursor();
-  // What came before the error is not lost.
-  EXPECT(names_of(feed.take(3)) == (Names{names[3], names[5], names[6]}));
-  feed.mark_consumed(3);
-  StreamFeed resumed(Stream::from_urls(urls_of(names)), StreamFeed::KnownBy::position);
-  resumed.resume(feed.cursor());
+  stream.mark_consumed(0);
+  const std::string before = stream.cursor();
+  // The samples taken before the error come now.
+  EXPECT(names_of(stream.take(3)) == (Names{names[3], names[5], names[6]}));
+  stream.mark_consumed(3);
+  BatchedStream resumed(Stream::from_urls(urls_of(names)), BatchedStream::SampleKey::position);
+  resumed.resume(stream.cursor());
   EXPECT(rest_of(resumed) == slice(names, 7, 9));
-  // A job that ended with the error tries again.
+  // A job that resumes from before the error meets it again.
   resumed.resume(before);
   EXPECT_THROWS(Error, resumed.take(3), EXPECT_EQUAL(thrown.status(), AZT_STATUS_NOT_FOUND));
 }
 
-TEST(threads_share_a_dataset_and_a_stream) {
+TEST(threads_share_a_dataset_and_a_batched_stream) {
   constexpr std::size_t kBlobs = 400, kThreads = 8, kEpochs = 3;
   put_all("threads/", kBlobs);
   const auto dataset = Dataset::list(container_url(), "threads/");
-  const auto shared = std::make_shared<StreamFeed>(Stream::list(container_url(), "threads/"), StreamFeed::KnownBy::name);
+  const auto shared =
+      std::make_shared<BatchedStream>(Stream::list(container_url(), "threads/"), BatchedStream::SampleKey::name);
   std::vector<std::atomic<int>> seen(kBlobs);
   std::atomic<int> wrong{0};
   for (std::size_t epoch = 0; epoch < kEpochs; ++epoch) {
@@ -195,7 +197,7 @@ TEST(threads_share_a_dataset_and_a_stream) {
   EXPECT(!check::contains(shared->cursor(), "skip="));
 }
 
-TEST(a_permutation_has_every_index_once_and_no_habits) {
+TEST(a_permutation_contains_every_index_once_and_is_uniform) {
   using aztorch::detail::Permutation;
   for (const std::size_t size : {1U, 2U, 3U, 4U, 5U, 17U, 64U, 65U, 1000U, 100003U}) {
     const Permutation order(size, 7, 3);
@@ -203,16 +205,16 @@ TEST(a_permutation_has_every_index_once_and_no_habits) {
     for (std::size_t i = 0; i < size; ++i) seen[order[i]] = true;
     EXPECT(std::all_of(seen.begin(), seen.end(), [](bool once) { return once; }));
   }
-  // Where an index lands, and what follows it, over many epochs: chi-squared with 99 and 98 degrees of freedom, whose
-  // values exceed 180 once in a million.
+  // Over many epochs: the distribution of the value at an index, and of the distance to the next value. Chi-squared
+  // with 99 and 98 degrees of freedom exceeds 180 once in a million.
   constexpr std::size_t kSize = 100, kEpochs = 20'000;
   for (const std::size_t index : {0U, 1U, 50U, 99U}) {
-    std::vector<double> place(kSize), next(kSize);
+    std::vector<double> values(kSize), distances(kSize);
     for (std::size_t epoch = 0; epoch < kEpochs; ++epoch) {
       const Permutation order(kSize, 1, epoch);
       const std::size_t value = order[index];
-      ++place[value];
-      ++next[(order[(index + 1) % kSize] + kSize - value) % kSize];
+      ++values[value];
+      ++distances[(order[(index + 1) % kSize] + kSize - value) % kSize];
     }
     const auto chi_squared = [](const std::vector<double>& counts, std::size_t first) {
       const double expected = double(kEpochs) / double(counts.size() - first);
@@ -220,10 +222,10 @@ TEST(a_permutation_has_every_index_once_and_no_habits) {
       for (std::size_t i = first; i < counts.size(); ++i) sum += (counts[i] - expected) * (counts[i] - expected);
       return sum / expected;
     };
-    EXPECT(chi_squared(place, 0) < 180);
-    EXPECT(chi_squared(next, 1) < 180);
+    EXPECT(chi_squared(values, 0) < 180);
+    EXPECT(chi_squared(distances, 1) < 180);
   }
-  // Fixed for ever: checkpoints depend on it.
+  // Checkpoints depend on the order, so it must never change.
   const Permutation order(10, 1, 2);
   std::string fixed;
   for (std::size_t i = 0; i < 10; ++i) fixed += std::to_string(order[i]);
