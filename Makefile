@@ -1,6 +1,6 @@
 # The front door: `make` lists what there is. Everything it builds goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build header demo test check check-account fuzz miri deny clean
+.PHONY: help setup build header demo test check check-account bench bench-quick fuzz miri deny clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -26,6 +26,14 @@ check-account: ## try a real account: make check-account AZTORCH_URL='https://AC
 	@scripts/setup.sh build
 	@test -n "$$AZTORCH_URL" || { echo "AZTORCH_URL is not set: make check-account AZTORCH_URL='https://…/CONTAINER'" >&2; exit 2; }
 	@cargo run --quiet --release --package aztorch-doctor -- "$$AZTORCH_URL"
+
+bench: ## every benchmark, beside plain sockets (TODO the first time)
+	@scripts/setup.sh build
+	@scripts/bench.sh
+
+bench-quick: ## bulk reads and batches of samples only (TODO the first time)
+	@scripts/setup.sh build
+	@scripts/bench.sh --quick
 
 fuzz: ## fuzz one target without end: make fuzz TARGET=url (needs a nightly toolchain and cargo-fuzz)
 	@test -f 'fuzz/targets/$(TARGET).rs' || { echo 'TARGET is one of:' $(basename $(notdir $(wildcard fuzz/targets/*.rs))) >&2; exit 2; }

@@ -1,5 +1,5 @@
-//! Bulk reads and writes beside their floor, in one go: the same bytes over plain blocking sockets. `cargo bench`
-//! prints medians; compare the ratios, since absolute times are the machine's.
+//! Measures bulk reads and writes, and beside each its floor: the same bytes over plain blocking sockets, in the same
+//! run. `cargo bench --bench blobs` prints medians. Compare the ratios: absolute times depend on the machine.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ use server::{Network, Server};
 
 const MIB: u64 = 1 << 20;
 
-/// The least that reading can cost: blocking threads that receive into one buffer.
+/// The floor of reading: blocking threads that receive into one buffer.
 fn plain_read(port: u16, buffer: &mut [u8], connections: usize) {
     let part = buffer.len().div_ceil(connections);
     thread::scope(|scope| {
@@ -40,7 +40,7 @@ fn plain_read(port: u16, buffer: &mut [u8], connections: usize) {
     });
 }
 
-/// The least that writing can cost: blocking threads that send from one buffer, in blocks of 8 MiB.
+/// The floor of writing: blocking threads that send from one buffer, in blocks of 8 MiB.
 fn plain_write(port: u16, buffer: &[u8], connections: usize) {
     thread::scope(|scope| {
         for part in buffer.chunks(buffer.len().div_ceil(connections)) {
@@ -144,7 +144,7 @@ fn main() {
             || plain_write(server.port, &buffer, 4),
             || {
                 let writer = client.writer(&url, WriteMode::Replace).unwrap();
-                buffer.chunks(MIB as usize).for_each(|piece| writer.write_all(piece).unwrap());
+                buffer.chunks(MIB as usize).for_each(|chunk| writer.write_all(chunk).unwrap());
                 writer.close().unwrap();
             },
         );
@@ -169,7 +169,7 @@ fn main() {
         let data = vec![1u8; gib as usize];
         let write = |client: &Client| {
             let writer = client.writer(&url, WriteMode::Replace).unwrap();
-            data.chunks(MIB as usize).for_each(|piece| writer.write_all(piece).unwrap());
+            data.chunks(MIB as usize).for_each(|chunk| writer.write_all(chunk).unwrap());
             writer.close().unwrap();
         };
         compare("write 1 GiB over TLS, checked", || write(&unchecked), || write(&checked));

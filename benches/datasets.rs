@@ -1,5 +1,5 @@
-//! Datasets beside their floor, in one go: the same bytes over plain blocking sockets. `cargo bench --bench datasets`
-//! prints medians; compare the ratios, since absolute times are the machine's.
+//! Measures datasets, and beside each its floor: the same bytes over plain blocking sockets, in the same run. `cargo
+//! bench --bench datasets` prints medians. Compare the ratios: absolute times depend on the machine.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -20,17 +20,17 @@ use server::{Network, Server, listing};
 const SAMPLE: usize = 100 << 10;
 const BATCH: usize = 64;
 
-/// A connection that asks and receives, one thing after the other.
-struct Plain(BufReader<TcpStream>);
+/// A blocking connection.
+struct PlainConnection(BufReader<TcpStream>);
 
-impl Plain {
-    fn connect(port: u16) -> Plain {
+impl PlainConnection {
+    fn connect(port: u16) -> PlainConnection {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Plain(BufReader::new(stream))
+        PlainConnection(BufReader::new(stream))
     }
 
-    /// The body's bytes, into the beginning of `buffer`.
+    /// Receives a body into the beginning of `buffer`, and returns its length.
     fn get(&mut self, path: &str, buffer: &mut [u8]) -> usize {
         let last = buffer.len() - 1;
         write!(self.0.get_mut(), "GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-{last}\r\n\r\n").unwrap();
@@ -47,27 +47,27 @@ impl Plain {
     }
 }
 
-/// The least that `count` samples can cost: threads that receive into memory they have.
+/// The floor of `count` samples: threads that receive into one buffer each.
 fn plain_samples(port: u16, count: usize, connections: usize) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..connections {
             scope.spawn(|| {
-                let (mut plain, mut buffer) = (Plain::connect(port), vec![0; SAMPLE]);
+                let (mut connection, mut buffer) = (PlainConnection::connect(port), vec![0; SAMPLE]);
                 while next.fetch_add(1, Ordering::Relaxed) < count {
-                    assert_eq!(plain.get("/account/container/b", &mut buffer), SAMPLE);
+                    assert_eq!(connection.get("/account/container/b", &mut buffer), SAMPLE);
                 }
             });
         }
     });
 }
 
-/// The least that a listing can cost: its pages, received one after the other and not looked at.
+/// The floor of a listing: its pages, received one after the other and not parsed.
 fn plain_listing(port: u16) {
-    let (mut plain, mut buffer) = (Plain::connect(port), vec![0; 16 << 20]);
+    let (mut connection, mut buffer) = (PlainConnection::connect(port), vec![0; 16 << 20]);
     for page in 0..listing::BLOBS / 5000 {
         let path = format!("/account/container?restype=container&comp=list&maxresults=5000&marker={page}");
-        assert!(plain.get(&path, &mut buffer) > 0);
+        assert!(connection.get(&path, &mut buffer) > 0);
     }
 }
 
@@ -83,7 +83,7 @@ fn main() {
         const COUNT: usize = 6400;
         let server = Server::start(SAMPLE as u64, Network::default());
         let dataset = Dataset::from_urls(&client, &urls(&server, COUNT)).unwrap();
-        // In an order that nobody would guess, so that each batch is asked for when it is asked for.
+        // A pseudo-random order, so that the dataset detects no sequence and prefetches nothing.
         let indices: Vec<usize> = (0..COUNT).map(|i| i * 4001 % COUNT).collect();
         compare(
             "6,400 x 100 KiB, batches of 64",
@@ -96,7 +96,7 @@ fn main() {
         );
         let mut buffers = vec![vec![0; SAMPLE]; BATCH];
         compare(
-            "the same, into the caller's memory",
+            "6,400 x 100 KiB, into buffers",
             || plain_samples(server.port, COUNT, 8),
             || {
                 for batch in indices.chunks(BATCH) {
@@ -116,7 +116,7 @@ fn main() {
             },
         );
     }
-    if wanted("walk") {
+    if wanted("sequential") {
         const COUNT: usize = 300;
         let server = Server::start(SAMPLE as u64, Network { latency: Duration::from_millis(20), ..Network::default() });
         let urls = urls(&server, COUNT);

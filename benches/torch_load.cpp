@@ -1,11 +1,12 @@
-// What aztorch::load and its siblings cost beside one parallel read of the same blob. Run by torch_load.py:
+// Measures aztorch::load, load_state_dict and jit_load, and beside each one parallel read of the same blob.
+// torch_load.py runs it:
 //
-//   torch_load write resnet18|tensors FILE   torch::save, for the server to serve
-//   torch_load measure KIND URL RUNS         KIND: load, load_state_dict, jit_load, tensors
-//   torch_load requests KIND URL             one load, then the server's list of its requests
+//   torch_load write resnet18|tensors FILE   writes a file for the server, with torch::save
+//   torch_load measure KIND URL RUNS         measures; KIND is load, load_state_dict, jit_load or tensors
+//   torch_load requests KIND URL             loads once and prints the server's list of requests
 //
-// Each run has a client of its own, as a program has that starts and loads its weights, and memory that was never
-// touched, as new tensors have.
+// Each run has a new client, like a program that starts and loads its weights, and newly allocated memory, like new
+// tensors.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -31,8 +32,8 @@ constexpr std::int64_t tensor_count = 4;
 constexpr std::int64_t tensor_bytes = std::int64_t{1} << 30;
 
 struct Cost {
-  double wall;
-  double cpu;
+  double wall;  // seconds
+  double cpu;   // seconds, of all threads
   double peak_megabytes;
 };
 
@@ -45,7 +46,7 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// VmHWM or VmRSS, in MB.
+// A field of /proc/self/status, such as VmHWM or VmRSS, in MB.
 double memory(const std::string& name) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
@@ -54,8 +55,9 @@ double memory(const std::string& name) {
   throw std::runtime_error("/proc/self/status has no " + name);
 }
 
+// The cost of `work`, which gets a new client. The peak memory is what exceeds the resident memory before.
 Cost measure(const std::function<void(const aztorch::Client&)>& work) {
-  // The peak begins anew, at what is resident now.
+  // Resets the peak, VmHWM, to the memory that is resident now.
   if (!(std::ofstream("/proc/self/clear_refs") << "5" << std::flush)) throw std::runtime_error("cannot reset VmHWM");
   const double resident = memory("VmRSS");
   const double cpu = cpu_seconds();
@@ -82,7 +84,7 @@ void read_whole(const std::string& url, const aztorch::Client& client) {
   if (reader.read(buffer.get(), size) != size) throw std::runtime_error("the blob is shorter than its size");
 }
 
-// What is loaded into lives as long as the result, so that making it is not measured.
+// The load to be measured. The result owns the module that it loads into, so that making the module is not measured.
 std::function<void(const aztorch::Client&)> loader(const std::string& kind, const std::string& url) {
   if (kind == "jit_load") {
     return [url](const aztorch::Client& client) { aztorch::jit_load(url, client); };
@@ -91,7 +93,7 @@ std::function<void(const aztorch::Client&)> loader(const std::string& kind, cons
     return [url](const aztorch::Client& client) {
       std::vector<torch::Tensor> tensors;
       aztorch::load(tensors, url, client);
-      if (tensors.size() != tensor_count) throw std::runtime_error("not all tensors came");
+      if (tensors.size() != tensor_count) throw std::runtime_error("a tensor is missing");
     };
   }
   resnet::ResNet18 model;
@@ -106,8 +108,9 @@ std::function<void(const aztorch::Client&)> loader(const std::string& kind, cons
   throw std::runtime_error("unknown kind " + kind);
 }
 
+// The server's list of the requests since the last call.
 std::string requests(const std::string& url) {
-  // What was given up at the end of a load shows at the server a little later.
+  // The server records requests that were cancelled at the end of a load a little later.
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   const aztorch::Client client{aztorch::ClientOptions()};
   aztorch::IStream log(url.substr(0, url.rfind('/')) + "/requests", client);

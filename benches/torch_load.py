@@ -1,13 +1,15 @@
 #!/usr/bin/python3
-"""Loading torch files beside one parallel read of the same blob: benches/torch_load.py [--requests] [KIND...]
+"""Measures loads of torch files, and beside each one parallel read of the same blob.
 
-Three promises, measured: a load makes few requests and asks for no byte twice; on a slow network it takes
-hardly longer than one parallel read of the whole; a file of large tensors loads at the speed of that read, with no
-second copy in memory. KIND is load, load_state_dict, jit_load (a ResNet18 of 46.9 MB) or tensors (4 x 1 GiB, which
-takes 4.3 GB of disk and 8 GB of memory); all of them when none is named. --requests lists the requests of one load
-instead. Compare the ratios, since absolute times are the machine's.
+    benches/torch_load.py [--requests] [KIND...]
 
-Debian's libtorch-dev, python3-torch and g++ are needed. Files go to target/torch_load.
+It shows that a load sends few requests and fetches no byte twice; that on a slow network it takes little longer than one
+parallel read of the whole blob; and that large tensors load at the speed of that read, without a second copy in memory.
+KIND is load, load_state_dict, jit_load (a ResNet18 of 46.9 MB each) or tensors (4 x 1 GiB, which need 4.3 GB of disk and
+8 GB of memory). Default: all of them. --requests lists the requests of one load instead. Compare the ratios: absolute
+times depend on the machine.
+
+Needs Debian's libtorch-dev, python3-torch and g++. Writes its files to target/torch_load.
 """
 
 import argparse
@@ -32,13 +34,14 @@ FILES = {
 }
 RUNS = {"load": 11, "load_state_dict": 11, "jit_load": 11, "tensors": 5}
 NETWORKS = {
-    # Latency of a request in ms, bytes per second of a connection.
+    # The latency of a request in ms, and the bytes per second of a connection.
     "slow network (20 ms, 60 MB/s per connection)": (20, 60_000_000),
     "loopback": (0, 0),
 }
 
 
 def build():
+    """Builds the library, torch_load and the server. Returns the path of the server's program."""
     subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
     libraries = TARGET / "release"
     sources = [ROOT / "benches/torch_load.cpp", ROOT / "cpp-examples/resnet18.hpp", *ROOT.glob("include/**/*.h*")]
@@ -55,6 +58,7 @@ def build():
 
 
 def write(kind):
+    """Writes the file that this kind of load reads, unless it exists."""
     file = FILES[kind]
     if file.exists():
         return
@@ -73,6 +77,7 @@ def write(kind):
 
 @contextlib.contextmanager
 def serve(server, file, network):
+    """Runs the server with this file, and yields the blob's URL."""
     settings = "{} {} {}".format(*network, file)
     process = subprocess.Popen(
         [server],
@@ -101,7 +106,7 @@ def main():
         print(name, flush=True)
         for kind in arguments.kinds or FILES:
             if kind == "tensors" and network != NETWORKS["loopback"]:
-                print("tensors: on the loopback only, which is where a copy would show", flush=True)
+                print("tensors: only on the loopback interface, where a second copy would cost time", flush=True)
                 continue
             write(kind)
             with serve(server, FILES[kind], network) as url:

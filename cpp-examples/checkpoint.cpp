@@ -1,15 +1,15 @@
-// A ResNet-18 to an Azure blob and back.
+// Saves a ResNet-18 to an Azure blob and loads it back.
 //
-//   checkpoint save URL              torch::save into the blob
-//   checkpoint load URL              torch::load from it, and compare with what `save` saved
-//   checkpoint save-state-dict URL   for Python's model.load_state_dict(torch.load(file))
-//   checkpoint load-state-dict URL   what Python wrote with torch.save(model.state_dict(), file)
-//   checkpoint save-slowly URL       a save of about 12 s to be killed in the middle: prints `sending` when a third of
-//                                    the model is on the server; killed then, it leaves the old blob as it was
+//   checkpoint save URL              saves with torch::save
+//   checkpoint load URL              loads with torch::load, and compares with the model that `save` saves
+//   checkpoint save-state-dict URL   saves for Python's model.load_state_dict(torch.load(file))
+//   checkpoint load-state-dict URL   loads a file of Python's torch.save(model.state_dict(), file), and compares
+//   checkpoint save-slowly URL       saves in about 12 s, and prints `sending` when a third of the model is at the
+//                                    service: for tests that kill it then, which must leave the previous blob
 //
-// URL is https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME?SAS. --seed N makes another model. Each prints one line,
-// `46.9 MB  0.31 s`, after a load followed by how often torch read and `122/122 tensors bit-equal`; the exit status is
-// 0 on success only.
+// URL is https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME?SAS. --seed N selects another model. Each command prints
+// one line such as `46.9 MB  0.31 s`. After a load it also has torch's number of reads and `122/122 tensors bit-equal`.
+// The exit status is 0 only on success.
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -30,19 +30,20 @@ namespace {
 
 using resnet::ResNet18;
 
-// ---- the lines to take home ----
+// ---- what a program needs ----
 
+// Returns the number of bytes. `about` is their approximate number, for the progress bar.
 std::uint64_t save(const ResNet18& model, const std::string& url, std::uint64_t about) {
   aztorch::OStream out(url);
   const Progress bar(out, about);
   torch::save(model, out);
-  out.close();  // publishes the blob; everything that went wrong is thrown here
+  out.close();  // publishes the blob; throws the first error of any write
   return out.writer().tell();
 }
 
 struct Loaded {
   std::uint64_t bytes;
-  std::uint64_t reads;  // how often torch read from the stream
+  std::uint64_t reads;  // by torch, from the stream
 };
 
 Loaded load(ResNet18& model, const std::string& url) {
@@ -52,14 +53,14 @@ Loaded load(ResNet18& model, const std::string& url) {
   return {in.reader().size(), bar.calls()};
 }
 
-// Without a progress bar each is one line:
+// Without a progress bar, save and load are one line each:
 //   aztorch::save(model, url);              aztorch::load(model, url);
 void save_for_python(const ResNet18& model, const std::string& url) { aztorch::save_state_dict(model, url); }
 void load_from_python(ResNet18& model, const std::string& url) { aztorch::load_state_dict(model, url); }
 
-// ---- the rest is for the demonstration ----
+// ---- the rest of the demonstration ----
 
-// Everything in it is random, the batch norms too, so that equality means something.
+// A model whose parameters and buffers are all random, so that equality proves that they were loaded.
 ResNet18 make_model(std::uint64_t seed) {
   torch::manual_seed(seed);
   ResNet18 model;
@@ -81,7 +82,7 @@ bool same_bits(const torch::Tensor& left, const torch::Tensor& right) {
          std::memcmp(left.contiguous().data_ptr(), right.contiguous().data_ptr(), left.nbytes()) == 0;
 }
 
-// Prints how many tensors are the same, bit for bit; true when all are.
+// Prints how many tensors are equal, bit for bit. Whether all are.
 bool compare(const ResNet18& loaded, const ResNet18& expected) {
   std::size_t equal = 0;
   std::size_t total = 0;
@@ -98,7 +99,7 @@ bool compare(const ResNet18& loaded, const ResNet18& expected) {
   return equal == total;
 }
 
-// Passes on four megabytes a second, and says so when a third of the model is on the server.
+// Limits a stream to 4 MB/s. Prints `sending` when `announce_at` bytes are at the service.
 class SlowBuffer : public std::streambuf {
  public:
   SlowBuffer(aztorch::OStream& out, std::uint64_t announce_at)

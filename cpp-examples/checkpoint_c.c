@@ -1,4 +1,4 @@
-/* A buffer to an Azure blob and back in plain C11: write, publish, read, verify, and what to do with errors.
+/* Writes a buffer to an Azure blob in plain C11, publishes it, reads it back and verifies it, with error handling.
  *
  *   checkpoint_c URL       URL is https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME?SAS
  */
@@ -13,7 +13,7 @@
 
 enum { SIZE = 32 << 20 };
 
-/* Prints an error, and frees it. The message is one line that names the blob, the cause and the remedy. */
+/* Prints an error and frees it. Its message is one line: the blob, the cause, and what to do. */
 static int fail(azt_error *error) {
   fprintf(stderr, "checkpoint_c: %s\n", azt_error_message(error));
   fprintf(stderr, "  %s", azt_status_name(azt_error_status(error)));
@@ -31,8 +31,8 @@ static int write_blob(const azt_client *client, const char *url, const uint8_t *
   azt_blob *blob = NULL;
   if (azt_blob_open(client, url, AZT_BLOB_MODE_WRITE, &blob, &error) != AZT_STATUS_OK) return fail(error);
 
-  /* Nothing is visible before the close. Freeing a writer that was not closed leaves the old blob as it was, so an
-   * error needs no cleaning up. */
+  /* Nothing is visible before the close. Freeing a writer without closing it publishes nothing, so errors need no
+   * cleanup at the service. */
   int result = 0;
   if (azt_blob_write(blob, data, length, &error) != AZT_STATUS_OK ||
       azt_blob_close(blob, &error) != AZT_STATUS_OK) {
@@ -49,7 +49,8 @@ static int read_blob(const azt_client *client, const char *url, uint8_t *data, s
   azt_blob *blob = NULL;
   if (azt_blob_open(client, url, AZT_BLOB_MODE_READ, &blob, &error) != AZT_STATUS_OK) return fail(error);
 
-  /* A read is short at the end of the blob only. All of it is of one version, or MODIFIED is the answer. */
+  /* A read is short only at the end of the blob. All reads are of the version that was opened: when the blob is
+   * replaced, they fail with AZT_STATUS_MODIFIED. */
   int result = 0;
   size_t count = 0;
   if (azt_blob_read(blob, data, length, &count, &error) != AZT_STATUS_OK) {
@@ -62,7 +63,7 @@ static int read_blob(const azt_client *client, const char *url, uint8_t *data, s
   return result;
 }
 
-/* A missing blob is often no error but the first start of a job: ask the status. */
+/* A missing blob often means the first start of a job, not an error: check the status. */
 static int has_checkpoint(const azt_client *client, const char *url, bool *found) {
   azt_error *error = NULL;
   azt_blob *blob = NULL;
@@ -74,6 +75,7 @@ static int has_checkpoint(const azt_client *client, const char *url, bool *found
   return 0;
 }
 
+/* Fills a buffer with pseudo-random bytes. */
 static void fill(uint8_t *data, size_t length) {
   uint32_t state = 2463534242U;
   for (size_t i = 0; i < length; ++i) {
@@ -91,7 +93,7 @@ int main(int argc, char **argv) {
   }
   const char *url = argv[1];
 
-  /* NULL in place of a client would do for most programs; this one wants to hear of trouble within a minute. */
+  /* Most programs can pass NULL, which is the default client. This one limits each call to a minute. */
   azt_error *error = NULL;
   azt_client *client = NULL;
   if (azt_client_with_timeout_ms(NULL, 60000, &client, &error) != AZT_STATUS_OK) return fail(error);
@@ -107,7 +109,7 @@ int main(int argc, char **argv) {
     fill(sent, SIZE);
     result = write_blob(client, url, sent, SIZE) || read_blob(client, url, received, SIZE);
     if (result == 0 && memcmp(sent, received, SIZE) != 0) {
-      fprintf(stderr, "checkpoint_c: what came back differs\n");
+      fprintf(stderr, "checkpoint_c: the bytes read differ from the bytes written\n");
       result = 1;
     }
     if (result == 0) printf("read %d bytes, all equal\n", SIZE);

@@ -1,4 +1,4 @@
-// The same samples as local files, in the order in which a container lists them: to compare with.
+// A dataset of local files, in the order in which a container lists them. The tests compare it with the one of blobs.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,7 @@ inline torch::Tensor read(const std::filesystem::path& path) {
   return bytes;
 }
 
-// Function makes an Example of (bytes, file name, index).
+// The files of a directory, in the order of their names. Function makes an Example from (bytes, file name, index).
 template <typename Example, typename Function>
 class FileDataset : public torch::data::datasets::Dataset<FileDataset<Example, Function>, Example> {
  public:

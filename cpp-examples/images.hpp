@@ -1,5 +1,5 @@
-// Images that a small net can learn: stripes in eight directions, under noise. A sample is a byte that tells the
-// direction, then the pixels as a raw tensor, so that no decoder is needed; decode() would be the place for one.
+// Images that a small network can learn: stripes in eight directions, with noise. A sample is a byte with the
+// direction, then the pixels as raw bytes. decode() is where a program with real images would call a decoder.
 #pragma once
 
 #include <cmath>
@@ -19,14 +19,14 @@ constexpr std::int64_t kClasses = 8;
 constexpr std::int64_t kChannels = 3;
 constexpr std::int64_t kSide = 16;
 
-// The file name sorts as the number does.
+// The name of image number `number`. The names sort in the order of the numbers.
 inline std::string name(std::size_t number) {
   char text[32];
   std::snprintf(text, sizeof text, "%06zu.img", number);
   return text;
 }
 
-// The same bytes for the same number.
+// The bytes of image number `number`, always the same ones.
 inline std::vector<std::uint8_t> make(std::size_t number) {
   std::mt19937 random(static_cast<std::mt19937::result_type>(number));
   const auto uniform = [&random] { return double(random()) / double(std::mt19937::max()); };
@@ -46,26 +46,27 @@ inline std::vector<std::uint8_t> make(std::size_t number) {
   return bytes;
 }
 
-// Of a sample's bytes, a tensor of uint8.
+// Makes an example from a sample's bytes, a uint8 tensor.
 inline torch::data::Example<> decode(const torch::Tensor& bytes) {
   const auto pixels = bytes.slice(0, 1).reshape({kChannels, kSide, kSide}).to(torch::kFloat).div_(127.5).sub_(1);
   return {pixels, bytes[0].to(torch::kLong)};
 }
 
-// An example that knows its name, and its place among the others.
+// An example with the name of its blob and the position of its sample.
 struct Image {
   torch::data::Example<> example;
   std::string name;
   std::uint64_t position = 0;
 };
 
+// A batch of Images.
 struct Images {
   torch::Tensor data, target;
   std::vector<std::string> names;
   std::vector<std::uint64_t> positions;
 };
 
-// torch's Stack for them.
+// Collates Images, as torch's Stack does with Examples.
 struct StackImages : torch::data::transforms::BatchTransform<std::vector<Image>, Images> {
   Images apply_batch(std::vector<Image> images) override {
     Images batch;
@@ -106,7 +107,7 @@ inline torch::optim::Adam make_optimizer(const Net& net) {
   return torch::optim::Adam(net->parameters(), torch::optim::AdamOptions(1e-2));
 }
 
-// What one batch added up to.
+// The results of one or more batches, added up.
 struct Result {
   double loss = 0;  // the sum over its samples
   std::int64_t right = 0;
@@ -119,7 +120,7 @@ struct Result {
     return *this;
   }
 
-  // For collectives and checkpoints.
+  // As a tensor of three doubles, for collectives and checkpoints.
   torch::Tensor to_tensor() const {
     return torch::tensor({loss, double(right), double(samples)}, torch::kDouble);
   }
@@ -129,7 +130,8 @@ struct Result {
   }
 };
 
-// Forward, and backward of the sum of the losses, divided by `divisor`.
+// Computes the sum of the losses of a batch, and adds the gradients of that sum, divided by `divisor`, to the
+// network's.
 inline Result backward(Net& net, const torch::Tensor& data, const torch::Tensor& target, std::size_t divisor) {
   namespace F = torch::nn::functional;
   const auto output = net(data);
@@ -138,6 +140,7 @@ inline Result backward(Net& net, const torch::Tensor& data, const torch::Tensor&
   return {loss.item<double>(), output.argmax(1).eq(target).sum().item<std::int64_t>(), target.size(0)};
 }
 
+// One step of the optimizer, with the mean loss of a batch.
 inline Result train_step(Net& net, torch::optim::Optimizer& optimizer, const torch::Tensor& data,
                          const torch::Tensor& target) {
   optimizer.zero_grad();
@@ -146,7 +149,7 @@ inline Result train_step(Net& net, torch::optim::Optimizer& optimizer, const tor
   return result;
 }
 
-// One line; the loss a second time with all of its bits.
+// Prints one line about an epoch. It has the loss twice: rounded, and in hexadecimal with all bits.
 inline void print_epoch(std::size_t epoch, const Result& result) {
   const double loss = result.loss / double(result.samples);
   std::printf("epoch %zu  %lld samples  loss %.4f  %.1f %% right  (%a)\n", epoch,

@@ -1,4 +1,4 @@
-// What the training programs have in common beside training: options, the names of blobs, and how a failure is told.
+// Helpers of the training programs: options, URLs of blobs, and error reports.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +23,10 @@ struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Words, and options of the form --name value.
+// The arguments of a program: words, and options of the form --name value.
 class Arguments {
  public:
-  // `options` are the names that are known, each with what holds when it is not given.
+  // `options` holds the names of all options, with their default values. Throws UsageError for another option.
   Arguments(int argc, char** argv, std::map<std::string, std::string> options) : options_(std::move(options)) {
     for (int i = 1; i < argc; ++i) {
       const std::string word = argv[i];
@@ -58,7 +58,7 @@ class Arguments {
   std::vector<std::string> words_;
 };
 
-// The container's URL with the name before its query. The names of these programs need no encoding.
+// The URL of a blob in the container. The names that these programs use need no percent-encoding.
 inline std::string blob_url(const std::string& container_url, const std::string& name) {
   const std::size_t end = std::min(container_url.find('?'), container_url.size());
   std::string path = container_url.substr(0, end);
@@ -66,16 +66,16 @@ inline std::string blob_url(const std::string& container_url, const std::string&
   return path + name + container_url.substr(end);
 }
 
-// A listing that finds nothing is no error, but a training on nothing is one.
-inline std::size_t some(std::size_t samples) {
+// `samples`. Throws when it is 0: an empty listing is not an error, but training needs samples.
+inline std::size_t require_samples(std::size_t samples) {
   if (samples == 0) throw std::runtime_error("there are no samples");
   return samples;
 }
 
-// Runs `body`; what it throws becomes one line, and the exit status.
+// Runs `body` and returns the exit status. An exception is printed as one line; one of a worker is unwrapped.
 template <typename Body>
 int run(const char* name, const char* usage, Body body) {
-  torch::set_num_threads(1);  // a sum has the same bits each time, on a machine with other cores, too
+  torch::set_num_threads(1);  // so that sums have the same bits on machines with different numbers of cores
   try {
     try {
       body();

@@ -1,4 +1,4 @@
-// Progress bars, which draw on a terminal only: Progress for a stream, Steps for a loop.
+// Progress bars: Progress for a stream, Steps for a training loop. They draw only when stderr is a terminal.
 #pragma once
 
 #include <unistd.h>
@@ -11,20 +11,20 @@
 #include <streambuf>
 #include <string>
 
-// A line on the terminal, redrawn at most 20 times a second and wiped at the end.
+// A line on the terminal, redrawn at most 20 times a second and erased by the destructor.
 class Bar {
  public:
   Bar() : draws_(::isatty(STDERR_FILENO) != 0) {}
   Bar(const Bar&) = delete;
   Bar& operator=(const Bar&) = delete;
 
-  ~Bar() { wipe(); }
+  ~Bar() { erase(); }
 
-  void wipe() const {
+  void erase() const {
     if (draws_) std::fprintf(stderr, "\r\x1b[K");
   }
 
-  // `describe` is called only when there is something to draw.
+  // Draws the bar and the text that `describe` returns, which is called only when the bar is drawn.
   template <typename Describe>
   void draw(std::uint64_t done, std::uint64_t total, Describe describe) {
     const auto now = std::chrono::steady_clock::now();
@@ -42,13 +42,14 @@ class Bar {
   std::chrono::steady_clock::time_point drawn_{};
 };
 
-// Counts the steps of a training loop.
+// Shows the progress of a training loop.
 class Steps {
  public:
   explicit Steps(std::uint64_t total) : total_(total) {}
 
-  void wipe() const { bar_.wipe(); }
+  void erase() const { bar_.erase(); }
 
+  // Counts a step and shows the loss.
   void next(double loss) {
     ++done_;
     bar_.draw(done_, total_, [&] {
@@ -65,7 +66,7 @@ class Steps {
   Bar bar_;
 };
 
-// Sits between a stream and its buffer and counts what passes.
+// Shows the progress of a stream: a stream buffer between a stream and its own buffer that counts the bytes.
 class Progress : public std::streambuf {
  public:
   Progress(std::basic_ios<char>& stream, std::uint64_t total)
@@ -79,15 +80,17 @@ class Progress : public std::streambuf {
   ~Progress() override {
     const auto state = stream_.rdstate();
     stream_.rdbuf(inner_);
-    // Only what setstate() does without throwing: this runs during unwinding, too.
+    // rdbuf() has cleared the state. setstate() may throw, which it must not while an exception unwinds the stack.
     if (stream_.exceptions() == std::ios_base::goodbit) stream_.setstate(state);
   }
 
-  // How many reads or writes of blocks passed.
+  // The number of bulk reads or writes.
   std::uint64_t calls() const { return calls_; }
 
  protected:
-  std::streamsize xsputn(const char* data, std::streamsize length) override { return count(inner_->sputn(data, length)); }
+  std::streamsize xsputn(const char* data, std::streamsize length) override {
+    return count(inner_->sputn(data, length));
+  }
   int_type overflow(int_type character) override { return inner_->sputc(traits_type::to_char_type(character)); }
   std::streamsize xsgetn(char* data, std::streamsize length) override { return count(inner_->sgetn(data, length)); }
   int_type underflow() override { return inner_->sgetc(); }

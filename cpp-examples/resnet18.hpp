@@ -1,4 +1,4 @@
-// ResNet-18 in LibTorch, with torchvision's names: its state_dict has the same 122 entries as Python's.
+// ResNet-18 in LibTorch, with torchvision's names: its state_dict has the same 122 entries as torchvision's.
 #pragma once
 
 #include <cstdint>

@@ -1,14 +1,14 @@
-// Data-parallel training over c10d's gloo, on images in a container (put there with train_map fill).
+// Data-parallel training with c10d's gloo backend, on images in a container. `train_map fill` writes the images.
 //
 //   torchrun --no_python --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 //       train_distributed CONTAINER_URL
 //
-// in one line, or any other way that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Rank 0 lists the images once,
-// into the blob NAME.manifest, and saves NAME.checkpoint every so many steps. A run that was killed goes on from there
-// when it is started again, also with another number of ranks. `--local DIR` trains on files, and saves nothing; the
-// losses are the same, bit for bit. Options: --run NAME (run) --prefix images/ --epochs 2 --batch 8 (of each rank)
-// --workers 2 --seed 1 --save-every 20 --log FILE (what each step consumed, FILE.RANK) --pace MS (of each step, to be
-// killed in the middle)
+// in one line, or with any other launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Rank 0 lists the
+// images once, into the blob NAME.manifest, and saves NAME.checkpoint every --save-every steps. A killed run continues
+// from there when it is started again, on any number of ranks. `--local DIR` trains on local files and saves nothing;
+// the losses are the same, bit for bit. Options and their defaults: --run NAME (run) --prefix images/ --epochs 2
+// --batch 8 (per rank) --workers 2 --seed 1 --save-every 20 --log FILE (the names that each step consumed, in
+// FILE.RANK) --pace MS (a pause after each step, so that a test can kill the training in the middle)
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -30,21 +30,21 @@
 
 namespace {
 
-// ---- the lines to take home ----
+// ---- what a program needs ----
 
-// All ranks have to agree on what index i is, though blobs come and go: rank 0 lists, while the others start, and they
-// load its listing. A run that is started again has one.
+// Saves one listing for all ranks, because they must agree on the indices although blobs are added and deleted. Rank 0
+// lists; the others load the manifest later. A resumed run uses the manifest of the first start.
 void list_once(const Rank& me, const std::string& container_url, const std::string& prefix,
                const std::string& manifest_url) {
   if (me.rank != 0 || aztorch::exists(manifest_url)) return;
   aztorch::Dataset::list(container_url, prefix).save_manifest(manifest_url);
 }
 
-// A BlobDataset that passes over blobs which were deleted after the listing. Each get() takes what the sampler has
-// prefetched, so that one after the other is not slower than a batch.
-class StillThere : public torch::data::datasets::Dataset<StillThere, images::Image> {
+// A BlobDataset that skips blobs which were deleted after the listing. get() returns what the sampler has prefetched,
+// so calling it for each index is not slower than a batch.
+class ExistingImages : public torch::data::datasets::Dataset<ExistingImages, images::Image> {
  public:
-  explicit StillThere(aztorch::Dataset blobs) : images_(std::move(blobs), [](aztorch::Sample&& sample) {
+  explicit ExistingImages(aztorch::Dataset blobs) : images_(std::move(blobs), [](aztorch::Sample&& sample) {
     images::Image image{{}, sample.blob_name(), sample.position()};
     image.example = images::decode(aztorch::to_tensor(std::move(sample)));
     return image;
@@ -72,12 +72,12 @@ class StillThere : public torch::data::datasets::Dataset<StillThere, images::Ima
   aztorch::BlobDataset<images::Image> images_;
 };
 
-// Adds up, over all ranks, the gradients and the result of a step; the gradient is then that of the mean loss over all
-// the samples that there really were. One message for all of it.
+// Sums the gradients and the results of a step over all ranks, in a single message. The gradients become those of the
+// mean loss over all samples of the step.
 images::Result all_reduce(ProcessGroup& group, images::Net& net, const images::Result& mine) {
   std::vector<torch::Tensor> parts;
   for (auto& parameter : net->parameters()) {
-    // A rank that had no batch adds zeros.
+    // A rank without a batch adds zeros.
     if (!parameter.grad().defined()) parameter.mutable_grad() = torch::zeros_like(parameter);
     parts.push_back(parameter.grad().flatten());
   }
@@ -95,7 +95,7 @@ images::Result all_reduce(ProcessGroup& group, images::Net& net, const images::R
   return all;
 }
 
-// One blob, replaced as a whole or not at all.
+// Saves the checkpoint as one blob, which is replaced as a whole or not at all.
 template <typename Sampler>
 void save_checkpoint(const std::string& url, const images::Net& net, const torch::optim::Adam& optimizer,
                      const Sampler& sampler, const std::vector<std::int64_t>& cursors, const images::Result& sum) {
@@ -111,7 +111,7 @@ void save_checkpoint(const std::string& url, const images::Net& net, const torch
   aztorch::save(archive, url);
 }
 
-// False when there is none yet. Every rank loads it, so that all of them begin with the same weights.
+// Whether there is a checkpoint. Every rank loads it, so that all start with the same weights.
 template <typename Sampler>
 bool load_checkpoint(const std::string& url, images::Net& net, torch::optim::Adam& optimizer, Sampler& sampler,
                      images::Result& sum) {
@@ -145,8 +145,8 @@ struct Settings {
   std::chrono::milliseconds pace;
 };
 
-// Every rank takes part in every step. The last step of an epoch may leave some of them without a batch; they still add
-// zeros to the sum, or the others would wait for ever.
+// Every rank takes part in every step. In the last step of an epoch some ranks may have no batch; they add zeros to the
+// sum, or the others would wait forever.
 template <typename Dataset, typename Sampler>
 void train(ProcessGroup& group, Dataset dataset, const aztorch::ElasticSampler& plan, Sampler sampler,
            const Settings& settings) {
@@ -161,7 +161,7 @@ void train(ProcessGroup& group, Dataset dataset, const aztorch::ElasticSampler& 
   std::ofstream log;
   if (!settings.log.empty()) log.open(settings.log + "." + std::to_string(group.rank()));
 
-  const std::size_t size = program::some(dataset.size().value());
+  const std::size_t size = program::require_samples(dataset.size().value());
   auto loader =
       torch::data::make_data_loader(std::move(dataset).map(images::StackImages()), sampler,
                                     torch::data::DataLoaderOptions(settings.batch_size).workers(settings.workers));
@@ -169,8 +169,8 @@ void train(ProcessGroup& group, Dataset dataset, const aztorch::ElasticSampler& 
   for (std::size_t epoch = sampler.epoch(); epoch < settings.epochs; ++epoch) {
     sampler.set_epoch(epoch);
     auto batch = loader->begin();
-    const std::size_t samples_a_step = plan.step(0, settings.batch_size);
-    Steps bar((size - sampler.position() + samples_a_step - 1) / samples_a_step);
+    const std::size_t samples_per_step = plan.step(0, settings.batch_size);
+    Steps bar((size - sampler.position() + samples_per_step - 1) / samples_per_step);
     for (std::size_t position = sampler.position(); position < size;) {
       optimizer.zero_grad();
       images::Result mine;
@@ -199,16 +199,16 @@ void train(ProcessGroup& group, Dataset dataset, const aztorch::ElasticSampler& 
       if (group.rank() == 0) bar.next(sum.loss / double(sum.samples));
       std::this_thread::sleep_for(settings.pace);
     }
-    bar.wipe();
+    bar.erase();
     if (group.rank() == 0) images::print_epoch(epoch, sum);
     sum = {};
   }
-  group.barrier();  // rank 0 serves the store: it must not leave first
+  group.barrier();  // rank 0 serves the store, so it must not exit first
 }
 
-// ---- the rest is for the demonstration ----
+// ---- the rest of the demonstration ----
 
-// The part of PrefetchSampler that a training over files needs, too.
+// The functions of PrefetchSampler that train() needs, for training on files.
 class FileSampler : public torch::data::samplers::Sampler<> {
  public:
   explicit FileSampler(const aztorch::ElasticSampler& plan)
@@ -230,16 +230,18 @@ class FileSampler : public torch::data::samplers::Sampler<> {
 
 void run(const program::Arguments& arguments) {
   const bool local = arguments.has("local");
-  if (arguments.words().size() != (local ? 0 : 1)) throw program::UsageError("on what?");
+  if (arguments.words().size() != (local ? 0 : 1)) throw program::UsageError("a container or --local is needed");
   Settings settings{arguments.number("epochs"),     arguments.number("batch"), arguments.number("workers"),
                     arguments.number("save-every"), "",                        arguments.text("log"),
                     std::chrono::milliseconds(arguments.number("pace"))};
   const std::uint64_t seed = arguments.number("seed");
-  if (settings.batch_size == 0 || settings.save_every == 0) throw program::UsageError("0 is too few");
+  if (settings.batch_size == 0 || settings.save_every == 0) {
+    throw program::UsageError("--batch and --save-every must not be 0");
+  }
 
   const Rank me = Rank::from_environment();
   const auto plan = [&](std::size_t size) { return aztorch::ElasticSampler(size, me.world_size, me.rank, seed); };
-  torch::manual_seed(seed);  // the same first weights on each rank
+  torch::manual_seed(seed);  // the same initial weights on each rank
   if (local) {
     ProcessGroup group(me);
     const auto dataset = files::dataset<images::Image>(
@@ -256,7 +258,7 @@ void run(const program::Arguments& arguments) {
   list_once(me, container_url, arguments.text("prefix"), url(".manifest"));
   ProcessGroup group(me);
   group.barrier();
-  const StillThere dataset(aztorch::Dataset::from_manifest(url(".manifest")));
+  const ExistingImages dataset(aztorch::Dataset::from_manifest(url(".manifest")));
   const auto all = plan(dataset.size().value());
   train(group, dataset, all, aztorch::PrefetchSampler(dataset.images(), all), settings);
 }

@@ -1,12 +1,13 @@
-// Trains on a container as a stream: listed while it is read, shuffled, and resumed in the middle of an epoch. For more
-// blobs than one wants to list before the first step. Put images there with train_map fill.
+// Trains on a container as a stream: listed while it is read, shuffled, and resumed in the middle of an epoch. For
+// containers with too many blobs to list before the first step. `train_map fill` writes the images.
 //
 //   train_iterable CONTAINER_URL
 //
-// Model, optimizer and the place in the stream are saved as one blob, NAME.checkpoint, every so many steps; when it is
-// there, training goes on from it. The place is what the loop has consumed, not what the workers have fetched. Options:
-// --run NAME (run) --prefix images/ --epochs 2 --batch 32 --workers 4 --seed 1 --shuffle 10000 (names in its buffer)
-// --save-every 20 --log FILE (what each step consumed) --pace MS (per step, to be killed in the middle)
+// Model, optimizer and the position in the stream are saved as one blob, NAME.checkpoint, every --save-every steps.
+// When that blob exists, training continues from it. The position counts what the loop has consumed, not what the
+// workers have fetched. Options and their defaults: --run NAME (run) --prefix images/ --epochs 2 --batch 32 --workers 4
+// --seed 1 --shuffle 10000 (names in the buffer) --save-every 20 --log FILE (the names that each step consumed) --pace
+// MS (a pause after each step, so that a test can kill the training in the middle)
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -23,7 +24,7 @@
 
 namespace {
 
-// ---- the lines to take home ----
+// ---- what a program needs ----
 
 using Dataset = aztorch::IterableBlobDataset<images::Image>;
 
@@ -46,21 +47,21 @@ struct Training {
 };
 
 void save_checkpoint(const Training& training, const Dataset& dataset, const std::string& url) {
-  torch::serialize::OutputArchive archive, weights, moments, place;
+  torch::serialize::OutputArchive archive, weights, moments, position;
   training.net->save(weights);
   training.optimizer.save(moments);
-  dataset.save(place);
+  dataset.save(position);
   archive.write("model", weights);
   archive.write("optimizer", moments);
-  archive.write("place", place);
+  archive.write("place", position);
   archive.write("epoch", c10::IValue(static_cast<std::int64_t>(training.epoch)));
   archive.write("sum", training.sum.to_tensor());
   aztorch::save(archive, url);
 }
 
-// False when there is none yet.
+// Whether there is a checkpoint.
 bool load_checkpoint(Training& training, Dataset& dataset, const std::string& url) {
-  torch::serialize::InputArchive archive, weights, moments, place;
+  torch::serialize::InputArchive archive, weights, moments, position;
   try {
     aztorch::load(archive, url);
   } catch (const aztorch::Error& error) {
@@ -69,10 +70,10 @@ bool load_checkpoint(Training& training, Dataset& dataset, const std::string& ur
   }
   archive.read("model", weights);
   archive.read("optimizer", moments);
-  archive.read("place", place);
+  archive.read("place", position);
   training.net->load(weights);
   training.optimizer.load(moments);
-  dataset.load(place);
+  dataset.load(position);
   c10::IValue epoch;
   torch::Tensor sum;
   archive.read("epoch", epoch);
@@ -90,7 +91,7 @@ void train(Training& training, Dataset dataset, const std::string& checkpoint_ur
   if (arguments.has("log")) log.open(arguments.text("log"));
   std::size_t step = 0;
 
-  // The loader takes a copy; all copies share one place in the stream.
+  // The loader takes a copy; all copies share one position in the stream.
   auto loader = torch::data::make_data_loader(
       Dataset(dataset).map(images::StackImages()),
       torch::data::DataLoaderOptions(arguments.number("batch")).workers(arguments.number("workers")));
@@ -108,16 +109,16 @@ void train(Training& training, Dataset dataset, const std::string& checkpoint_ur
       bar.next(training.sum.loss / double(training.sum.samples));
       std::this_thread::sleep_for(pace);
     }
-    bar.wipe();
-    program::some(static_cast<std::size_t>(training.sum.samples));
+    bar.erase();
+    program::require_samples(static_cast<std::size_t>(training.sum.samples));
     images::print_epoch(training.epoch, training.sum);
     training.sum = {};
   }
 }
 
 void run(const program::Arguments& arguments) {
-  if (arguments.words().size() != 1) throw program::UsageError("on what?");
-  if (arguments.number("save-every") == 0) throw program::UsageError("--save-every 0 would never be");
+  if (arguments.words().size() != 1) throw program::UsageError("a container is needed");
+  if (arguments.number("save-every") == 0) throw program::UsageError("--save-every must not be 0");
   const std::string& container_url = arguments.words()[0];
   const std::string checkpoint_url = program::blob_url(container_url, arguments.text("run") + ".checkpoint");
   const std::uint64_t seed = arguments.number("seed");

@@ -1,11 +1,12 @@
-// Trains a small net on images in a container: one blob a sample, in shuffled order, fetched ahead of the workers.
+// Trains a small network on images in a container: one blob per sample, in shuffled order, fetched ahead of the
+// workers.
 //
-//   train_map fill CONTAINER_URL     puts images there
-//   train_map train CONTAINER_URL    trains on them, and prints each epoch's loss, also with all of its bits
-//   train_map remove CONTAINER_URL   takes them away again
+//   train_map fill CONTAINER_URL     writes the images
+//   train_map train CONTAINER_URL    trains on them, and prints the loss of each epoch, also with all its bits
+//   train_map remove CONTAINER_URL   deletes the images
 //
-// CONTAINER_URL is https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS. With `--local DIR` in its place `fill` and
-// `train` do the same with files: the losses are the same, bit for bit. Options: --prefix images/ --count 256
+// CONTAINER_URL is https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS. With `--local DIR` instead, `fill` and `train`
+// use local files; the losses are the same, bit for bit. Options and their defaults: --prefix images/ --count 256
 // --epochs 5 --batch 32 --workers 4 --seed 1
 #include <cstddef>
 #include <filesystem>
@@ -25,7 +26,7 @@ namespace {
 using torch::data::Example;
 using torch::data::transforms::Stack;
 
-// ---- the lines to take home ----
+// ---- what a program needs ----
 
 aztorch::BlobDataset<Example<>> images_in(const std::string& container_url, const std::string& prefix) {
   return aztorch::BlobDataset<Example<>>::from_container_url(container_url, prefix, [](aztorch::Sample&& sample) {
@@ -36,7 +37,7 @@ aztorch::BlobDataset<Example<>> images_in(const std::string& container_url, cons
 template <typename Dataset, typename Sampler>
 void train(const Dataset& dataset, const Sampler& sampler, std::size_t batch_size, std::size_t workers,
            std::size_t epochs) {
-  const std::size_t size = program::some(dataset.size().value());
+  const std::size_t size = program::require_samples(dataset.size().value());
   images::Net net;
   auto optimizer = images::make_optimizer(net);
   auto loader = torch::data::make_data_loader(Dataset(dataset).map(Stack<>()), sampler,
@@ -48,7 +49,7 @@ void train(const Dataset& dataset, const Sampler& sampler, std::size_t batch_siz
       sum += images::train_step(net, optimizer, batch.data, batch.target);
       bar.next(sum.loss / double(sum.samples));
     }
-    bar.wipe();
+    bar.erase();
     images::print_epoch(epoch, sum);
   }
 }
@@ -59,7 +60,7 @@ void train_on_blobs(const std::string& container_url, const program::Arguments& 
         arguments.number("epochs"));
 }
 
-// ---- the rest is for the demonstration ----
+// ---- the rest of the demonstration ----
 
 void train_on_files(const std::string& directory, const program::Arguments& arguments) {
   const auto dataset = files::dataset<Example<>>(
@@ -97,14 +98,14 @@ void remove_from(const std::string& container_url, const std::string& prefix) {
 void run(const program::Arguments& arguments) {
   const auto& words = arguments.words();
   const bool local = arguments.has("local");
-  if (words.size() != (local ? 1 : 2)) throw program::UsageError("what to do, and where?");
+  if (words.size() != (local ? 1 : 2)) throw program::UsageError("a command and a container or --local are needed");
   const std::string where = local ? arguments.text("local") : words[1];
   torch::manual_seed(arguments.number("seed"));
   if (words[0] == "train") return local ? train_on_files(where, arguments) : train_on_blobs(where, arguments);
   if (words[0] == "fill" && local) return fill_directory(where, arguments.number("count"));
   if (words[0] == "fill") return fill_container(where, arguments.text("prefix"), arguments.number("count"));
   if (words[0] == "remove" && !local) return remove_from(where, arguments.text("prefix"));
-  throw program::UsageError("cannot " + words[0]);
+  throw program::UsageError("no command is called " + words[0] + (local ? " with --local" : ""));
 }
 
 }  // namespace

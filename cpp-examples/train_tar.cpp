@@ -1,12 +1,12 @@
-// Trains on images packed in tar files: a few large blobs in place of many small ones, and any image by itself still.
+// Trains on images in tar archives: a few large blobs instead of many small ones, and random access to each image.
 //
 //   train_map fill --local DIR             (or any files of your own)
-//   tar --create --file shard-0.tar DIR    (as many shards as you like)
+//   tar --create --file shard-0.tar DIR    (any number of shards)
 //   train_tar upload CONTAINER_URL shard-*.tar
 //   train_tar train CONTAINER_URL
 //
-// The first training indexes the tar files with a few ranged reads and saves that as a manifest, which later ones load
-// in one. Options: --prefix shards/ --epochs 5 --batch 32 --workers 4 --seed 1
+// The first training indexes the archives with ranged reads and saves the index as a manifest, which later trainings
+// load with a single request. Options and their defaults: --prefix shards/ --epochs 5 --batch 32 --workers 4 --seed 1
 #include <cstddef>
 #include <filesystem>
 #include <string>
@@ -24,7 +24,7 @@ namespace {
 using torch::data::Example;
 using torch::data::transforms::Stack;
 
-// ---- the lines to take home ----
+// ---- what a program needs ----
 
 aztorch::Dataset images_in_tars(const std::string& container_url, const std::string& prefix) {
   const std::string manifest_url = program::blob_url(container_url, prefix + "manifest");
@@ -47,7 +47,7 @@ void train(const std::string& container_url, const program::Arguments& arguments
       [](aztorch::Sample&& sample) { return images::decode(aztorch::to_tensor(std::move(sample))); });
   const aztorch::PrefetchSampler sampler(dataset);
 
-  const std::size_t size = program::some(dataset.size().value());
+  const std::size_t size = program::require_samples(dataset.size().value());
   images::Net net;
   auto optimizer = images::make_optimizer(net);
   const std::size_t batch_size = arguments.number("batch");
@@ -61,19 +61,19 @@ void train(const std::string& container_url, const program::Arguments& arguments
       sum += images::train_step(net, optimizer, batch.data, batch.target);
       bar.next(sum.loss / double(sum.samples));
     }
-    bar.wipe();
+    bar.erase();
     images::print_epoch(epoch, sum);
   }
 }
 
-// ---- the rest is for the demonstration ----
+// ---- the rest of the demonstration ----
 
 void run(const program::Arguments& arguments) {
   const auto& words = arguments.words();
-  if (words.size() < 2) throw program::UsageError("what to do, and where?");
+  if (words.size() < 2) throw program::UsageError("a command and a container are needed");
   torch::manual_seed(arguments.number("seed"));
   if (words[0] == "train" && words.size() == 2) return train(words[1], arguments);
-  if (words[0] != "upload") throw program::UsageError("cannot " + words[0]);
+  if (words[0] != "upload") throw program::UsageError("no command is called " + words[0]);
   for (std::size_t i = 2; i < words.size(); ++i) {
     const std::string name = std::filesystem::path(words[i]).filename();
     aztorch::upload(words[i], program::blob_url(words[1], arguments.text("prefix") + name));
@@ -83,7 +83,8 @@ void run(const program::Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return program::run("train_tar", "usage: train_tar train CONTAINER_URL | upload CONTAINER_URL FILE… [OPTIONS]\n", [&] {
+  const char* usage = "usage: train_tar train CONTAINER_URL | upload CONTAINER_URL FILE… [OPTIONS]\n";
+  return program::run("train_tar", usage, [&] {
     run({argc,
          argv,
          {{"prefix", "shards/"}, {"epochs", "5"}, {"batch", "32"}, {"workers", "4"}, {"seed", "1"}}});

@@ -59,8 +59,15 @@ gate_header_c() {
     echo '#include "aztorch.h"' | gcc "${c_flags[@]}" -fsyntax-only -x c -
 }
 
+# The C header as C++, and: no C++ header outside aztorch/torch/ includes LibTorch. A compiler would not notice, because
+# Debian's LibTorch is in its default search path. The gate cpp compiles each of these headers alone.
 gate_header_cpp() {
     echo '#include "aztorch.h"' | g++ "${cpp_flags[@]}" -fsyntax-only -x c++ -
+    local header included
+    for header in $(cd include && find aztorch -name '*.hpp' ! -path aztorch/torch.hpp ! -path 'aztorch/torch/*'); do
+        included=$(echo "#include <$header>" | g++ "${cpp_flags[@]}" -M -x c++ -)
+        ! grep -E '/(ATen|c10|caffe2|torch)/' <<<"$included" || fail "$header includes LibTorch"
+    done
 }
 
 # The preprocessor takes the comments away, which name functions too; `type (*name)` declares a callback's type.

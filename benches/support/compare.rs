@@ -1,15 +1,17 @@
-//! Two ways to do the same work, in turn, and what they cost.
+//! Measures two ways to do the same work: their wall time and their CPU time.
 
 use std::time::Instant;
 
 const RUNS: usize = 5;
 
+/// Times in seconds.
 #[derive(Clone, Copy)]
 pub struct Cost {
     pub wall: f64,
     pub cpu: f64,
 }
 
+/// The CPU time of this process so far, of all threads.
 pub fn cpu_seconds() -> f64 {
     // SAFETY: `usage` is plain data that getrusage fills.
     let usage = unsafe {
@@ -36,7 +38,8 @@ pub fn median(costs: &[Cost]) -> Cost {
     Cost { wall: of(|cost| cost.wall), cpu: of(|cost| cost.cpu) }
 }
 
-/// Runs both in turn, so that a change of the machine's mood meets both.
+/// Runs both several times, alternately, so that a change in the load of the machine affects both. Prints the medians
+/// and their ratios.
 pub fn compare(name: &str, mut floor: impl FnMut(), mut ours: impl FnMut()) {
     floor();
     ours();

@@ -1,10 +1,10 @@
-//! A loopback blob service that does as little as it can: one blob, made up or a local file, under every name;
-//! writes that go nowhere. It runs in a process of its own, so that its CPU time is not counted, and can be as
-//! slow as a real network, and speak TLS. It vouches for what it sends with structured bodies when it is asked to, and says
-//! that uploads were as their CRC64 has it.
+//! A minimal blob service on the loopback interface. It serves one blob, generated or a local file, under every name,
+//! and discards uploads. It runs in a process of its own, so that its CPU time is not measured. It can be as slow as a
+//! real network, and use TLS. It sends checksums in structured bodies when the client asks for them, and confirms the
+//! CRC64 of uploads without computing it.
 //!
-//! The blob `requests` is special: it lists the requests since it was last read, one to a line, as
-//! `BEGIN_MS END_MS FIRST_BYTE BYTES`, in the order in which they ended.
+//! The blob `requests` lists the requests since it was last read, one per line, as `BEGIN_MS END_MS FIRST_BYTE BYTES`,
+//! in the order in which they ended.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -24,19 +24,20 @@ use tempfile::NamedTempFile;
 #[path = "listing.rs"]
 pub mod listing;
 
-const PIECE: usize = 1 << 20;
+const CHUNK: usize = 1 << 20;
 const ETAG: &str = "\"0x8DFACADE\"";
 
-/// How slow the network pretends to be.
+/// The simulated network.
 #[derive(Clone, Copy, Default)]
 pub struct Network {
+    /// Added to each request.
     pub latency: Duration,
-    /// 0: as fast as it goes.
+    /// Of each connection; 0: no limit.
     pub bytes_per_second: u64,
     pub tls: bool,
 }
 
-/// A server process, ended with this value.
+/// A server process; dropping this ends it.
 pub struct Server {
     child: Child,
     pub port: u16,
@@ -69,18 +70,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself, which is as well.
+        // Fails when the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A certificate in a file for the client, and with its key for the server.
+/// Returns a file with a self-signed certificate, for the client, and that certificate with its key, for the server.
 fn make_certificate() -> (NamedTempFile, String) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let mut file = NamedTempFile::new().unwrap();
-    file.write_all(made.cert.pem().as_bytes()).unwrap();
-    (file, made.cert.pem() + &made.signing_key.serialize_pem())
+    file.write_all(certified.cert.pem().as_bytes()).unwrap();
+    (file, certified.cert.pem() + &certified.signing_key.serialize_pem())
 }
 
 fn tls_settings(pem: &str) -> Arc<ServerConfig> {
@@ -91,32 +92,32 @@ fn tls_settings(pem: &str) -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
 }
 
-/// Certificate and key, or nothing for plain http.
+/// Environment variable: the certificate and its key; empty for plain http.
 const CERTIFICATE: &str = "AZTORCH_BENCH_CERTIFICATE";
 
-/// `LATENCY_MS BYTES_PER_SECOND BLOB`, where the blob is a size in bytes or a file.
+/// Environment variable: `LATENCY_MS BYTES_PER_SECOND BLOB`, where BLOB is a size in bytes or the path of a file.
 const SERVE: &str = "AZTORCH_BENCH_SERVE";
 
 #[derive(Clone)]
 enum Blob {
-    MadeUp(u64),
+    Generated(u64),
     File(String),
 }
 
 impl Blob {
     fn parse(text: &str) -> Blob {
-        text.parse().map_or_else(|_| Blob::File(text.to_owned()), Blob::MadeUp)
+        text.parse().map_or_else(|_| Blob::File(text.to_owned()), Blob::Generated)
     }
 
     fn size(&self) -> u64 {
         match self {
-            Blob::MadeUp(size) => *size,
+            Blob::Generated(size) => *size,
             Blob::File(path) => std::fs::metadata(path).unwrap().len(),
         }
     }
 }
 
-/// Serves for ever if this process was started as a server.
+/// Serves forever if this process was started as a server; otherwise returns.
 pub fn serve_if_asked() {
     let Ok(settings) = std::env::var(SERVE) else { return };
     let [latency, rate, blob] = settings.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{SERVE}={settings}") };
@@ -126,7 +127,7 @@ pub fn serve_if_asked() {
     let blob = Blob::parse(blob);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap().port());
-    // An orphan would serve on: the parent's end of this pipe closes with it.
+    // Ends the process with its parent, which holds the other end of this pipe.
     thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
@@ -134,7 +135,7 @@ pub fn serve_if_asked() {
     for stream in listener.incoming() {
         let (stream, blob, tls) = (stream.unwrap(), blob.clone(), tls.clone());
         stream.set_nodelay(true).unwrap();
-        // A peer that hangs up ends its own thread only.
+        // An error ends only the thread of this connection.
         thread::spawn(move || match tls {
             None => drop(serve(stream, &blob, network)),
             Some(settings) => {
@@ -167,11 +168,11 @@ fn take_log() -> String {
 
 fn pattern() -> &'static [u8] {
     static PATTERN: OnceLock<Vec<u8>> = OnceLock::new();
-    PATTERN.get_or_init(|| (0..PIECE).map(|i| ((i * 31) >> 3) as u8).collect())
+    PATTERN.get_or_init(|| (0..CHUNK).map(|i| ((i * 31) >> 3) as u8).collect())
 }
 
 fn serve(stream: impl Read + Write, blob: &Blob, network: Network) -> std::io::Result<()> {
-    let mut input = BufReader::with_capacity(PIECE, stream);
+    let mut input = BufReader::with_capacity(CHUNK, stream);
     loop {
         let mut original = String::new();
         let mut line = String::new();
@@ -206,7 +207,7 @@ fn serve(stream: impl Read + Write, blob: &Blob, network: Network) -> std::io::R
             continue;
         }
         if head.starts_with("put") {
-            // Base64 tells upper case from lower.
+            // From the original head: base64 is case-sensitive.
             let sum = line_of(&original, "x-ms-content-crc64: ").map(|sum| format!("x-ms-content-crc64: {sum}\r\n"));
             let sum = sum.unwrap_or_default();
             output.write_all(
@@ -238,13 +239,13 @@ fn line_of<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.split(name).nth(1).and_then(|rest| rest.split("\r\n").next())
 }
 
-/// The made-up bytes as a structured body, in segments of 4 MiB as the service has them.
+/// Sends generated bytes as a structured body, in segments of 4 MiB, as the service does.
 fn send_structured(output: &mut impl Write, range: Range<u64>, size: u64) -> std::io::Result<()> {
     const SEGMENT: usize = 4 << 20;
     static WHOLE: OnceLock<u64> = OnceLock::new();
     let sum_of = |length: usize| {
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-        (0..length).step_by(PIECE).for_each(|at| digest.update(&pattern()[..PIECE.min(length - at)]));
+        (0..length).step_by(CHUNK).for_each(|at| digest.update(&pattern()[..CHUNK.min(length - at)]));
         digest.finalize()
     };
     let length = (range.end - range.start) as usize;
@@ -262,13 +263,13 @@ fn send_structured(output: &mut impl Write, range: Range<u64>, size: u64) -> std
         let segment = SEGMENT.min(length - at);
         output.write_all(&(number as u16 + 1).to_le_bytes())?;
         output.write_all(&(segment as u64).to_le_bytes())?;
-        for piece in (0..segment).step_by(PIECE) {
-            output.write_all(&pattern()[..PIECE.min(segment - piece)])?;
+        for chunk in (0..segment).step_by(CHUNK) {
+            output.write_all(&pattern()[..CHUNK.min(segment - chunk)])?;
         }
         let sum = if segment == SEGMENT { *WHOLE.get_or_init(|| sum_of(SEGMENT)) } else { sum_of(segment) };
         output.write_all(&sum.to_le_bytes())?;
     }
-    // Of the whole message; nobody needs it.
+    // The checksum of the whole message, which the client does not use.
     output.write_all(&[0; 8])?;
     output.flush()
 }
@@ -294,7 +295,7 @@ fn write_head_of(
     )
 }
 
-/// Counts in `sent` what went out, also when the peer hangs up.
+/// Sends a range of the blob at the speed of the network. Counts the bytes in `sent`, also when it fails.
 fn send(
     output: &mut impl Write,
     blob: &Blob,
@@ -303,7 +304,7 @@ fn send(
     sent: &mut u64,
 ) -> std::io::Result<()> {
     let mut file = match blob {
-        Blob::MadeUp(_) => None,
+        Blob::Generated(_) => None,
         Blob::File(path) => Some(File::open(path)?),
     };
     if let Some(file) = &mut file {
@@ -311,12 +312,12 @@ fn send(
     }
     let began = Instant::now();
     let length = range.end - range.start;
-    let piece = if network.bytes_per_second == 0 { PIECE } else { 64 << 10 };
+    let chunk = if network.bytes_per_second == 0 { CHUNK } else { 64 << 10 };
     while *sent < length {
-        let now = (length - *sent).min(piece as u64);
+        let now = (length - *sent).min(chunk as u64);
         *sent += match &mut file {
             None => output.write_all(&pattern()[..now as usize]).map(|()| now)?,
-            // From the page cache to the socket: the kernel's business alone.
+            // Copied within the kernel, from the page cache to the socket.
             Some(file) => std::io::copy(&mut file.take(now), output)?,
         };
         if network.bytes_per_second > 0 {

@@ -1,5 +1,5 @@
-/* Cancels and deadlines as C sees them: a call that waits ends at once, and its caller's memory is the caller's alone again,
- * so much so that it can be unmapped. */
+/* Cancellation and deadlines: a waiting call ends at once, and then the library does not use the caller's memory any
+ * more. The test unmaps that memory. */
 #define _DEFAULT_SOURCE
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -14,7 +14,7 @@
 
 enum { SIZE = 32 << 20 };
 
-/* A server whose blob comes at some 2 MB/s, and which takes a write as slowly. */
+/* A server that sends and receives at about 2 MB/s. */
 static void *serve_one(void *argument) {
   const int connection = (int)(intptr_t)argument;
   char request[65536];
@@ -72,7 +72,7 @@ static double now(void) {
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* What another thread cancels a third of a second after it was started, and how. */
+/* What another thread cancels a third of a second after its start, and the time at which it does. */
 struct plan {
   const azt_blob *blob;
   const azt_client *client;
@@ -97,14 +97,14 @@ static pthread_t start(struct plan *plan) {
   return thread;
 }
 
-/* The promise is 100 ms; the machine may be busy. */
+/* The contract promises 100 ms. The bound is larger, because the machine may be busy. */
 static void stop(pthread_t thread, const struct plan *plan) {
   const double ended = now();
   pthread_join(thread, NULL);
   CHECK(ended - plan->cancelled < 2);
 }
 
-/* Memory that is gone when the call has returned: a byte too much would be a SIGSEGV. */
+/* Memory that is unmapped when the call has returned: a later write by the library would be a SIGSEGV. */
 static void *map(void) {
   void *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) exit(2);
@@ -147,7 +147,7 @@ static void test_cancels(const char *url) {
   memory = map();
   plan = (struct plan){.blob = blob};
   thread = start(&plan);
-  /* Four blocks and more are lent to the network as they are. */
+  /* A write of four blocks or more is sent from the caller's memory. */
   EXPECT(AZT_STATUS_CANCELLED, azt_blob_write, blob, memory, SIZE);
   stop(thread, &plan);
   unmap(memory);
@@ -165,11 +165,11 @@ static void test_cancels(const char *url) {
   CHECK(azt_dataset_len(dataset) == 1);
   azt_dataset_free(dataset);
 
-  azt_client *derived = NULL, *hasty = NULL;
+  azt_client *derived = NULL, *with_deadline = NULL;
   OK(azt_client_with_timeout_ms, client, 0, &derived);
-  OK(azt_client_with_timeout_ms, client, 300, &hasty);
-  /* A deadline lets go as well. */
-  OK(azt_blob_open, hasty, url, AZT_BLOB_MODE_READ, &blob);
+  OK(azt_client_with_timeout_ms, client, 300, &with_deadline);
+  /* After a deadline the library does not use the memory either. */
+  OK(azt_blob_open, with_deadline, url, AZT_BLOB_MODE_READ, &blob);
   memory = map();
   EXPECT(AZT_STATUS_TIMEOUT, azt_blob_read, blob, memory, SIZE, &count);
   unmap(memory);
@@ -192,7 +192,7 @@ static void test_cancels(const char *url) {
   azt_blob_cancel(blob);
   azt_blob_free(blob);
   azt_stream_free(stream);
-  azt_client_free(hasty);
+  azt_client_free(with_deadline);
   azt_client_free(derived);
   azt_client_free(client);
 

@@ -1,4 +1,4 @@
-/* Checks that are counted, so that a test shows all that is wrong with it at once. */
+/* Checks that count and print failures and let the test go on. */
 #ifndef AZTORCH_TESTS_CHECK_H
 #define AZTORCH_TESTS_CHECK_H
 
@@ -20,12 +20,13 @@ static unsigned passed, failed;
     }                                                                                     \
   } while (0)
 
-/* Takes the error of a call, checks that it goes with the status, and frees it. */
+/* Checks the status and the error of a call, and that they agree. Frees the error. */
 static inline void check_status(azt_status actual, azt_status expected, azt_error *error, const char *file, int line) {
   const char *message = azt_error_message(error);
   if (actual != expected) {
     failed++;
-    fprintf(stderr, "%s:%d: %s instead of %s: %s\n", file, line, azt_status_name(actual), azt_status_name(expected), message);
+    fprintf(stderr, "%s:%d: %s instead of %s: %s\n", file, line, azt_status_name(actual), azt_status_name(expected),
+            message);
   } else {
     passed++;
   }
@@ -36,7 +37,8 @@ static inline void check_status(azt_status actual, azt_status expected, azt_erro
   azt_error_free(error);
 }
 
-/* A call whose last parameter, the error, is left out; a stale error pointer must not be read. */
+/* Calls a function, with the error as last argument added, and checks its status. The error pointer is invalid
+ * before the call: the library must not read it. */
 #define EXPECT(expected, function, ...)                                                   \
   do {                                                                                    \
     azt_error *error_ = (azt_error *)(uintptr_t)0x5a5a;                                   \
@@ -44,7 +46,7 @@ static inline void check_status(azt_status actual, azt_status expected, azt_erro
     check_status(status_, expected, error_, __FILE__, __LINE__);                          \
   } while (0)
 
-/* The same for a call that is refused: whether the caller wants the error or not. */
+/* Calls a function twice, with and without an error as last argument, and checks that it returns INVALID_ARGUMENT. */
 #define REFUSED(function, ...)                                                            \
   do {                                                                                    \
     EXPECT(AZT_STATUS_INVALID_ARGUMENT, function, __VA_ARGS__);                           \
@@ -53,6 +55,7 @@ static inline void check_status(azt_status actual, azt_status expected, azt_erro
 
 #define OK(function, ...) EXPECT(AZT_STATUS_OK, function, __VA_ARGS__)
 
+/* The value of an environment variable; ends the program when it is not set. */
 static inline const char *environment(const char *name) {
   const char *value = getenv(name);
   if (value == NULL || value[0] == '\0') {
@@ -62,6 +65,7 @@ static inline const char *environment(const char *name) {
   return value;
 }
 
+/* Prints the numbers of checks, and returns the exit status of the program. */
 static inline int finish(void) {
   printf("%u passed, %u failed\n", passed, failed);
   return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

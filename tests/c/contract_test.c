@@ -1,5 +1,5 @@
-/* What the contract says of every function whatever the service does: NULL, bad text, unknown constants, outputs,
- * misuse. Needs AZTORCH_TEST_CONTAINER_URL for the calls that succeed. */
+/* The contract of errors, clients and blobs that does not depend on the service: NULL, bad text, unknown constants,
+ * outputs, misuse. Needs AZTORCH_TEST_CONTAINER_URL for the calls that succeed. */
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -55,7 +55,7 @@ static void statuses_and_version(void) {
   CHECK(AZT_BLOB_MODE_READ == 0 && AZT_BLOB_MODE_WRITE == 1 && AZT_BLOB_MODE_CREATE == 2);
 }
 
-static void accessors_of_nothing(void) {
+static void accessors_accept_null(void) {
   CHECK(azt_error_status(NULL) == AZT_STATUS_OK);
   CHECK(strcmp(azt_error_message(NULL), "") == 0);
   CHECK(azt_error_http_status(NULL) == 0);
@@ -96,7 +96,7 @@ static void options(void) {
   REFUSED(azt_client_options_set_memory_limit, options, 0);
   REFUSED(azt_client_options_set_block_size, options, 0);
   REFUSED(azt_client_options_set_timeout_ms, options, 0);
-  /* Taken or refused, never a crash; what was taken must make a client. */
+  /* Accepted or refused, never a crash. With the values that were accepted, a client can be made. */
   (void)azt_client_options_set_max_concurrency(options, UINT32_MAX, NULL);
   (void)azt_client_options_set_memory_limit(options, UINT64_MAX, NULL);
   (void)azt_client_options_set_block_size(options, UINT64_MAX, NULL);
@@ -135,7 +135,7 @@ static void clients(void) {
   azt_client_free(client);
 }
 
-static void calls_that_take_text(void) {
+static void bad_texts_and_modes_are_refused(void) {
   azt_blob *blob;
   bool exists = true;
   const char *bad_text[] = {NULL, "", BAD_UTF8};
@@ -166,12 +166,12 @@ static void calls_that_take_text(void) {
   REFUSED(azt_blob_open_if_changed, NULL, URL, "\xff", &blob);
   REFUSED(azt_blob_download, NULL, URL, NULL);
   REFUSED(azt_blob_upload, NULL, NULL, URL, AZT_BLOB_MODE_WRITE);
-  /* Outputs that are missing. */
+  /* NULL for an output. */
   REFUSED(azt_blob_open, NULL, URL, AZT_BLOB_MODE_WRITE, NULL);
   REFUSED(azt_blob_open_in, NULL, CONTAINER, "blob", AZT_BLOB_MODE_WRITE, NULL);
   REFUSED(azt_blob_open_if_changed, NULL, URL, "\"0x1\"", NULL);
   REFUSED(azt_blob_exists, NULL, URL, NULL);
-  /* Modes that are unknown, and reading as a way to upload. */
+  /* Unknown modes, and an upload in read mode. */
   const azt_blob_mode unknown[] = {-1, 3, 99, INT32_MAX, INT32_MIN};
   for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
     blob = (azt_blob *)&exists;
@@ -183,7 +183,7 @@ static void calls_that_take_text(void) {
   REFUSED(azt_blob_upload, NULL, "/dev/null", URL, AZT_BLOB_MODE_READ);
 }
 
-static void calls_on_no_blob(void) {
+static void calls_without_a_blob_are_refused(void) {
   char buffer[4] = "abc";
   size_t read = 77;
   uint64_t number = 77;
@@ -218,7 +218,7 @@ static void writer(const char *container) {
   REFUSED(azt_blob_set_if_match, blob, NULL);
   REFUSED(azt_blob_set_if_match, blob, "\xff");
 
-  /* What was refused above has not spoilt the writer. */
+  /* The refused calls above have not changed the writer. */
   OK(azt_blob_write, blob, NULL, 0);
   OK(azt_blob_write, blob, "0123456789", 10);
   OK(azt_blob_flush, blob);
@@ -297,7 +297,7 @@ static void failures(const char *container) {
   CHECK(azt_error_request_id(error)[0] != '\0');
   CHECK(strstr(azt_error_message(error), "/absent") != NULL);
   CHECK(!azt_error_is_retryable(error));
-  /* The error belongs to the caller: a later call with the same variable neither frees nor changes it. */
+  /* The caller owns the error: a later call neither frees nor changes it. */
   azt_error *kept = error;
   OK(azt_blob_open_in, NULL, container, "contract", AZT_BLOB_MODE_READ, &blob);
   CHECK(azt_error_http_status(kept) == 404);
@@ -310,11 +310,11 @@ static void failures(const char *container) {
 int main(void) {
   const char *container = environment("AZTORCH_TEST_CONTAINER_URL");
   statuses_and_version();
-  accessors_of_nothing();
+  accessors_accept_null();
   options();
   clients();
-  calls_that_take_text();
-  calls_on_no_blob();
+  bad_texts_and_modes_are_refused();
+  calls_without_a_blob_are_refused();
   writer(container);
   reader(container);
   failures(container);

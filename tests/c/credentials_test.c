@@ -1,5 +1,5 @@
-/* The contract of credentials, settings, log, statistics and progress as C sees it: NULL, bad values, what the outputs
- * hold, who calls what when. Needs AZTORCH_TEST_CONTAINER_URL for the calls that succeed. */
+/* The contract of credentials, settings, log, statistics and progress: NULL, bad values, outputs, and when callbacks
+ * are called. Needs AZTORCH_TEST_CONTAINER_URL for the calls that succeed. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,7 +12,7 @@
 #include "check.h"
 
 static const char URL[] = "https://127.0.0.1:9/account/container/blob";
-/* An account key, which is base64. */
+/* An account key: "planted" in base64. */
 #define PLANTED "cGxhbnRlZA=="
 
 static atomic_uint finalized, called;
@@ -22,7 +22,8 @@ static void finalizer(void *user_data) {
   finalized++;
 }
 
-static azt_status refuse(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
+static azt_status fail_with_secret_in_message(void *user_data, const char *scope, const char *tenant_id,
+                                              azt_token *out_token) {
   CHECK(user_data == &called);
   CHECK(strcmp(scope, "https://storage.azure.com/.default") == 0 && strcmp(tenant_id, "") == 0);
   CHECK(azt_token_set(NULL, "token", 0) == AZT_STATUS_INVALID_ARGUMENT);
@@ -38,19 +39,22 @@ static azt_status refuse(void *user_data, const char *scope, const char *tenant_
   return AZT_STATUS_PERMISSION_DENIED;
 }
 
-static azt_status say_nothing(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
+static azt_status return_ok_without_token(void *user_data, const char *scope, const char *tenant_id,
+                                          azt_token *out_token) {
   (void)user_data, (void)scope, (void)tenant_id, (void)out_token;
   return AZT_STATUS_OK;
 }
 
-static azt_status say_the_token(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
+static azt_status fail_with_token_in_message(void *user_data, const char *scope, const char *tenant_id,
+                                             azt_token *out_token) {
   (void)user_data, (void)scope, (void)tenant_id;
   CHECK(azt_token_set(out_token, "planted-token", 4070908800) == AZT_STATUS_OK);
   CHECK(azt_token_set_error(out_token, "the vault gave planted-token, which is no good") == AZT_STATUS_OK);
   return AZT_STATUS_PERMISSION_DENIED;
 }
 
-static azt_status expired_long_ago(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
+static azt_status return_expired_token(void *user_data, const char *scope, const char *tenant_id,
+                                       azt_token *out_token) {
   (void)user_data, (void)scope, (void)tenant_id;
   CHECK(azt_token_set(out_token, "planted-token", INT64_MIN) == AZT_STATUS_OK);
   CHECK(azt_token_set(out_token, "planted-token", -1) == AZT_STATUS_OK);
@@ -64,7 +68,7 @@ static void setters(void) {
   REFUSED(azt_client_options_set_managed_identity, NULL, NULL);
   REFUSED(azt_client_options_set_workload_identity, NULL);
   REFUSED(azt_client_options_set_azure_cli, NULL);
-  REFUSED(azt_client_options_set_token_callback, NULL, refuse, &called, finalizer);
+  REFUSED(azt_client_options_set_token_callback, NULL, fail_with_secret_in_message, &called, finalizer);
   REFUSED(azt_client_options_set_token_callback, options, NULL, &called, finalizer);
   REFUSED(azt_client_options_set_proxy, NULL, "http://proxy:1");
   REFUSED(azt_client_options_set_ca_file, NULL, "/etc/hosts");
@@ -99,12 +103,12 @@ static void setters(void) {
   azt_client_options_free(options);
 }
 
-static void callbacks_and_their_ends(void) {
+static void token_callbacks_and_finalizers(void) {
   azt_client_options *options = azt_client_options_new();
   azt_client *client = NULL;
   azt_error *error = NULL;
   bool exists = false;
-  OK(azt_client_options_set_token_callback, options, refuse, &called, finalizer);
+  OK(azt_client_options_set_token_callback, options, fail_with_secret_in_message, &called, finalizer);
   OK(azt_client_new, options, &client);
   azt_client_options_free(options);
   CHECK(finalized == 0);
@@ -117,20 +121,20 @@ static void callbacks_and_their_ends(void) {
   CHECK(finalized == 1);
 
   options = azt_client_options_new();
-  OK(azt_client_options_set_token_callback, options, refuse, &called, finalizer);
-  OK(azt_client_options_set_token_callback, options, say_nothing, NULL, NULL);
+  OK(azt_client_options_set_token_callback, options, fail_with_secret_in_message, &called, finalizer);
+  OK(azt_client_options_set_token_callback, options, return_ok_without_token, NULL, NULL);
   CHECK(finalized == 2);
   OK(azt_client_new, options, &client);
   EXPECT(AZT_STATUS_UNAUTHENTICATED, azt_blob_exists, client, URL, &exists);
   azt_client_free(client);
-  OK(azt_client_options_set_token_callback, options, say_the_token, NULL, NULL);
+  OK(azt_client_options_set_token_callback, options, fail_with_token_in_message, NULL, NULL);
   OK(azt_client_new, options, &client);
   CHECK(azt_blob_exists(client, URL, &exists, &error) == AZT_STATUS_PERMISSION_DENIED);
   CHECK(strstr(azt_error_message(error), "the vault gave") != NULL);
   CHECK(strstr(azt_error_message(error), "planted") == NULL);
   azt_error_free(error);
   azt_client_free(client);
-  OK(azt_client_options_set_token_callback, options, expired_long_ago, NULL, NULL);
+  OK(azt_client_options_set_token_callback, options, return_expired_token, NULL, NULL);
   OK(azt_client_options_set_max_retries, options, 0);
   OK(azt_client_new, options, &client);
   CHECK(azt_blob_exists(client, URL, &exists, &error) == AZT_STATUS_UNAVAILABLE);
@@ -174,7 +178,7 @@ static void log_and_statistics(const char *container) {
   OK(azt_client_stats, client, &stats, sizeof stats);
   CHECK(stats.requests == 1 && stats.bytes_sent == 10 && stats.connections_opened == 1 && stats.retries == 0);
   CHECK(stats.caller_wait_microseconds > 0 && stats.token_requests == 0);
-  /* A caller who knows less gets less, and one who knows more gets zeros. */
+  /* A smaller struct is filled up to its size; a larger one gets zeros at its end. */
   struct { azt_stats known; uint64_t unknown; } larger;
   memset(&larger, 0xff, sizeof larger);
   OK(azt_client_stats, client, &larger.known, sizeof larger);
@@ -184,7 +188,7 @@ static void log_and_statistics(const char *container) {
   CHECK(larger.known.requests == 1 && larger.known.retries == UINT64_MAX);
   OK(azt_client_stats, NULL, &stats, sizeof stats);
   CHECK(lines > 0);
-  /* A request is told at DEBUG, and at WARN no more. */
+  /* A request is logged at DEBUG, so not up to WARN. */
   finest = AZT_LOG_LEVEL_WARN;
   OK(azt_log_set_callback, finest, on_line, &called, finalizer);
   CHECK(finalized == before + 1);
@@ -200,19 +204,19 @@ static void log_and_statistics(const char *container) {
 static azt_status (*const SETTERS_OF_ONE[])(azt_client_options *, const char *, azt_error **) = {
     azt_client_options_set_sas_token, azt_client_options_set_connection_string, azt_client_options_set_proxy};
 
-static void shows_nothing(azt_status status, azt_error **out_error) {
+static void check_no_secret(azt_status status, azt_error **out_error) {
   azt_error *error = *out_error;
   const char *message = azt_error_message(error);
   CHECK(status != AZT_STATUS_OK && message[0] != '\0');
   if (strstr(message, "planted") != NULL || strstr(message, PLANTED) != NULL) {
     failed++;
-    fprintf(stderr, "a secret shows: %s\n", message);
+    fprintf(stderr, "an error contains a secret: %s\n", message);
   }
   azt_error_free(error);
 }
 
-/* Everything that goes wrong with these options: nothing listens at that address. */
-static void provoke(azt_client_options *options) {
+/* Makes calls that fail with these options, because nothing listens at that address, and checks the errors. */
+static void make_failing_calls(azt_client_options *options) {
   static const char *const urls[] = {URL, "https://127.0.0.1:9/account/container/blob?sv=1&sig=planted%2F",
                                      "http://127.0.0.1:9/account/container/blob?sv=1&sig=planted%2F"};
   azt_client *client = NULL;
@@ -222,20 +226,20 @@ static void provoke(azt_client_options *options) {
     azt_error *error = NULL;
     azt_blob *blob = NULL;
     bool exists = false;
-    shows_nothing(azt_blob_exists(client, urls[i], &exists, &error), &error);
-    shows_nothing(azt_blob_open(client, urls[i], AZT_BLOB_MODE_READ, &blob, &error), &error);
-    shows_nothing(azt_blob_delete(client, urls[i], &error), &error);
+    check_no_secret(azt_blob_exists(client, urls[i], &exists, &error), &error);
+    check_no_secret(azt_blob_open(client, urls[i], AZT_BLOB_MODE_READ, &blob, &error), &error);
+    check_no_secret(azt_blob_delete(client, urls[i], &error), &error);
     OK(azt_blob_open, client, urls[i], AZT_BLOB_MODE_WRITE, &blob);
     CHECK(strstr(azt_blob_url(blob), "planted") == NULL);
     OK(azt_blob_write, blob, "x", 1);
-    shows_nothing(azt_blob_close(blob, &error), &error);
+    check_no_secret(azt_blob_close(blob, &error), &error);
     azt_blob_free(blob);
   }
   azt_client_free(client);
 }
 
-/* Secrets in every place that takes one, at the log's finest level; on_line looks for them too. */
-static void secrets_show_nowhere(void) {
+/* Sets secrets with every setter that takes one. Neither errors nor log lines, which on_line checks, contain them. */
+static void no_error_or_log_line_contains_a_secret(void) {
   finest = AZT_LOG_LEVEL_TRACE;
   lines = 0;
   OK(azt_log_set_callback, AZT_LOG_LEVEL_TRACE, on_line, &called, NULL);
@@ -245,21 +249,24 @@ static void secrets_show_nowhere(void) {
     if (i == 1) OK(azt_client_options_set_sas_token, options, "sv=1&sig=planted");
     if (i == 2) OK(azt_client_options_set_connection_string, options, "AccountName=account;AccountKey=" PLANTED);
     if (i == 3) OK(azt_client_options_set_client_secret, options, "tenant", "client", "planted");
-    if (i == 4) OK(azt_client_options_set_token_callback, options, expired_long_ago, NULL, NULL);
+    if (i == 4) OK(azt_client_options_set_token_callback, options, return_expired_token, NULL, NULL);
     if (i < 4 || i == 5) OK(azt_client_options_set_proxy, options, "http://user:planted@127.0.0.1:9");
     if (i == 5) OK(azt_client_options_set_anonymous, options);
-    provoke(options);
+    make_failing_calls(options);
     azt_client_options_free(options);
   }
   azt_client_options *options = azt_client_options_new();
   azt_error *error = NULL;
   for (size_t i = 0; i < 3; i++) {
     static const char *const bad[] = {"planted", "sv=1&sig=planted planted", "AccountKey=planted;AccountName=a",
-                                      "AccountName=a;AccountKey=planted!;", "https://user:planted@proxy:1", "http://user:planted@"};
-    for (size_t j = 0; j < sizeof bad / sizeof *bad; j++) shows_nothing(SETTERS_OF_ONE[i](options, bad[j], &error), &error);
+                                      "AccountName=a;AccountKey=planted!;", "https://user:planted@proxy:1",
+                                      "http://user:planted@"};
+    for (size_t j = 0; j < sizeof bad / sizeof *bad; j++) {
+      check_no_secret(SETTERS_OF_ONE[i](options, bad[j], &error), &error);
+    }
   }
-  shows_nothing(azt_client_options_set_account_key(options, "account", "planted!", &error), &error);
-  shows_nothing(azt_client_options_set_client_secret(options, "no tenant", "client", "planted", &error), &error);
+  check_no_secret(azt_client_options_set_account_key(options, "account", "planted!", &error), &error);
+  check_no_secret(azt_client_options_set_client_secret(options, "no tenant", "client", "planted", &error), &error);
   azt_client_options_free(options);
   CHECK(lines > 0);
   OK(azt_log_set_callback, AZT_LOG_LEVEL_OFF, NULL, NULL, NULL);
@@ -267,15 +274,16 @@ static void secrets_show_nowhere(void) {
 
 enum { CLIENTS = 8, THREADS = 32 };
 
-static void *ask(void *client) {
+static void *send_request(void *client) {
   bool exists = false;
-  /* The token is there, the service is not. */
+  /* The token is available, the service is not. */
   EXPECT(AZT_STATUS_UNAVAILABLE, azt_blob_exists, client, URL, &exists);
   return NULL;
 }
 
-/* Many clients of one identity, used from many threads at once: `az`, which takes its time, is called once. */
-static void one_token_for_all(void) {
+/* Many clients with the same identity, used by many threads at once, share one token: `az`, which is slow, runs
+ * once. */
+static void clients_share_one_token(void) {
   static const char script[] =
       "#!/bin/sh\n"
       "echo called >> \"$AZTORCH_TEST_CALLS\"\n"
@@ -299,7 +307,9 @@ static void one_token_for_all(void) {
   pthread_t threads[THREADS];
   for (size_t i = 0; i < CLIENTS; i++) OK(azt_client_new, options, &clients[i]);
   azt_client_options_free(options);
-  for (size_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, ask, clients[i % CLIENTS]) == 0);
+  for (size_t i = 0; i < THREADS; i++) {
+    CHECK(pthread_create(&threads[i], NULL, send_request, clients[i % CLIENTS]) == 0);
+  }
   for (size_t i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
   uint64_t token_requests = 0;
   for (size_t i = 0; i < CLIENTS; i++) {
@@ -357,10 +367,10 @@ static void progress(const char *container) {
 int main(void) {
   const char *container = environment("AZTORCH_TEST_CONTAINER_URL");
   setters();
-  callbacks_and_their_ends();
+  token_callbacks_and_finalizers();
   log_and_statistics(container);
   progress(container);
-  secrets_show_nowhere();
-  one_token_for_all();
+  no_error_or_log_line_contains_a_secret();
+  clients_share_one_token();
   return finish();
 }

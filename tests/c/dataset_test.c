@@ -1,5 +1,5 @@
-/* Datasets, samples and streams as C sees them: what they give, and what the contract says of each function whatever the
- * service does. Needs AZTORCH_TEST_CONTAINER_URL. */
+/* Datasets, samples and streams: their results on Azurite, and the contract of each function that does not depend on
+ * the service. Needs AZTORCH_TEST_CONTAINER_URL. */
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,9 +13,10 @@ static const char PREFIX[] = "dataset/";
 static char urls[BLOBS][1024];
 static const char *url_list[BLOBS];
 
+/* An invalid pointer, which the library must neither read nor free. */
 static char *poison(void) { return (char *)(uintptr_t)0x5a5a; }
 
-/* The container's URL with a blob's name put before its query. */
+/* Writes the URL of a blob in the container: the name is inserted before the query. */
 static void blob_url(const char *container, const char *name, char *out, size_t capacity) {
   const char *query = strchr(container, '?');
   const int path = query == NULL ? (int)strlen(container) : (int)(query - container);
@@ -51,7 +52,7 @@ static bool is_blob(const azt_sample *sample, size_t blob) {
   return azt_sample_size(sample) == SIZE && memcmp(azt_sample_data(sample), bytes, SIZE) == 0;
 }
 
-static void accessors_of_nothing(void) {
+static void accessors_accept_null(void) {
   CHECK(azt_dataset_len(NULL) == 0);
   CHECK(azt_dataset_blob_name(NULL, 0) == NULL);
   CHECK(azt_dataset_container_name(NULL, 0) == NULL);
@@ -67,7 +68,7 @@ static void accessors_of_nothing(void) {
   azt_stream_free(NULL);
 }
 
-/* A function that makes a handle refuses, and leaves NULL where the handle would be. */
+/* Checks that a function that makes a handle refuses its arguments and stores NULL. */
 #define REFUSES_TO_MAKE(type, function, ...)                      \
   do {                                                            \
     type *handle_ = (type *)poison();                             \
@@ -76,7 +77,7 @@ static void accessors_of_nothing(void) {
     REFUSED(function, __VA_ARGS__, NULL);                         \
   } while (0)
 
-static void bad_makers(const char *container) {
+static void bad_arguments_make_no_handle(const char *container) {
   const char *bad_texts[] = {NULL, "", "\xff\xfe", "no url", "ftp://host/container", urls[0]};
   for (size_t i = 0; i < sizeof bad_texts / sizeof bad_texts[0]; i++) {
     REFUSES_TO_MAKE(azt_dataset, azt_dataset_list, NULL, bad_texts[i], NULL);
@@ -84,7 +85,7 @@ static void bad_makers(const char *container) {
   }
   const char *one_bad[] = {urls[0], NULL, urls[1]};
   const uint64_t numbers[] = {0, 0, UINT64_MAX};
-  bad_texts[5] = container; /* a container is no blob */
+  bad_texts[5] = container; /* the URL of a container, not of a blob */
   for (size_t i = 0; i < sizeof bad_texts / sizeof bad_texts[0]; i++) {
     one_bad[1] = bad_texts[i];
     REFUSES_TO_MAKE(azt_dataset, azt_dataset_from_urls, NULL, one_bad, 3);
@@ -105,7 +106,7 @@ static void bad_makers(const char *container) {
   REFUSES_TO_MAKE(azt_stream, azt_stream_from_urls, NULL, NULL, 1, 0, 1);
   REFUSES_TO_MAKE(azt_stream, azt_stream_from_dataset, NULL, 0, 1);
 
-  /* The error says which element it was. */
+  /* The error names the bad element. */
   azt_error *error = NULL;
   azt_dataset *dataset = NULL;
   one_bad[1] = "no url";
@@ -114,7 +115,7 @@ static void bad_makers(const char *container) {
   azt_error_free(error);
 }
 
-static void nothing_at_all(void) {
+static void an_empty_dataset_works(void) {
   azt_dataset *dataset = NULL;
   azt_stream *stream = NULL;
   azt_sample *sample = (azt_sample *)poison();
@@ -219,7 +220,7 @@ static void samples(const azt_dataset *dataset) {
   REFUSED(azt_dataset_open, dataset, 0, NULL);
 }
 
-static void into_the_callers_memory(const azt_dataset *dataset) {
+static void samples_are_read_into_buffers(const azt_dataset *dataset) {
   unsigned char one[SIZE], two[SIZE + 10], expected[SIZE];
   size_t size = 7;
   OK(azt_dataset_get_into, dataset, 6, one, sizeof one, &size);
@@ -343,7 +344,7 @@ static const azt_dataset *shared_dataset;
 static unsigned char times_given[BLOBS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* check.h counts without a lock, so that threads only note down what they saw. */
+/* check.h counts without a lock, so threads only record what they got. */
 static void *take_all(void *unused) {
   azt_sample *sample = NULL;
   size_t index = 0;
@@ -378,12 +379,12 @@ int main(void) {
   azt_dataset *dataset = NULL;
   make_blobs(container);
   OK(azt_dataset_list, NULL, container, PREFIX, &dataset);
-  accessors_of_nothing();
-  bad_makers(container);
-  nothing_at_all();
+  accessors_accept_null();
+  bad_arguments_make_no_handle(container);
+  an_empty_dataset_works();
   entries(dataset);
   samples(dataset);
-  into_the_callers_memory(dataset);
+  samples_are_read_into_buffers(dataset);
   manifests(dataset, container);
   streams();
   threads_share_a_stream(dataset);

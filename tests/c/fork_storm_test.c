@@ -1,6 +1,6 @@
-/* 1,000 forks while the parent's own transfers go on, on other threads: nothing that a child inherits is dropped, closed
- * or locked there, and the parent's bytes are right. More than the contract promises, which has no other thread inside a
- * call at the fork: a trainer's data loader does not know of its checkpoints. */
+/* 1,000 forks while other threads of the parent transfer data. A child must neither close nor lock anything that the
+ * parent uses, and the parent's bytes must be right. The contract promises less: it expects no other thread inside a
+ * call at the fork. But a data loader forks without regard to the checkpoints that are being written. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -10,7 +10,7 @@
 #include "check.h"
 #include "process.h"
 
-enum { SIZE = 4 << 20, SMALL = 1000, FORKS = 1000, SENDS_A_REQUEST = 40, PATIENCE = 30, WORKERS = 4 };
+enum { SIZE = 4 << 20, SMALL = 1000, FORKS = 1000, REQUEST_EVERY = 40, TIMEOUT_SECONDS = 30, WORKERS = 4 };
 
 static unsigned char bytes[SIZE];
 static const char *container;
@@ -83,9 +83,9 @@ static void *work(void *argument) {
   return good ? NULL : argument == NULL ? "worker 0" : argument;
 }
 
-/* What is wrong in the child; 0 if nothing. */
+/* Checks in the child. Returns the number of the failed check, or 0. */
 static int child(int number) {
-  alarm(PATIENCE);
+  alarm(TIMEOUT_SECONDS);
   uint64_t position = 0;
   char byte = 0;
   size_t read = 0;
@@ -94,7 +94,7 @@ static int child(int number) {
   azt_status reading = azt_blob_read_at(idle_reader, 0, &byte, 1, &read, NULL);
   if (reading != AZT_STATUS_FORKED && (reading != AZT_STATUS_OK || (unsigned char)byte != bytes[0])) return 4;
   const size_t files = open_files();
-  if (number % SENDS_A_REQUEST == 0) {
+  if (number % REQUEST_EVERY == 0) {
     static unsigned char buffer[SIZE];
     if (!get_entries()) return 5;
     if (!stream_entries()) return 6;
@@ -107,7 +107,7 @@ static int child(int number) {
   azt_blob_free(idle_reader);
   azt_dataset_free(dataset);
   azt_client_free(client);
-  /* The child's own connections may close, the parent's may not. */
+  /* The child's own connections may be closed, not the inherited ones. */
   if (open_files() < files || (own == files && open_files() != files)) return 9;
   return 0;
 }
@@ -137,7 +137,7 @@ int main(void) {
   for (int i = 0; i < FORKS; i++) {
     pid_t pid = fork();
     if (pid == 0) _exit(child(i));
-    const int code = pid < 0 ? -1 : ended(pid);
+    const int code = pid < 0 ? -1 : wait_for_exit(pid);
     if (code != 0) fprintf(stderr, "child %d ended with %d\n", i, code);
     CHECK(code == 0);
     if (failed > 3) break;
@@ -147,7 +147,7 @@ int main(void) {
     void *result = NULL;
     CHECK(pthread_join(workers[i], &result) == 0);
     CHECK(result == NULL);
-    /* Each was in the middle of something at some of the forks. */
+    /* Each worker was at work during some of the forks. */
     CHECK(atomic_load(&rounds[i]) > 1);
   }
   OK(azt_blob_close, idle_writer);

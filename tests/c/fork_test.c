@@ -1,5 +1,5 @@
-/* Fork, as in a data loader's workers: in the child clients and datasets work, a stream begins with its first sample,
- * blobs opened before the fork say FORKED and may be freed, and the parent's go on. */
+/* Forks, as a data loader does for its workers. In the child, clients and datasets work, a stream starts with its first
+ * sample, and blobs opened before the fork return FORKED and may be freed. In the parent everything keeps working. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <sys/wait.h>
@@ -30,7 +30,7 @@ static void read_blob(const azt_client *client, const char *container, const cha
   free(buffer);
 }
 
-/* All that a stream still has to give out; true when that is `count` samples whose positions follow `first`. */
+/* Reads a stream to its end. Whether it had `count` samples, with the positions from `first` on. */
 static bool drain(const azt_stream *stream, uint64_t first, size_t count) {
   for (size_t i = 0; i < count; i++) {
     azt_sample *sample = NULL;
@@ -43,7 +43,7 @@ static bool drain(const azt_stream *stream, uint64_t first, size_t count) {
   return none == NULL;
 }
 
-/* In the child what the parent has fetched ahead is not there, and whoever waited for it would wait for ever. */
+/* The child must not wait for what the parent is prefetching: it would wait forever. */
 static void datasets(const azt_client *client, const char *container) {
   azt_dataset *dataset = NULL;
   azt_stream *stream = NULL;

@@ -1,16 +1,16 @@
-/* From loading to the end of the process: no thread before the first request; a clean end however the process ends,
- * with all kinds of handles left open and requests under way; 10,000 clients leave nothing behind. */
+/* From loading the library to the end of the process: no thread before the first request; exit status 0 for every
+ * way to end a process with open handles and requests in flight; no leak after 10,000 clients. */
 #define _GNU_SOURCE
 #include <stdint.h>
 
 #include "check.h"
 #include "process.h"
 
-enum { PATIENCE = 60, LARGE = 16 << 20, CLIENTS = 10000, WARM = 2000, GROWTH = 4 << 20 };
+enum { TIMEOUT_SECONDS = 60, LARGE = 16 << 20, CLIENTS = 10000, WARM = 2000, GROWTH = 4 << 20 };
 
 static const char *container;
 
-static void nothing_starts_before_a_request(void) {
+static void no_thread_before_the_first_request(void) {
   const char *url = "http://127.0.0.1:9/account/container/blob";
   const size_t files = open_files();
   CHECK(threads() == 1);
@@ -43,7 +43,7 @@ static void on_log_line(void *user_data, azt_log_level level, const char *target
   (void)user_data, (void)level, (void)target, (void)message;
 }
 
-/* Handles of all kinds, with requests in both directions under way. */
+/* Leaves handles of all types open, with requests in both directions in flight. */
 static void leave_all_open(void) {
   static char block[LARGE];
   azt_client *client = NULL;
@@ -78,8 +78,7 @@ static void on_progress(void *user_data, uint64_t done, uint64_t total) {
   if (done > LARGE) _exit(78);
 }
 
-/* What a program does that saves its state at exit, or in a static destructor: it works, although the thread's own
- * variables are gone by then. */
+/* Saves state at exit, as a program may do in a static destructor: by then the thread-local variables are destroyed. */
 static void save_at_exit(void) {
   static char block[LARGE];
   azt_blob *blob = NULL;
@@ -100,9 +99,9 @@ static void save_at_exit(void) {
   }
 }
 
-/* Ends this process in one way; each is to give exit status 0. */
+/* Ends this process in the way `how`. The exit status must be 0. */
 static int end_by(const char *how) {
-  alarm(PATIENCE);
+  alarm(TIMEOUT_SECONDS);
   leave_all_open();
   if (failed > 0) return 66;
   if (strcmp(how, "_exit") == 0) _exit(0);
@@ -114,7 +113,7 @@ static int end_by(const char *how) {
   return 0;
 }
 
-static void ends_cleanly(const char *program) {
+static void every_end_has_exit_status_0(const char *program) {
   const char *const ways[] = {"return", "exit", "_exit", "quick_exit", "atexit frees", "atexit saves", "exec"};
   for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
     pid_t child = fork();
@@ -122,7 +121,7 @@ static void ends_cleanly(const char *program) {
       execl(program, program, "--end-by", ways[i], (char *)NULL);
       _exit(99);
     }
-    int code = ended(child);
+    int code = wait_for_exit(child);
     if (code != 0) fprintf(stderr, "ended by %s: %d\n", ways[i], code);
     CHECK(code == 0);
   }
@@ -141,26 +140,26 @@ static void put_large(void) {
 
 /* --- 10,000 clients ----------------------------------------------------------------------------------------------- */
 
-static azt_status give_token(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
+static azt_status refuse_token(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
   (void)user_data, (void)scope, (void)tenant_id;
-  azt_token_set_error(out_token, "there is none today");
+  azt_token_set_error(out_token, "no token today");
   return AZT_STATUS_UNAUTHENTICATED;
 }
 
-static size_t ends_of_tokens;
-static void end_of_token(void *user_data) {
+static size_t finalizers_called;
+static void count_finalizer(void *user_data) {
   (void)user_data;
-  __atomic_fetch_add(&ends_of_tokens, 1, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&finalizers_called, 1, __ATOMIC_RELAXED);
 }
 
-/* Some of the clients send a request, some ask for a token, on a thread of its own. */
+/* Makes and frees a client. Some clients send a request, some request a token, which starts a thread. */
 static void use_and_free(int number) {
   azt_client_options *options = azt_client_options_new();
   azt_client *client = NULL, *derived = NULL;
   azt_blob *blob = NULL;
   bool exists;
   const bool asks_for_token = number % 50 == 7;
-  if (asks_for_token) OK(azt_client_options_set_token_callback, options, give_token, NULL, end_of_token);
+  if (asks_for_token) OK(azt_client_options_set_token_callback, options, refuse_token, NULL, count_finalizer);
   OK(azt_client_new, options, &client);
   OK(azt_client_with_timeout_ms, client, 20000, &derived);
   azt_client_options_free(options);
@@ -174,13 +173,13 @@ static void use_and_free(int number) {
   azt_blob_free(blob);
 }
 
-static void clients_leave_nothing_behind(void) {
+static void clients_leak_nothing(void) {
   for (int i = 0; i < WARM; i++) use_and_free(i);
-  const size_t files = steady(open_files), running = steady(threads), resident = resident_bytes();
+  const size_t files = wait_until_steady(open_files), running = wait_until_steady(threads), resident = resident_bytes();
   for (int i = WARM; i < CLIENTS; i++) use_and_free(i);
-  CHECK(settled(open_files, files) <= files);
-  CHECK(settled(threads, running) <= running);
-  CHECK(__atomic_load_n(&ends_of_tokens, __ATOMIC_RELAXED) == CLIENTS / 50);
+  CHECK(wait_until_at_most(open_files, files) <= files);
+  CHECK(wait_until_at_most(threads, running) <= running);
+  CHECK(__atomic_load_n(&finalizers_called, __ATOMIC_RELAXED) == CLIENTS / 50);
   const size_t now = resident_bytes();
   if (now > resident + GROWTH) fprintf(stderr, "%zu bytes more than before\n", now - resident);
   CHECK(now <= resident + GROWTH);
@@ -189,9 +188,9 @@ static void clients_leave_nothing_behind(void) {
 int main(int count, char **arguments) {
   container = environment("AZTORCH_TEST_CONTAINER_URL");
   if (count == 3 && strcmp(arguments[1], "--end-by") == 0) return end_by(arguments[2]);
-  nothing_starts_before_a_request();
+  no_thread_before_the_first_request();
   put_large();
-  ends_cleanly(arguments[0]);
-  clients_leave_nothing_behind();
+  every_end_has_exit_status_0(arguments[0]);
+  clients_leak_nothing();
   return finish();
 }

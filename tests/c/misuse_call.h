@@ -1,5 +1,5 @@
-/* A call of any function of aztorch.h with any arguments, for misuse_test.c: the table of all functions, how a call is
- * prepared and made, and what is true of each. */
+/* Calls any function of aztorch.h with any arguments, for misuse_test.c: the table of all functions, how a call is
+ * made, and checks that hold for every call. */
 #ifndef AZTORCH_TESTS_MISUSE_CALL_H
 #define AZTORCH_TESTS_MISUSE_CALL_H
 
@@ -8,6 +8,8 @@
 #include "misuse_kinds.h"
 
 enum { MOST_PARAMETERS = 8 };
+/* What a function does inside a callback: it works, is refused, is refused when it would block, or is refused inside
+ * a log callback. */
 enum inside { ALLOWED, BLOCKS, MAY_BLOCK, NOT_IN_LOG };
 enum result { STATUS, TEXT_RESULT, NUMBER_RESULT, NO_RESULT, BARE_RESULT };
 
@@ -15,7 +17,7 @@ typedef struct row {
   const char *name;
   uintptr_t (*call)(const uintptr_t *arguments);
   enum result result;
-  /* What a good call gives, or what an accessor gives for NULL. */
+  /* The result of a call with good arguments; for an accessor, its result for NULL. */
   uintptr_t expected;
   enum inside inside;
   void (*release)(uintptr_t result);
@@ -24,7 +26,8 @@ typedef struct row {
 
 static void keep(uintptr_t value) { (void)value; }
 
-/* Each row becomes a function that takes its arguments as numbers. The compiler compares the types with the header. */
+/* Each row becomes a function that takes its arguments as numbers. So the compiler checks the types against the
+ * header. */
 #define PICK(_1, _2, _3, _4, _5, _6, _7, _8, name, ...) name
 #define EACH(one, ...) PICK(__VA_ARGS__, E8, E7, E6, E5, E4, E3, E2, E1, 0)(one, __VA_ARGS__)
 #define E1(one, a) one(a, 0)
@@ -56,7 +59,8 @@ static void keep(uintptr_t value) { (void)value; }
 #undef FREE_ROW
 #undef BARE
 
-#define ROW(name, result, expected, inside, release, ...) {#name, call_##name, result, expected, inside, release, {__VA_ARGS__}},
+#define ROW(name, result, expected, inside, release, ...) \
+  {#name, call_##name, result, expected, inside, release, {__VA_ARGS__}},
 #define CALL(name, good, inside, ...) \
   ROW(name, STATUS, AZT_STATUS_##good, inside, keep, EACH(KIND_OF, __VA_ARGS__, error))
 #define ANSWER(name, ...) ROW(name, STATUS, AZT_STATUS_OK, ALLOWED, keep, EACH(KIND_OF, __VA_ARGS__))
@@ -74,7 +78,7 @@ enum { ROWS = sizeof rows / sizeof rows[0] };
 typedef struct call {
   const row *row;
   size_t parameters;
-  /* What was made for the call, and what it is given in place of that. */
+  /* The values that were made for the call, and the arguments: those values, or others in their place. */
   uintptr_t made[MOST_PARAMETERS], given[MOST_PARAMETERS];
   uintptr_t result;
 } call;
@@ -91,7 +95,7 @@ static call prepare(const row *row) {
 
 static void run(call *this) { this->result = this->row->call(this->given); }
 
-/* Of checks of many threads, too. */
+/* Protects the counters: several threads check. */
 static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
 
 static void check(const call *this, const char *what, bool good, const char *why) {
@@ -112,7 +116,7 @@ static azt_error *error_of(const call *this) {
   return NULL;
 }
 
-/* Checks what is true of every call, and lets go of what was made for it. */
+/* Checks what holds for every call, and releases the values that were made for it. */
 static void finish_call(call *this, const char *what) {
   const row *row = this->row;
   azt_status status = row->result == STATUS ? (azt_status)this->result : AZT_STATUS_OK;
@@ -127,14 +131,15 @@ static void finish_call(call *this, const char *what) {
   for (size_t i = 0; i < this->parameters; i++) {
     const kind *kind = row->kinds[i];
     if (kind == &kind_error && this->given[i] != 0) {
-      check(this, what, (*(azt_error **)this->given[i] == NULL) == (status == AZT_STATUS_OK), "the error and the status differ");
+      bool agree = (*(azt_error **)this->given[i] == NULL) == (status == AZT_STATUS_OK);
+      check(this, what, agree, "the error and the status differ");
     }
     if (kind->output != NO_OUTPUT && this->given[i] != 0 && status == AZT_STATUS_INVALID_ARGUMENT) {
       uintptr_t left = *(uintptr_t *)this->given[i];
       bool good = kind->output == OUT_VALUE ? left == STALE : left == 0 || left == STALE;
       check(this, what, good, "an output was written although the call failed");
     }
-    /* What a free was not given is still there. */
+    /* A function that frees was called with another value: free the one that was made. */
     if (frees && this->given[i] != this->made[i]) row->call(&this->made[i]);
     if (kind->release != NULL) kind->release(this->made[i]);
   }
@@ -151,10 +156,10 @@ static void check_refusal(const call *this, const char *what, azt_status refusal
       check(this, what, (azt_status)this->result == refusal, why);
       break;
     case TEXT_RESULT:
-      check(this, what, strcmp((const char *)this->result, (const char *)row->expected) == 0, "another text");
+      check(this, what, strcmp((const char *)this->result, (const char *)row->expected) == 0, "the text differs");
       break;
     case NUMBER_RESULT:
-      check(this, what, this->result == row->expected, "another value");
+      check(this, what, this->result == row->expected, "the value differs");
       break;
     case NO_RESULT:
     case BARE_RESULT:
@@ -166,7 +171,7 @@ static void check_good(const call *this, const char *what) {
   if (this->row->result == STATUS) {
     check_refusal(this, what, (azt_status)this->row->expected);
   } else if (this->row->result != NO_RESULT && this->row->result != NUMBER_RESULT) {
-    check(this, what, this->result != 0, "nothing");
+    check(this, what, this->result != 0, "the result is NULL");
   }
 }
 

@@ -1,6 +1,6 @@
-/* What the parameters of the C API are, for misuse_test.c: of each kind a good value, values that it refuses, values that
- * it may take or refuse. A value is made for one call and released after it; outputs lie on the heap, where the
- * sanitizers see a write that comes too late. */
+/* The kinds of parameters of the C API, for misuse_test.c. Each kind has a good value, bad values that a function
+ * must refuse, and odd values that it may accept or refuse. A value is made for one call and released after it.
+ * Outputs are on the heap, where sanitizers find a write after the call. */
 #ifndef AZTORCH_TESTS_MISUSE_KINDS_H
 #define AZTORCH_TESTS_MISUSE_KINDS_H
 
@@ -17,17 +17,17 @@ typedef struct kind {
   enum { NO_POINTER, REQUIRED, OPTIONAL } pointer;
   uintptr_t (*make)(void);
   void (*release)(uintptr_t value);
-  /* Refused with `refusal`, or with INVALID_ARGUMENT where none is given. */
+  /* Values that are refused with `refusal`; with INVALID_ARGUMENT when `refusal` is 0. */
   uintptr_t bad[MOST_VALUES];
   azt_status refusal;
-  /* Taken or refused. */
+  /* Values that are accepted or refused. */
   uintptr_t odd[MOST_VALUES];
   size_t bad_count, odd_count;
-  /* What a refused call leaves there: NULL in the place of a handle, any other value as it was. */
+  /* What a refused call leaves in the output: NULL for a handle, any other value unchanged. */
   enum { NO_OUTPUT, OUT_HANDLE, OUT_VALUE } output;
 } kind;
 
-/* --- what all calls share, made by set_up() ----------------------------------------------------------------------- */
+/* --- handles and texts that all calls share, made by set_up() ----------------------------------------------------- */
 
 static char container_url[2048], read_url[2048], absent_url[2048], written_url[2048], manifest_url[2048];
 static char long_text[LONG_TEXT], cursor_text[BUFFER];
@@ -40,11 +40,11 @@ static azt_stream *shared_stream;
 static azt_sample *shared_sample;
 static azt_error *shared_error;
 
-/* --- what a call uses up ------------------------------------------------------------------------------------------ */
+/* --- handles that are made for one call --------------------------------------------------------------------------- */
 
 static inline void *made(azt_status status, void *handle, azt_error *error) {
   if (status != AZT_STATUS_OK) {
-    fprintf(stderr, "the test cannot go on: %s\n", azt_error_message(error));
+    fprintf(stderr, "the test cannot make a handle: %s\n", azt_error_message(error));
     exit(2);
   }
   return handle;
@@ -90,7 +90,7 @@ static void release_buffers(uintptr_t value) {
   free((void *)value);
 }
 
-/* A slot for a handle, and what a call has put there. */
+/* Frees an output for a handle, and the handle that a call has stored there. */
 #define FREE_SLOT(free_it, type)                                  \
   static void release_slot_of_##type(uintptr_t value) {           \
     uintptr_t content = *(uintptr_t *)value;                      \
@@ -106,24 +106,28 @@ FREE_SLOT(azt_sample_free, azt_sample)
 
 /* --- callbacks that do nothing ------------------------------------------------------------------------------------ */
 
-static azt_status no_token(void *user_data, const char *scope, const char *tenant_id, azt_token *out_token) {
+static azt_status callback_without_token(void *user_data, const char *scope, const char *tenant_id,
+                                         azt_token *out_token) {
   (void)user_data, (void)scope, (void)tenant_id, (void)out_token;
   return AZT_STATUS_UNAUTHENTICATED;
 }
-static void no_progress(void *user_data, uint64_t done, uint64_t total) { (void)user_data, (void)done, (void)total; }
-static void no_line(void *user_data, azt_log_level level, const char *target, const char *message) {
+static void empty_progress_callback(void *user_data, uint64_t done, uint64_t total) {
+  (void)user_data, (void)done, (void)total;
+}
+static void empty_log_callback(void *user_data, azt_log_level level, const char *target, const char *message) {
   (void)user_data, (void)level, (void)target, (void)message;
 }
-static void no_end(void *user_data) { (void)user_data; }
+static void empty_finalizer(void *user_data) { (void)user_data; }
 typedef void (*finalizer_function)(void *user_data);
 
 /* --- values that are refused or odd ------------------------------------------------------------------------------- */
 
 static const char BAD_UTF8[] = "\xff\xfe", BAD_UTF8_URL[] = "https://acc.blob.core.windows.net/con/\xff\xfe";
-static const char *const NULL_IN_LIST[] = {NULL}, *const BAD_UTF8_IN_LIST[] = {BAD_UTF8_URL}, *const EMPTY_IN_LIST[] = {""};
+static const char *const NULL_IN_LIST[] = {NULL}, *const BAD_UTF8_IN_LIST[] = {BAD_UTF8_URL};
+static const char *const EMPTY_IN_LIST[] = {""};
 static void *const NULL_BUFFER[] = {NULL};
 static const uint64_t LARGEST_IN_LIST[] = {UINT64_MAX};
-/* More than any object has, in bytes and in elements of 8 bytes. */
+/* Lengths that no object has, in bytes and in elements of 8 bytes. */
 #define TOO_LONG (uintptr_t)PTRDIFF_MAX + 1, SIZE_MAX
 #define TOO_MANY (uintptr_t)PTRDIFF_MAX / 8 + 1, (uintptr_t)1 << 61, TOO_LONG
 #define INT(value) (uintptr_t)(intptr_t)(value)
@@ -140,7 +144,7 @@ static const uint64_t LARGEST_IN_LIST[] = {UINT64_MAX};
   static uintptr_t make_##name(void) { return (uintptr_t)(good); }        \
   static const kind kind_##name = {.make = make_##name, __VA_ARGS__};
 
-/* Handles, and NULL in their place. A non-const one is what a shared one may be passed for. */
+/* Handles. The shared ones are used by several threads at once, also where the parameter is not const. */
 KIND(options, azt_client_options *, shared_options, .pointer = REQUIRED)
 KIND(some_options, const azt_client_options *, shared_options, .pointer = OPTIONAL)
 KIND(client, const azt_client *, shared_client, .pointer = OPTIONAL)
@@ -158,7 +162,7 @@ KIND(cancelled_client, azt_client *, new_client(), .pointer = OPTIONAL, .release
 KIND(cancelled_dataset, azt_dataset *, new_dataset(), .pointer = OPTIONAL, .release = release_with_azt_dataset_free)
 KIND(verify, bool, true, ODD(false))
 
-/* What is freed by the call itself. */
+/* Handles that the call itself frees. */
 KIND(last_options, azt_client_options *, azt_client_options_new(), .pointer = OPTIONAL)
 KIND(last_client, azt_client *, new_client(), .pointer = OPTIONAL)
 KIND(last_blob, azt_blob *, new_writer(), .pointer = OPTIONAL)
@@ -227,50 +231,60 @@ KIND(seed, uint64_t, 1, ODD(0, UINT64_MAX))
 KIND(after_position, uint64_t, UINT64_MAX, ODD(0, 1, UINT64_MAX - 1))
 KIND(expires, int64_t, 4102444800, ODD(0, INT(-1), INT(INT64_MIN), INT64_MAX))
 
-/* Texts. None takes what is not UTF-8. */
+/* Texts. Bad UTF-8 is refused by all. */
 KIND(url, const char *, read_url, .pointer = REQUIRED,
      BAD(TEXT(""), TEXT(BAD_UTF8), TEXT(BAD_UTF8_URL), TEXT("x"), TEXT("ftp://a/b/c"), TEXT(long_text)))
 KIND(url_of_absent, const char *, absent_url, .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8_URL), TEXT(long_text)))
 KIND(url_to_write, const char *, written_url, .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8_URL), TEXT(long_text)))
-KIND(url_of_manifest, const char *, manifest_url, .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8_URL), TEXT(long_text)))
+KIND(url_of_manifest, const char *, manifest_url, .pointer = REQUIRED,
+     BAD(TEXT(""), TEXT(BAD_UTF8_URL), TEXT(long_text)))
 KIND(container, const char *, container_url, .pointer = REQUIRED,
      BAD(TEXT(""), TEXT(BAD_UTF8_URL), TEXT("x"), TEXT("https://account.example/"), TEXT(long_text)))
-KIND(blob_name, const char *, "misuse/read", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT(long_text), TEXT("..")))
+KIND(blob_name, const char *, "misuse/read", .pointer = REQUIRED,
+     BAD(TEXT(""), TEXT(BAD_UTF8), TEXT(long_text), TEXT("..")))
 KIND(prefix, const char *, "misuse/", .pointer = OPTIONAL, BAD(TEXT(BAD_UTF8)), ODD(TEXT(""), TEXT("\x01")))
 KIND(etag, const char *, "\"0x1\"", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8), TEXT("a\r\nb: c")),
      ODD(TEXT(""), TEXT("*"), TEXT("\""), TEXT(long_text)))
-KIND(file_to_read, const char *, "/dev/null", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8)), ODD(TEXT(""), TEXT("/"), TEXT(long_text)))
+KIND(file_to_read, const char *, "/dev/null", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8)),
+     ODD(TEXT(""), TEXT("/"), TEXT(long_text)))
 KIND(file_to_write, const char *, "/nonexistent/directory/file", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8)),
      ODD(TEXT(""), TEXT("/"), TEXT(long_text)))
 KIND(pem_path, const char *, "/nonexistent/ca.pem", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8)),
      ODD(TEXT(""), TEXT("/"), TEXT("/dev/null"), TEXT(long_text)))
-KIND(sas, const char *, "sv=1&sig=eA", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8)), ODD(TEXT("?"), TEXT(long_text)))
+KIND(sas, const char *, "sv=1&sig=eA", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8)),
+     ODD(TEXT("?"), TEXT(long_text)))
 KIND(account, const char *, "acc", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8)), ODD(TEXT("/"), TEXT(long_text)))
-KIND(key, const char *, "a2V5", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("not base64!")), ODD(TEXT(long_text)))
+KIND(key, const char *, "a2V5", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("not base64!")),
+     ODD(TEXT(long_text)))
 KIND(connection_string, const char *, "UseDevelopmentStorage=true", .pointer = REQUIRED,
      BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("AccountName=acc"), TEXT(";;;="), TEXT(long_text)))
 KIND(proxy, const char *, "http://127.0.0.1:1", .pointer = REQUIRED,
      BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("ftp://a"), TEXT(long_text)))
 KIND(agent, const char *, "trainer/1.2", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8), TEXT("a\r\nb: c"), TEXT(long_text)),
      ODD(TEXT("")))
-KIND(tenant, const char *, "tenant", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("a/../b")), ODD(TEXT(long_text)))
-KIND(client_id, const char *, "00000000-0000-0000-0000-000000000000", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8)),
+KIND(tenant, const char *, "tenant", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("a/../b")),
+     ODD(TEXT(long_text)))
+KIND(client_id, const char *, "00000000-0000-0000-0000-000000000000", .pointer = REQUIRED,
+     BAD(TEXT(""), TEXT(BAD_UTF8)),
      ODD(TEXT("\r\n"), TEXT(long_text)))
 KIND(some_client_id, const char *, "00000000-0000-0000-0000-000000000000", .pointer = OPTIONAL, BAD(TEXT(BAD_UTF8)),
      ODD(TEXT(""), TEXT("\r\n"), TEXT(long_text)))
-KIND(secret, const char *, "secret", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8)), ODD(TEXT("\r\n"), TEXT(long_text)))
+KIND(secret, const char *, "secret", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8)),
+     ODD(TEXT("\r\n"), TEXT(long_text)))
 KIND(cursor, const char *, cursor_text, .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("x"), TEXT(long_text)))
-KIND(bearer, const char *, "token", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("a\r\nb: c")), ODD(TEXT(long_text)))
-KIND(message, const char *, "no token today", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8)), ODD(TEXT(""), TEXT("a\r\nb"), TEXT(long_text)))
+KIND(bearer, const char *, "token", .pointer = REQUIRED, BAD(TEXT(""), TEXT(BAD_UTF8), TEXT("a\r\nb: c")),
+     ODD(TEXT(long_text)))
+KIND(message, const char *, "no token today", .pointer = REQUIRED, BAD(TEXT(BAD_UTF8)),
+     ODD(TEXT(""), TEXT("a\r\nb"), TEXT(long_text)))
 
-/* Callbacks and what goes with them. */
-KIND(token_callback, azt_token_callback, no_token, .pointer = REQUIRED)
-KIND(progress_callback, azt_progress_callback, no_progress, .pointer = OPTIONAL)
-KIND(log_callback, azt_log_callback, no_line, .pointer = OPTIONAL)
+/* Callbacks, their user data and finalizers. */
+KIND(token_callback, azt_token_callback, callback_without_token, .pointer = REQUIRED)
+KIND(progress_callback, azt_progress_callback, empty_progress_callback, .pointer = OPTIONAL)
+KIND(log_callback, azt_log_callback, empty_log_callback, .pointer = OPTIONAL)
 KIND(user_data, void *, &shared_options, .pointer = OPTIONAL)
-KIND(finalizer, finalizer_function, no_end, .pointer = OPTIONAL)
+KIND(finalizer, finalizer_function, empty_finalizer, .pointer = OPTIONAL)
 
-/* What a token callback was given, there only. */
+/* The token of the running token callback. */
 static azt_token *token_of_callback;
 KIND(token, azt_token *, token_of_callback, .pointer = REQUIRED)
 

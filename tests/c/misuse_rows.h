@@ -1,9 +1,10 @@
-/* Every function of aztorch.h, for misuse_test.c, in the header's order. The gate `misuse` compares the two.
+/* Every function of aztorch.h, for misuse_test.c. The gate `misuse` compares this table with the header.
  *
- * CALL: returns a status, and its last parameter is the error; then what a good call gives, whether it is refused inside
- * callbacks, and the kinds of the other parameters. ANSWER: returns a status alone, in a token callback. TEXT_ROW,
- * NUMBER_ROW: an accessor, what it gives for NULL, its parameters. FREE_ROW: frees or cancels. BARE: has no parameters, and what
- * releases its result. */
+ * CALL(name, status, inside, kinds…): returns a status and takes an error as last parameter. `status` is the status
+ * of a call with good arguments, `inside` says what it does inside a callback, `kinds` are the other parameters.
+ * ANSWER(name, kinds…): returns a status; only for token callbacks. TEXT_ROW, NUMBER_ROW(name, result, kinds…): an
+ * accessor and its result for NULL. FREE_ROW(name, kinds…): frees or cancels. BARE(name, release): has no
+ * parameters; `release` frees its result. */
 
 BARE(azt_version, keep)
 TEXT_ROW(azt_status_name, "AZT_STATUS_OK", status)

@@ -1,7 +1,7 @@
-/* Every function of the header with every argument that is wrong: NULL for each pointer and for all, texts that are not
- * UTF-8, lengths that no object has, unknown constants; from inside callbacks; from many threads at once. The answer is
- * an error, never a crash, and the outputs hold what they may. The functions are in misuse_rows.h, their parameters in
- * misuse_kinds.h, a call's course and what is checked of each in misuse_call.h. `misuse_test --list` prints the functions. */
+/* Calls every function of the header with wrong arguments: NULL for each pointer and for all, bad UTF-8, lengths
+ * that no object has, unknown constants; from inside callbacks; from many threads at once. Expects an error, never a
+ * crash, and outputs that hold what the contract says. The functions are in misuse_rows.h, the kinds of parameters
+ * in misuse_kinds.h, calls and checks in misuse_call.h. `misuse_test --list` prints the functions. */
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <pthread.h>
@@ -13,10 +13,11 @@
 
 #include "misuse_call.h"
 
-enum { THREADS = 8, CALLS_OF_A_THREAD = 200, PATIENCE = 120 };
+enum { THREADS = 8, CALLS_PER_THREAD = 200, TIMEOUT_SECONDS = 120 };
+
 /* --- one wrong argument after the other --------------------------------------------------------------------------- */
 
-static void call_well(const row *row) {
+static void call_with_good_arguments(const row *row) {
   call this = prepare(row);
   run(&this);
   check_good(&this, "good arguments");
@@ -60,7 +61,8 @@ static void call_with_bad_and_odd_values(const row *row) {
       call this = prepare(row);
       this.given[i] = is_bad ? kind->bad[at] : kind->odd[at];
       run(&this);
-      if (is_bad) check_refusal(&this, what, kind->refusal == AZT_STATUS_OK ? AZT_STATUS_INVALID_ARGUMENT : kind->refusal);
+      const azt_status refusal = kind->refusal == AZT_STATUS_OK ? AZT_STATUS_INVALID_ARGUMENT : kind->refusal;
+      if (is_bad) check_refusal(&this, what, refusal);
       finish_call(&this, what);
     }
   }
@@ -69,7 +71,7 @@ static void call_with_bad_and_odd_values(const row *row) {
 static bool is_for_token_callbacks(const row *row) { return row->kinds[0] == &kind_token; }
 
 static void misuse(const row *row) {
-  call_well(row);
+  call_with_good_arguments(row);
   call_with_one_null(row);
   call_with_all_null(row);
   call_with_bad_and_odd_values(row);
@@ -117,14 +119,14 @@ static void check_all(const char *what, bool in_log) {
 static void call_on_line(void *user_data, azt_log_level level, const char *target, const char *message) {
   static _Thread_local bool inside;
   (void)user_data, (void)level, (void)target, (void)message;
-  /* What is called here may itself write a line. */
+  /* The function that is called here may log a line. */
   if (inside) return;
   inside = true;
   run_next();
   inside = false;
 }
 
-/* One call for each line, so that they meet the library in many states. */
+/* Makes one call per log line, so that the calls come in many states of the library. */
 static void inside_log_callbacks(void) {
   prepare_all();
   OK(azt_log_set_callback, AZT_LOG_LEVEL_TRACE, call_on_line, NULL, NULL);
@@ -133,12 +135,12 @@ static void inside_log_callbacks(void) {
                                  "azt_blob_open",   "azt_blob_close",   "azt_blob_read_at"};
     for (size_t i = 0; i < ROWS; i++) {
       for (size_t j = 0; j < sizeof usual / sizeof usual[0]; j++) {
-        if (strcmp(rows[i].name, usual[j]) == 0) call_well(&rows[i]);
+        if (strcmp(rows[i].name, usual[j]) == 0) call_with_good_arguments(&rows[i]);
       }
     }
   }
   OK(azt_log_set_callback, AZT_LOG_LEVEL_OFF, NULL, NULL, NULL);
-  check_all("a log callback around it", true);
+  check_all("a log callback running", true);
 }
 
 static void call_all(void *user_data, uint64_t done, uint64_t total) {
@@ -146,7 +148,8 @@ static void call_all(void *user_data, uint64_t done, uint64_t total) {
   while (run_next()) continue;
 }
 
-/* Answers each request after half a second, so that the call that sent it waits; a GET's body comes in two halves. */
+/* A server that answers each request after half a second, so that the call waits; the body of a GET comes in two
+ * halves. */
 static void *serve_slowly(void *argument) {
   int listener = *(int *)argument, connection;
   while ((connection = accept(listener, NULL, NULL)) >= 0) {
@@ -160,8 +163,8 @@ static void *serve_slowly(void *argument) {
     const struct timespec half_a_second = {0, 500000000};
     const bool is_get = strncmp(request, "GET", 3) == 0;
     const char *answer =
-        is_get ? "HTTP/1.1 206 Partial Content\r\nETag: \"0x1\"\r\nContent-Range: bytes 0-9/10\r\nContent-Length: 10\r\n"
-                 "Connection: close\r\n\r\n01234"
+        is_get ? "HTTP/1.1 206 Partial Content\r\nETag: \"0x1\"\r\nContent-Range: bytes 0-9/10\r\n"
+                 "Content-Length: 10\r\nConnection: close\r\n\r\n01234"
                : "HTTP/1.1 201 Created\r\nETag: \"0x1\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     if (!is_get) nanosleep(&half_a_second, NULL);
     CHECK(write(connection, answer, strlen(answer)) == (ssize_t)strlen(answer));
@@ -174,7 +177,7 @@ static void *serve_slowly(void *argument) {
   return NULL;
 }
 
-/* The calls are made while the blob's own call waits, on the very blob. */
+/* Makes the calls on a blob while a call on the same blob waits. */
 static void inside_progress_callbacks(void) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
   socklen_t length = sizeof address;
@@ -197,7 +200,7 @@ static void inside_progress_callbacks(void) {
   OK(azt_blob_write, slow, "0123456789", 10);
   OK(azt_blob_set_progress, slow, call_all, NULL, NULL);
   OK(azt_blob_close, slow);
-  check_all("a writer's progress callback around it", false);
+  check_all("a writer's progress callback running", false);
   shared_writer = usual_writer;
   azt_blob_free(slow);
 
@@ -209,7 +212,7 @@ static void inside_progress_callbacks(void) {
   OK(azt_blob_set_progress, slow, call_all, NULL, NULL);
   OK(azt_blob_read, slow, buffer, sizeof buffer, &read);
   CHECK(read == sizeof buffer && memcmp(buffer, "0123456789", sizeof buffer) == 0);
-  check_all("a reader's progress callback around it", false);
+  check_all("a reader's progress callback running", false);
   shared_reader = usual_reader;
   azt_blob_free(slow);
 
@@ -239,7 +242,7 @@ static void inside_token_callbacks(void) {
   OK(azt_client_options_set_max_retries, options, 0);
   OK(azt_client_new, options, &client);
   EXPECT(AZT_STATUS_UNAUTHENTICATED, azt_blob_exists, client, "https://127.0.0.1:9/account/container/blob", &exists);
-  check_all("a token callback around it", false);
+  check_all("a token callback running", false);
   azt_client_free(client);
   azt_client_options_free(options);
 }
@@ -248,7 +251,7 @@ static void inside_token_callbacks(void) {
 
 static void *call_anything(void *argument) {
   uint64_t state = *(uint64_t *)argument;
-  for (int n = 0; n < CALLS_OF_A_THREAD; n++) {
+  for (int n = 0; n < CALLS_PER_THREAD; n++) {
     state = state * 6364136223846793005u + 1442695040888963407u;
     const row *row = &rows[(state >> 33) % ROWS];
     if (is_for_token_callbacks(row)) continue;
@@ -263,7 +266,7 @@ static void *call_anything(void *argument) {
       }
     }
     run(&this);
-    finish_call(&this, "other threads beside it");
+    finish_call(&this, "other threads at work");
   }
   return NULL;
 }
@@ -278,7 +281,7 @@ static void on_many_threads(void) {
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
-/* --- all of it ---------------------------------------------------------------------------------------------------- */
+/* --- setting up and running --------------------------------------------------------------------------------------- */
 
 /* The URL of a blob in the test's container, with its SAS. */
 static void name_blob(char *url, const char *name) {
@@ -328,8 +331,8 @@ int main(int count, char **arguments) {
     for (size_t i = 0; i < ROWS; i++) puts(rows[i].name);
     return EXIT_SUCCESS;
   }
-  /* Should it come to a deadlock. */
-  alarm(PATIENCE);
+  /* Ends the test after a deadlock. */
+  alarm(TIMEOUT_SECONDS);
   set_up();
   for (size_t i = 0; i < ROWS; i++) {
     if (!is_for_token_callbacks(&rows[i])) misuse(&rows[i]);

@@ -1,4 +1,4 @@
-/* What a process has: threads, open files, memory; and programs that are run as other processes. */
+/* The threads, open files and memory of this process, and the exit status of a child. */
 #ifndef AZTORCH_TESTS_PROCESS_H
 #define AZTORCH_TESTS_PROCESS_H
 
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static inline size_t entries_of(const char *directory) {
+static inline size_t count_entries(const char *directory) {
   size_t count = 0;
   DIR *open = opendir(directory);
   if (open == NULL) abort();
@@ -22,9 +22,9 @@ static inline size_t entries_of(const char *directory) {
   return count;
 }
 
-static inline size_t threads(void) { return entries_of("/proc/self/task"); }
-/* Without the one that reads the directory. */
-static inline size_t open_files(void) { return entries_of("/proc/self/fd") - 1; }
+static inline size_t threads(void) { return count_entries("/proc/self/task"); }
+/* Without the file descriptor that reads the directory. */
+static inline size_t open_files(void) { return count_entries("/proc/self/fd") - 1; }
 
 static inline size_t resident_bytes(void) {
   unsigned long all = 0, resident = 0;
@@ -36,18 +36,18 @@ static inline size_t resident_bytes(void) {
 
 static inline void pause_shortly(void) { nanosleep(&(struct timespec){0, 20000000}, NULL); }
 
-/* Waits until `count` gives at most `most`, for some seconds; what it gave last. */
-static inline size_t settled(size_t (*count)(void), size_t most) {
+/* Waits, for ten seconds at most, until `count` returns `limit` or less. Returns its last value. */
+static inline size_t wait_until_at_most(size_t (*count)(void), size_t limit) {
   size_t now = count();
-  for (int i = 0; i < 500 && now > most; i++) {
+  for (int i = 0; i < 500 && now > limit; i++) {
     pause_shortly();
     now = count();
   }
   return now;
 }
 
-/* What `count` gives once it has given the same for half a second. */
-static inline size_t steady(size_t (*count)(void)) {
+/* Waits until `count` has returned the same value for half a second, and returns that value. */
+static inline size_t wait_until_steady(size_t (*count)(void)) {
   size_t now = count();
   for (int same = 0; same < 25; same++) {
     pause_shortly();
@@ -58,8 +58,8 @@ static inline size_t steady(size_t (*count)(void)) {
   return now;
 }
 
-/* How a child ended, in words of the test: its exit status, or minus the signal that ended it. */
-static inline int ended(pid_t child) {
+/* Waits for a child. Returns its exit status, or minus the number of the signal that ended it. */
+static inline int wait_for_exit(pid_t child) {
   int status = 0;
   if (waitpid(child, &status, 0) != child) abort();
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);

@@ -1,6 +1,5 @@
-/* A host whose address changes: each new connection asks for the address again, so that a client that lives for weeks
- * follows its account to where it has moved. The program answers for the resolver itself: the library's getaddrinfo is
- * the one below. */
+/* A host whose address changes: each new connection resolves the name again, so that a long-lived client follows its
+ * account to another address. The library uses this program's getaddrinfo. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -15,9 +14,9 @@
 
 #define NAME "storage.example"
 
-/* Where the name leads to, the one for 127.0.0.1, and how often that was asked. */
-static atomic_int place = 1;
-static atomic_uint asked;
+/* The name resolves to 127.0.0.`address_number`. `lookups` counts the calls of getaddrinfo. */
+static atomic_int address_number = 1;
+static atomic_uint lookups;
 
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result) {
   (void)service;
@@ -27,21 +26,22 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     struct sockaddr_in address;
   } *answer = calloc(1, sizeof *answer);
   if (answer == NULL) return EAI_MEMORY;
-  answer->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + (unsigned)place)};
+  const in_addr_t address = INADDR_LOOPBACK - 1 + (unsigned)address_number;
+  answer->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
   answer->info = (struct addrinfo){
       .ai_family = AF_INET,
       .ai_socktype = hints == NULL ? SOCK_STREAM : hints->ai_socktype,
       .ai_addrlen = sizeof answer->address,
       .ai_addr = (struct sockaddr *)&answer->address,
   };
-  asked++;
+  lookups++;
   *result = &answer->info;
   return 0;
 }
 
 void freeaddrinfo(struct addrinfo *result) { free(result); }
 
-/* A server that has every blob, or none: by its answer one knows which of them was asked. */
+/* A server that has every blob, or none: so its answer tells which server got the request. */
 struct server {
   const char *answer;
   int listener;
@@ -52,14 +52,14 @@ struct server {
 #define HAS_IT "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 1\r\n\r\n"
 #define HAS_NOT "HTTP/1.1 404 Not Found\r\nx-ms-error-code: BlobNotFound\r\nContent-Length: 0\r\n\r\n"
 
-/* One connection after the other, which is all that calls in a row need. */
+/* Serves one connection after the other, which is enough for one call after the other. */
 static void *serve(void *argument) {
   struct server *server = argument;
   char request[16384];
   for (int connection; (connection = accept(server->listener, NULL, NULL)) >= 0; close(connection)) {
     server->connections++;
     server->connection = connection;
-    /* Requests without a body, each of them in one segment. */
+    /* The requests have no body, and each arrives in one segment. */
     while (recv(connection, request, sizeof request, 0) > 0 &&
            send(connection, server->answer, strlen(server->answer), MSG_NOSIGNAL) > 0) {
     }
@@ -67,9 +67,10 @@ static void *serve(void *argument) {
   return NULL;
 }
 
-/* At 127.0.0.`number`, on the port in `*port` if that is not 0. */
+/* Starts a server at 127.0.0.`number`, on port `*port`, or on a free port when that is 0. */
 static bool start(struct server *server, unsigned number, in_port_t *port) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = *port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + number)};
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = *port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + number)};
   socklen_t length = sizeof address;
   pthread_t thread;
   server->listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -101,26 +102,26 @@ int main(void) {
   snprintf(url, sizeof url, "http://" NAME ":%d/account/container/blob?sv=2021-12-02&sig=x", ntohs(port));
   azt_client_options *options = azt_client_options_new();
   azt_client *client = NULL;
-  /* One for a connection whose end has not been noticed yet. */
+  /* One retry, for a connection that the client has not noticed to be closed. */
   OK(azt_client_options_set_max_retries, options, 1);
   OK(azt_client_new, options, &client);
   azt_client_options_free(options);
 
   CHECK(exists(client, url) && exists(client, url));
-  CHECK(first.connections == 1 && asked == 1);
+  CHECK(first.connections == 1 && lookups == 1);
 
-  /* The name moves, and the old place is still there: it ends its connection only. */
-  place = 2;
+  /* The name moves. The old server still listens, and only closes its connection. */
+  address_number = 2;
   shutdown(first.connection, SHUT_RDWR);
   CHECK(!exists(client, url));
-  CHECK(first.connections == 1 && second.connections == 1 && asked == 2);
+  CHECK(first.connections == 1 && second.connections == 1 && lookups == 2);
 
-  /* Back, and the place that was left is gone. */
-  place = 1;
+  /* The name moves back. The second server does not listen any more. */
+  address_number = 1;
   shutdown(second.listener, SHUT_RDWR);
   shutdown(second.connection, SHUT_RDWR);
   CHECK(exists(client, url) && exists(client, url));
-  CHECK(first.connections == 2 && second.connections == 1 && asked == 3);
+  CHECK(first.connections == 2 && second.connections == 1 && lookups == 3);
   azt_client_free(client);
   return finish();
 }

@@ -1,5 +1,4 @@
-/* Everything that a C program does with blobs, on Azurite: AZTORCH_TEST_CONTAINER_URL and
- * AZTORCH_TEST_CONNECTION_STRING. */
+/* What a C program does with blobs, on Azurite. Needs AZTORCH_TEST_CONTAINER_URL and AZTORCH_TEST_CONNECTION_STRING. */
 #define _GNU_SOURCE
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,7 +31,8 @@ static void write_in_pieces(azt_blob *blob, const unsigned char *bytes, size_t s
   CHECK(position == size);
 }
 
-static void read_back(const azt_client *client, const char *container, const char *name, const unsigned char *bytes, size_t size) {
+static void read_back(const azt_client *client, const char *container, const char *name, const unsigned char *bytes,
+                      size_t size) {
   azt_blob *blob = NULL;
   uint64_t number = 0;
   size_t read = 0;
@@ -66,7 +66,8 @@ static void write_and_read(const azt_client *client, const char *container, size
   OK(azt_blob_close, blob);
   read_back(client, container, "round trip+1", bytes, size);
 
-  /* Neither a second creation, nor a writer that was given up, nor one that is late replaces it. */
+  /* The blob stays: a second creation, a writer that is freed without a close, and one with an old ETag do not
+   * replace it. */
   azt_blob *second = NULL, *discarded = NULL, *late = NULL;
   OK(azt_blob_open_in, client, container, "round trip+1", AZT_BLOB_MODE_CREATE, &second);
   OK(azt_blob_write, second, others, SMALL);
@@ -105,7 +106,7 @@ static char *blob_url(const char *container, const char *name) {
   return url;
 }
 
-static void files_and_the_rest(const azt_client *client, const char *container) {
+static void files_and_operations(const azt_client *client, const char *container) {
   char *url = blob_url(container, "round%20trip%2B1");
   char path[] = "/tmp/aztorch-roundtrip-XXXXXX";
   int file = mkstemp(path);
@@ -161,7 +162,7 @@ int main(void) {
     OK(azt_blob_delete, ways[way].client, url);
     free(url);
     write_and_read(ways[way].client, ways[way].container, LARGE);
-    files_and_the_rest(ways[way].client, ways[way].container);
+    files_and_operations(ways[way].client, ways[way].container);
   }
   azt_client_free(client);
   free(without);

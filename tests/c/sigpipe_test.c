@@ -1,5 +1,5 @@
-/* A C program has SIGPIPE's default disposition: one write to a connection that the peer has reset would end it. Writes
- * a large blob to a server that resets every connection; the outcome must be a status. */
+/* A C program has the default disposition of SIGPIPE: a write to a connection that the peer has reset would end it.
+ * This test writes a large blob to a server that resets every connection, and expects a status. */
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <pthread.h>
@@ -14,7 +14,7 @@ enum { BLOCK = 1 << 20, BLOCKS = 64 };
 
 static in_port_t port;
 
-/* Takes connections, lets some bytes come in, and resets. */
+/* Accepts connections, receives some bytes, and resets them. */
 static void *serve(void *argument) {
   int listener = *(int *)argument;
   static char sink[256 << 10];
@@ -23,7 +23,7 @@ static void *serve(void *argument) {
     if (connection < 0) {
       return NULL;
     }
-    /* Sometimes in the middle of the body, sometimes before its first byte. */
+    /* Alternately in the middle of the request and near its start. */
     ssize_t taken = read(connection, sink, count % 2 == 0 ? sizeof sink : 1);
     (void)taken;
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
@@ -32,7 +32,7 @@ static void *serve(void *argument) {
   }
 }
 
-/* Runs `work` in a child with the default disposition; how the child ended, as waitpid tells it. */
+/* Runs `work` in a child with the default disposition. Returns the status of waitpid. */
 static int in_child(int (*work)(void)) {
   fflush(NULL);
   pid_t child = fork();
@@ -47,8 +47,8 @@ static int in_child(int (*work)(void)) {
   return status;
 }
 
-/* What happens to a program that does not protect itself: without this the test below would prove nothing. */
-static int write_plainly(void) {
+/* Writes with plain sockets, which SIGPIPE ends: this proves that the server provokes the signal. */
+static int write_with_sockets(void) {
   static char body[BLOCK];
   for (int i = 0; i < 200; i++) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = port, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -83,10 +83,11 @@ static int write_with_aztorch(void) {
   CHECK(status == AZT_STATUS_OK || status == AZT_STATUS_UNAVAILABLE);
   azt_blob_free(blob);
 
-  /* One write far larger than a block goes out from this memory. */
+  /* A write that is much larger than a block is sent from the caller's memory. */
   char *huge = calloc(BLOCKS, BLOCK);
   OK(azt_blob_open, client, url, AZT_BLOB_MODE_WRITE, &blob);
-  CHECK(azt_blob_write(blob, huge, (size_t)BLOCKS * BLOCK, NULL) == AZT_STATUS_UNAVAILABLE || azt_blob_flush(blob, NULL) == AZT_STATUS_UNAVAILABLE);
+  CHECK(azt_blob_write(blob, huge, (size_t)BLOCKS * BLOCK, NULL) == AZT_STATUS_UNAVAILABLE ||
+        azt_blob_flush(blob, NULL) == AZT_STATUS_UNAVAILABLE);
   EXPECT(AZT_STATUS_UNAVAILABLE, azt_blob_close, blob);
   azt_blob_free(blob);
   free(huge);
@@ -109,11 +110,11 @@ int main(void) {
   pthread_t server;
   CHECK(pthread_create(&server, NULL, serve, &listener) == 0);
 
-  int plain = in_child(write_plainly);
+  int plain = in_child(write_with_sockets);
   CHECK(WIFSIGNALED(plain) && WTERMSIG(plain) == SIGPIPE);
   int protected = in_child(write_with_aztorch);
   if (WIFSIGNALED(protected)) {
-    fprintf(stderr, "died of signal %d\n", WTERMSIG(protected));
+    fprintf(stderr, "ended by signal %d\n", WTERMSIG(protected));
   }
   CHECK(WIFEXITED(protected) && WEXITSTATUS(protected) == EXIT_SUCCESS);
   return finish();

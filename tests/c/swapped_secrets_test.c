@@ -1,5 +1,5 @@
-/* A secret that is passed in the place of another value shows in no error and in no line of the log, whichever setter or
- * call it is passed to. Nothing listens at the address that is asked. */
+/* Passes secrets in place of other values to every setter and call that takes a text. No error and no log line may
+ * contain them. Nothing listens at the address of the requests. */
 #define _GNU_SOURCE
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -10,8 +10,7 @@
 static const char URL[] = "https://127.0.0.1:9/account/container/blob";
 static atomic_uint lines;
 
-/* Secrets as Azure gives them out, and texts that have one in them. Each is tried in the place of every text that a setter
- * takes. */
+/* Secrets in the formats of Azure, and texts that contain one. */
 #define KEY "ASZLcJW63wQpTnOYveIHLFF2m8DlCi9UeZ7D6A0yV3yhxusQNVp/pMnuEzhdgqfM8RY7YIWqz/QZPmOIrdL3HA=="
 #define SIGNATURE "Zx3Q%2Bk8vW2mN7pLr5tYb9uHs1cJd4fGe6aXiOzKqTwE%3D"
 #define SECRET "Abc8Q~d0EfGh1IjKl2MnOp3QrStUv4WxYz5aBcDe"
@@ -20,15 +19,28 @@ static atomic_uint lines;
 
 static const char *const SECRETS[] = {KEY, SIGNATURE, SECRET, BEARER, PASSWORD};
 static const char *const SWAPPED[] = {
-    KEY, "AccountKey=" KEY, "AccountKey:" KEY, "AccountName=" KEY ";AccountKey=YWNj", "DefaultEndpointsProtocol=" KEY ";AccountName=a;AccountKey=YWNj",
-    "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=" KEY, "https://" KEY ".blob.core.windows.net/container/blob",
-    "https://" KEY "@127.0.0.1:9/account/container/blob", "sv=1&se=2030-01-01&sig=" SIGNATURE, "?sv=1&se=2030-01-01&sig=" SIGNATURE,
-    "https://127.0.0.1:9/account/container/blob?sv=1&sig=" SIGNATURE, "https://127.0.0.1:9/account/container/blob%3Fsv%3D1%26sig%3D" SIGNATURE,
-    SECRET, SECRET ".onmicrosoft.com", BEARER, "Bearer " BEARER, "http://user:" PASSWORD "@127.0.0.1:9", "https://user:" PASSWORD "@127.0.0.1:9",
+    KEY,
+    "AccountKey=" KEY,
+    "AccountKey:" KEY,
+    "AccountName=" KEY ";AccountKey=YWNj",
+    "DefaultEndpointsProtocol=" KEY ";AccountName=a;AccountKey=YWNj",
+    "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=" KEY,
+    "https://" KEY ".blob.core.windows.net/container/blob",
+    "https://" KEY "@127.0.0.1:9/account/container/blob",
+    "sv=1&se=2030-01-01&sig=" SIGNATURE,
+    "?sv=1&se=2030-01-01&sig=" SIGNATURE,
+    "https://127.0.0.1:9/account/container/blob?sv=1&sig=" SIGNATURE,
+    "https://127.0.0.1:9/account/container/blob%3Fsv%3D1%26sig%3D" SIGNATURE,
+    SECRET,
+    SECRET ".onmicrosoft.com",
+    BEARER,
+    "Bearer " BEARER,
+    "http://user:" PASSWORD "@127.0.0.1:9",
+    "https://user:" PASSWORD "@127.0.0.1:9",
     "-----BEGIN PRIVATE KEY-----\n" KEY "\n-----END PRIVATE KEY-----\n"};
 
-/* Whether eight characters in a row of a secret are in the text, whatever their case: hosts are shown in small letters. */
-static bool has_a_secret(const char *text) {
+/* Whether the text contains eight consecutive characters of a secret, in any case: hosts are shown in lower case. */
+static bool contains_secret(const char *text) {
   for (size_t i = 0; i < sizeof SECRETS / sizeof *SECRETS; i++) {
     for (const char *piece = SECRETS[i]; strlen(piece) >= 8; piece++) {
       char eight[9] = {0};
@@ -39,19 +51,19 @@ static bool has_a_secret(const char *text) {
   return false;
 }
 
-static void secretive(const char *setter, const char *value, azt_error *error) {
-  if (has_a_secret(azt_error_message(error))) {
+static void check_no_secret(const char *setter, const char *value, azt_error *error) {
+  if (contains_secret(azt_error_message(error))) {
     failed++;
-    fprintf(stderr, "%s(%s) shows a secret: %s\n", setter, value, azt_error_message(error));
+    fprintf(stderr, "the error of %s(%s) contains a secret: %s\n", setter, value, azt_error_message(error));
   }
   azt_error_free(error);
 }
 
 static void on_any_line(void *user_data, azt_log_level level, const char *target, const char *message) {
   (void)user_data, (void)level, (void)target;
-  if (has_a_secret(message)) {
+  if (contains_secret(message)) {
     failed++;
-    fprintf(stderr, "a secret is logged: %s\n", message);
+    fprintf(stderr, "a log line contains a secret: %s\n", message);
   }
   lines++;
 }
@@ -73,7 +85,6 @@ static azt_status set_swapped(size_t setter, azt_client_options *options, const 
   }
 }
 
-/* Neither the setter's error nor the log and the errors of what uses the options then. */
 int main(void) {
   static const char *const setters[] = {"sas_token", "connection_string", "account", "key", "tenant_id", "client_id",
                                         "secret", "managed_identity", "proxy", "ca_file", "user_agent"};
@@ -85,20 +96,20 @@ int main(void) {
       azt_client *client = NULL;
       azt_error *error = NULL;
       bool exists = false;
-      /* Asking a metadata service that is not there takes its time. */
-      const bool taken = set_swapped(setter, options, SWAPPED[i], &error) == AZT_STATUS_OK && setter != 7;
-      secretive(setters[setter], SWAPPED[i], error);
-      if (taken) {
+      /* Not with a managed identity: waiting for a metadata service that does not exist is slow. */
+      const bool accepted = set_swapped(setter, options, SWAPPED[i], &error) == AZT_STATUS_OK && setter != 7;
+      check_no_secret(setters[setter], SWAPPED[i], error);
+      if (accepted) {
         OK(azt_client_options_set_max_retries, options, 0);
         OK(azt_client_options_set_timeout_ms, options, 2000);
         OK(azt_client_new, options, &client);
         CHECK(azt_blob_exists(client, URL, &exists, &error) != AZT_STATUS_OK);
-        secretive(setters[setter], SWAPPED[i], error);
+        check_no_secret(setters[setter], SWAPPED[i], error);
         azt_client_free(client);
       }
       azt_client_options_free(options);
     }
-    /* In the place of a URL, a file and an ETag. */
+    /* In place of a URL, a path and an ETag. */
     azt_client_options *options = azt_client_options_new();
     azt_client *client = NULL;
     azt_blob *blob = NULL;
@@ -107,16 +118,16 @@ int main(void) {
     OK(azt_client_options_set_max_retries, options, 0);
     OK(azt_client_new, options, &client);
     azt_blob_open(client, SWAPPED[i], AZT_BLOB_MODE_READ, &blob, &error);
-    secretive("open", SWAPPED[i], error);
+    check_no_secret("open", SWAPPED[i], error);
     azt_blob_open_in(client, SWAPPED[i], "blob", AZT_BLOB_MODE_READ, &blob, &error);
-    secretive("open_in", SWAPPED[i], error);
+    check_no_secret("open_in", SWAPPED[i], error);
     azt_blob_upload(client, SWAPPED[i], URL, AZT_BLOB_MODE_WRITE, &error);
-    secretive("upload", SWAPPED[i], error);
+    check_no_secret("upload", SWAPPED[i], error);
     azt_blob_download(client, SWAPPED[i], "/no/such/folder/file", &error);
-    secretive("download", SWAPPED[i], error);
+    check_no_secret("download", SWAPPED[i], error);
     OK(azt_blob_open, client, URL, AZT_BLOB_MODE_WRITE, &blob);
     azt_blob_set_if_match(blob, SWAPPED[i], &error);
-    secretive("set_if_match", SWAPPED[i], error);
+    check_no_secret("set_if_match", SWAPPED[i], error);
     azt_blob_free(blob);
     azt_client_free(client);
     azt_client_options_free(options);

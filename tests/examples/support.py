@@ -1,6 +1,6 @@
-"""What the tests of the training programs share: the programs, the container, and the server's own count of requests.
+"""Helpers for the tests of the training programs: running them, blobs of the container, and the server's log.
 
-AZTORCH_EXAMPLES is where the programs lie; AZTORCH_TEST_CONTAINER_URL and AZTORCH_TEST_LOG are azurite.mjs's.
+AZTORCH_EXAMPLES is the directory of the programs. azurite.mjs sets AZTORCH_TEST_CONTAINER_URL and AZTORCH_TEST_LOG.
 """
 
 import collections
@@ -15,13 +15,13 @@ import urllib.request
 
 EXAMPLES = pathlib.Path(os.environ["AZTORCH_EXAMPLES"])
 CONTAINER = os.environ["AZTORCH_TEST_CONTAINER_URL"]
-LIMIT_S = 120  # a program that hangs fails its test
+TIMEOUT_S = 120  # a program that runs longer fails its test
 
 Request = collections.namedtuple("Request", "method name query status")
 
 
 class ServerLog:
-    """The requests since it was made, in the order in which the server ended them."""
+    """The requests since this object was made, in the order in which the server finished them."""
 
     _line = re.compile(r'"([A-Z]+) (/[^ ]*) HTTP/1.1" (\d+) ')
 
@@ -30,7 +30,7 @@ class ServerLog:
         self._start = len(self._settled())
 
     def _settled(self):
-        # The server writes a request's line just after its answer went out.
+        # The server logs a request just after it has answered it: wait until the log stops growing.
         before, now = None, self._path.read_bytes()
         while now != before:
             time.sleep(0.3)
@@ -46,7 +46,7 @@ class ServerLog:
         return requests
 
     def fetched(self, prefix):
-        """The names, without the prefix, of the blobs that were given out, as often as they were."""
+        """The names, without the prefix, of the blobs that were fetched, once for each GET."""
         return [
             request.name.removeprefix(prefix)
             for request in self.requests()
@@ -54,7 +54,7 @@ class ServerLog:
         ]
 
     def count(self, method, text):
-        """How often a request's name or query had this text."""
+        """The number of requests with this method and with this text in their name or query."""
         return sum(r.method == method and (text in r.name or text in r.query) for r in self.requests())
 
 
@@ -97,10 +97,10 @@ def start(program, *arguments, environment=None, **options):
     return subprocess.Popen(command, text=True, env={**os.environ, **(environment or {})}, **options)
 
 
-def end(process):
-    """Its exit status and what it printed, after it ended by itself."""
+def wait_for_end(process):
+    """The exit status, output and errors of a process that ends by itself."""
     try:
-        output, errors = process.communicate(timeout=LIMIT_S)
+        output, errors = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -109,27 +109,28 @@ def end(process):
 
 
 def run(program, *arguments):
-    """What it printed; a failure raises."""
+    """Runs a program and returns its output. Raises when it fails."""
     process = start(program, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    status, output, errors = end(process)
+    status, output, errors = wait_for_end(process)
     if status != 0:
         raise AssertionError(f"{program} ended with {status}: {output}{errors}")
     return output
 
 
 def losses(output):
-    """All bits of each epoch's loss."""
+    """The loss of each epoch, with all its bits."""
     return [float.fromhex(text) for text in re.findall(r"^epoch .*\((-?0x[0-9a-fp.+-]+)\)$", output, re.MULTILINE)]
 
 
 def wait_until(condition, *processes):
-    deadline = time.monotonic() + LIMIT_S
+    """Waits for the condition. Raises when one of the processes ends before."""
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
         for process in processes:
             if process.poll() is not None:
-                raise AssertionError(f"{process.args[0]} ended too early, with {process.returncode}")
+                raise AssertionError(f"{process.args[0]} ended too early, with exit status {process.returncode}")
         if time.monotonic() > deadline:
-            raise AssertionError(f"not so after {LIMIT_S} s")
+            raise AssertionError(f"the condition does not hold after {TIMEOUT_S} s")
         time.sleep(0.01)
 
 

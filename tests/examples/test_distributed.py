@@ -1,4 +1,4 @@
-"""train_distributed on several ranks, killed and resumed; what was fetched is counted in the server's log."""
+"""Runs train_distributed on several ranks, kills and resumes it, and counts in the server's log what it fetched."""
 
 import collections
 import json
@@ -38,7 +38,7 @@ def free_port():
 
 
 class World:
-    """The ranks of one training. Each writes down what its steps consumed."""
+    """The ranks of one training. Each logs the names that its steps consumed."""
 
     started = []
 
@@ -62,12 +62,12 @@ class World:
         self.processes.append(support.start(*self._arguments, environment=environment, **pipes))
         World.started.append(self.processes[-1])
 
-    def end(self):
-        """What rank 0 printed."""
-        results = [support.end(process) for process in self.processes]
+    def wait_for_end(self):
+        """Waits for all ranks and returns the output of rank 0. Raises when one fails."""
+        results = [support.wait_for_end(process) for process in self.processes]
         for rank, (status, output, errors) in enumerate(results):
             if status != 0:
-                raise AssertionError(f"rank {rank} ended with {status}: {output}{errors}")
+                raise AssertionError(f"rank {rank} ended with exit status {status}: {output}{errors}")
         return results[0][1]
 
     def kill(self):
@@ -76,10 +76,10 @@ class World:
         for process in self.processes:
             process.communicate()
             if process.returncode != -9:
-                raise AssertionError(f"a rank had ended by itself, with {process.returncode}")
+                raise AssertionError(f"a rank ended before the kill, with exit status {process.returncode}")
 
     def steps(self, rank):
-        """What a rank wrote down; a line that the kill cut short was not a whole step."""
+        """The steps that a rank logged. The kill may cut the last line short, which is then left out."""
         path = pathlib.Path(f"{self.log}.{rank}")
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         steps = []
@@ -91,7 +91,7 @@ class World:
         return steps
 
     def consumed(self, epoch, first=0, last=COUNT):
-        """Names that all ranks together consumed in the steps that ended in first + 1 … last."""
+        """The names that all ranks consumed in the steps that end at the positions first + 1 … last."""
         return [
             name
             for rank in range(self.size)
@@ -104,17 +104,18 @@ class World:
         return {(step.epoch, step.position): step.names for step in self.steps(rank)}
 
     def losses(self):
-        """All bits of each step's loss, by epoch and position."""
+        """The loss of each step, with all its bits, by epoch and position."""
         return {(step.epoch, step.position): step.loss for step in self.steps(0)}
 
 
 def over_files(size, *arguments):
+    """Trains on files. Returns the world and its output."""
     world = World(size, "--local", directory / "images", *arguments)
-    return world, world.end()
+    return world, world.wait_for_end()
 
 
 def train_in_python(steps, seed):
-    """The loss of each step, summed over its samples: the same training in plain PyTorch."""
+    """The same training in PyTorch, in one process. Returns the loss of each step, summed over its samples."""
     import torch
     from torch import nn
 
@@ -149,7 +150,7 @@ def copy_run(name, copy):
 
 class Distributed(unittest.TestCase):
     def tearDown(self):
-        # What a failed test left.
+        # Processes that a failed test has left.
         for process in World.started:
             if process.returncode is None:
                 process.kill()
@@ -157,21 +158,21 @@ class Distributed(unittest.TestCase):
         World.started.clear()
 
     def assert_epochs(self, fetched, epochs):
-        """Each sample exactly once in each epoch: the steps hold the ranks together, so epochs do not overlap."""
+        """Each sample is fetched exactly once in each epoch. Epochs do not overlap, because the ranks step together."""
         self.assertEqual(len(fetched), COUNT * epochs)
         for epoch in range(epochs):
             self.assertEqual(sorted(fetched[COUNT * epoch : COUNT * (epoch + 1)]), NAMES, f"epoch {epoch}")
 
-    def test_each_sample_once_an_epoch_on_any_number_of_ranks_and_the_losses_of_files(self):
-        # 11 samples for each of 3 ranks leave a last step of one sample, and two ranks without any.
+    def test_any_number_of_ranks_trains_on_each_sample_once_per_epoch_with_the_losses_of_files(self):
+        # With 11 samples for each of 3 ranks, the last step has one sample, and two ranks have none.
         arguments = ("--epochs", 2, "--batch", 11)
         for size in (1, 2, 3):
             with self.subTest(ranks=size):
                 server = ServerLog()
                 world = World(size, CONTAINER, "--run", f"whole-{size}", *arguments)
-                output = world.end()
+                output = world.wait_for_end()
                 self.assert_epochs(server.fetched("images/"), 2)
-                self.assertEqual(server.count("GET", "comp=list"), 1, "one rank lists")
+                self.assertEqual(server.count("GET", "comp=list"), 1, "only one rank lists")
                 for epoch in (0, 1):
                     self.assertEqual(sorted(world.consumed(epoch)), NAMES)
 
@@ -181,7 +182,7 @@ class Distributed(unittest.TestCase):
                 self.assertEqual(losses(output), losses(files_output))
         self.assertEqual([step.names for step in world.steps(2) if step.position == COUNT], [[], []])
 
-    def test_the_ranks_together_train_as_one_process_would(self):
+    def test_all_ranks_together_train_like_one_process(self):
         world, _ = over_files(3, "--epochs", 3, "--batch", 11, "--seed", 4)
         steps = {
             (epoch, position): [name for rank in range(3) for name in world.names(rank)[epoch, position]]
@@ -189,18 +190,18 @@ class Distributed(unittest.TestCase):
         }
         self.assertEqual({len(names) for names in steps.values()}, {33, 1})
         expected = train_in_python(steps.values(), seed=4)
-        # But for the order of sums they are the same numbers.
-        for (place, loss), one in zip(world.losses().items(), expected):
-            self.assertAlmostEqual(loss / one, 1, delta=1e-5, msg=place)
+        # The numbers differ only by the order of the sums.
+        for (step, loss), one in zip(world.losses().items(), expected):
+            self.assertAlmostEqual(loss / one, 1, delta=1e-5, msg=step)
 
-    def test_blobs_that_come_and_go_while_the_ranks_start(self):
+    def test_blobs_may_be_added_and_deleted_while_the_ranks_start(self):
         run("train_map", "fill", CONTAINER, "--prefix", "churn/", "--count", COUNT)
-        there_at_first = [f"x-{number}" for number in range(6)]
-        for name in there_at_first:
+        first_blobs = [f"x-{number}" for number in range(6)]
+        for name in first_blobs:
             support.put(f"churn/{name}", support.get("images/000000.img"))
         stop = threading.Event()
 
-        def come_and_go():
+        def add_and_delete():
             image, number = support.get("images/000001.img"), 0
             while not stop.is_set():
                 support.put(f"churn/y-{number}", image)
@@ -209,38 +210,38 @@ class Distributed(unittest.TestCase):
                 number += 1
 
         server = ServerLog()
-        churn = threading.Thread(target=come_and_go)
+        churn = threading.Thread(target=add_and_delete)
         churn.start()
         try:
             arguments = (CONTAINER, "--run", "churn", "--prefix", "churn/", "--epochs", 1, "--batch", 5)
-            # Rank 0 lists; then half of the others goes and new ones come, before the other ranks start.
+            # After rank 0 has listed and before the other ranks start, blobs are deleted and added.
             world = World(3, *arguments, ranks=[0])
             support.wait_until(lambda: support.exists("churn.manifest"), *world.processes)
-            gone = there_at_first[::2]
-            for name in gone:
+            deleted = first_blobs[::2]
+            for name in deleted:
                 support.delete(f"churn/{name}")
             for number in range(5):
                 support.put(f"churn/z-{number}", support.get("images/000002.img"))
             world.start(1)
             world.start(2)
-            world.end()
+            world.wait_for_end()
         finally:
             stop.set()
             churn.join()
 
-        # Its first and last lines are about the whole.
+        # The first and the last line of a manifest describe no entry.
         _, *entries, _ = map(json.loads, support.get("churn.manifest").splitlines())
         listed = [name.removeprefix("churn/") for _, name, *_ in entries]
-        self.assertLessEqual(set(NAMES + there_at_first), set(listed))
+        self.assertLessEqual(set(NAMES + first_blobs), set(listed))
         fetched = server.fetched("churn/")
         self.assertEqual(max(Counter(fetched).values()), 1, "a sample was fetched twice")
-        may_be_gone = set(gone) | {name for name in listed if name.startswith("y-")}
-        self.assertLessEqual(set(listed) - may_be_gone, set(fetched))
-        self.assertLessEqual(set(fetched), set(listed) - set(gone))
+        may_be_deleted = set(deleted) | {name for name in listed if name.startswith("y-")}
+        self.assertLessEqual(set(listed) - may_be_deleted, set(fetched))
+        self.assertLessEqual(set(fetched), set(listed) - set(deleted))
         self.assertEqual(sorted(world.consumed(0, last=len(listed))), sorted(fetched))
 
-    def killed(self, size, name):
-        """A world that was killed in the middle of its first epoch, after some checkpoints."""
+    def start_and_kill(self, size, name):
+        """Starts a training and kills it in the middle of its first epoch, after some checkpoints."""
         arguments = (CONTAINER, "--run", name, "--batch", 4, "--save-every", 2, "--epochs", 2, "--pace", 200)
         world = World(size, *arguments)
         support.wait_until(lambda: len(world.steps(0)) >= 7, *world.processes)
@@ -250,63 +251,63 @@ class Distributed(unittest.TestCase):
     def resume(self, killed, size, name):
         server = ServerLog()
         world = World(size, CONTAINER, "--run", name, "--batch", 4, "--epochs", 2)
-        output = world.end()
+        output = world.wait_for_end()
         found = re.match(r"resumed in epoch 0 at sample (\d+)\n", output)
         self.assertIsNotNone(found, output)
         saved = int(found[1])
         self.assertTrue(0 < saved < COUNT, output)
-        # What the killed ranks consumed after their last checkpoint is lost, and has to be consumed again.
+        # The samples that were consumed after the last checkpoint must be consumed again.
         kept = killed.consumed(0, last=saved)
         self.assertEqual(len(kept), saved)
-        self.assertGreater(len(killed.consumed(0)), saved, "killed so early that nothing was lost")
+        self.assertGreater(len(killed.consumed(0)), saved, "nothing was consumed between the checkpoint and the kill")
 
         fetched = server.fetched("images/")
         self.assert_epochs(kept + fetched, 2)
         self.assertEqual(sorted(world.consumed(0)), sorted(fetched[: COUNT - saved]))
-        self.assertEqual(server.count("GET", "comp=list"), 0, "the listing of the first start holds")
+        self.assertEqual(server.count("GET", "comp=list"), 0, "a resumed run uses the first listing")
         return saved, world, output
 
-    def test_killed_in_the_middle_of_an_epoch_and_resumed_on_as_many_and_on_fewer_ranks(self):
-        killed = self.killed(3, "killed")
+    def test_after_a_kill_it_resumes_on_the_same_number_of_ranks_and_on_fewer(self):
+        killed = self.start_and_kill(3, "killed")
         copy_run("killed", "fewer")
         saved, world, output = self.resume(killed, 3, "killed")
-        # As if nothing had happened.
+        # The losses are those of a training without a kill.
         files, files_output = over_files(3, "--batch", 4, "--epochs", 2)
-        before = {place: loss for place, loss in killed.losses().items() if place[1] <= saved}
+        before = {step: loss for step, loss in killed.losses().items() if step[1] <= saved}
         self.assertEqual({**before, **world.losses()}, files.losses())
         self.assertEqual(losses(output), losses(files_output))
 
         self.resume(killed, 2, "fewer")
 
-    def test_resumed_on_more_ranks(self):
-        self.resume(self.killed(2, "more"), 3, "more")
+    def test_after_a_kill_it_resumes_on_more_ranks(self):
+        self.resume(self.start_and_kill(2, "more"), 3, "more")
 
-    def test_when_one_rank_dies_the_others_end(self):
+    def test_when_one_rank_is_killed_the_others_end(self):
         world = World(3, CONTAINER, "--run", "dies", "--batch", 4, "--epochs", 9, "--pace", 100)
         support.wait_until(lambda: len(world.steps(0)) >= 2, *world.processes)
         world.processes[1].kill()
         for rank in (0, 2):
-            status, _, errors = support.end(world.processes[rank])
+            status, _, errors = support.wait_for_end(world.processes[rank])
             self.assertEqual(status, 1, errors)
             self.assertRegex(errors, r"\Atrain_distributed: ")
         world.processes[1].communicate()
 
-    def test_torchrun_starts_it(self):
+    def test_torchrun_can_start_it(self):
         torchrun = shutil.which("torchrun")
         self.assertIsNotNone(torchrun, "torchrun comes with torch for Python")
-        # Debian 12's torchrun fails on its own default of 0 for these two: Python 3.11 no longer iterates over flags of 0.
-        # Its output then has the rank before each line.
+        # Debian 12's torchrun fails on its own default of 0 for these two options, because Python 3.11 does not
+        # iterate over flags of value 0. With them, each line of the output begins with the rank.
         command = [torchrun, "--redirects", "1", "--tee", "1", "--log_dir", directory / "torchrun"]
         command += ["--no_python", "--nnodes", "1", "--nproc_per_node", "2"]
         program = [support.EXAMPLES / "train_distributed", CONTAINER, "--batch", "11"]
         _, expected = over_files(2, "--batch", 11)
         self.assertEqual(len(losses(expected)), 2)
-        # Rank 0 serves the store, or torchrun does.
-        for way in (["--standalone"], ["--master_port", str(free_port())]):
-            with self.subTest(way=way):
-                name = f"torchrun{len(way)}"
+        # torchrun serves the store, or rank 0 does.
+        for options in (["--standalone"], ["--master_port", str(free_port())]):
+            with self.subTest(options=options):
+                name = f"torchrun{len(options)}"
                 done = subprocess.run(
-                    [*command, *way, *program, "--run", name],
+                    [*command, *options, *program, "--run", name],
                     env=os.environ,
                     text=True,
                     stdout=subprocess.PIPE,

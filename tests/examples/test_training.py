@@ -1,4 +1,4 @@
-"""train_map, train_iterable and train_tar, run for real; what was fetched is counted in the server's log."""
+"""Runs train_map, train_iterable and train_tar, and counts in the server's log what they fetched."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ def setUpModule():
 
 
 class Map(unittest.TestCase):
-    def test_losses_are_those_over_files_and_each_blob_is_fetched_once_an_epoch(self):
+    def test_losses_equal_those_of_files_and_each_blob_is_fetched_once_per_epoch(self):
         server = ServerLog()
         over_blobs = run("train_map", "train", CONTAINER, "--epochs", 4, *OPTIONS)
         self.assertEqual(Counter(server.fetched("images/")), Counter(NAMES * 4))
@@ -35,40 +35,40 @@ class Map(unittest.TestCase):
         over_files = run("train_map", "train", "--local", directory / "images", "--epochs", 4, *OPTIONS)
         self.assertEqual(len(losses(over_files)), 4)
         self.assertEqual(losses(over_blobs), losses(over_files))
-        self.assertLess(losses(over_blobs)[-1], losses(over_blobs)[0] / 2, "the net has not learned")
+        self.assertLess(losses(over_blobs)[-1], losses(over_blobs)[0] / 2, "the network has not learned")
 
-        otherwise = run("train_map", "train", "--local", directory / "images", "--epochs", 4, *OPTIONS, "--seed", 6)
-        self.assertNotEqual(losses(otherwise), losses(over_files), "the losses say nothing about the order")
+        other_seed = run("train_map", "train", "--local", directory / "images", "--epochs", 4, *OPTIONS, "--seed", 6)
+        self.assertNotEqual(losses(other_seed), losses(over_files), "the losses do not depend on the order")
 
-    def test_a_terminal_gets_a_progress_bar(self):
-        ours, theirs = pty.openpty()
+    def test_a_terminal_shows_a_progress_bar(self):
+        terminal, child_end = pty.openpty()
         arguments = ("train_map", "train", "--local", directory / "images", "--epochs", 1, *OPTIONS)
-        process = support.start(*arguments, stdout=subprocess.PIPE, stderr=theirs)
-        os.close(theirs)
+        process = support.start(*arguments, stdout=subprocess.PIPE, stderr=child_end)
+        os.close(child_end)
         drawn = b""
         try:
-            while piece := os.read(ours, 4096):
-                drawn += piece
-        except OSError:  # how a terminal ends
+            while part := os.read(terminal, 4096):
+                drawn += part
+        except OSError:  # the end of a pseudoterminal
             pass
-        os.close(ours)
-        status, output, _ = support.end(process)
+        os.close(terminal)
+        status, output, _ = support.wait_for_end(process)
         self.assertEqual(status, 0)
         self.assertRegex(drawn.decode(), r"\[#*\.*\] step \d+ of 13  loss \d")
         self.assertEqual(len(losses(output)), 1)
 
-    def test_nothing_to_train_on_is_an_error_and_so_is_a_misspelt_option(self):
+    def test_an_empty_listing_and_a_misspelt_option_are_errors(self):
         for arguments, status, message in [
             (("train", CONTAINER, "--prefix", "nothing/"), 1, "there are no samples"),
             (("train", CONTAINER, "--epoch", 1), 2, "no option is called --epoch"),
             (("train", support.blob_url("missing").replace("/missing", "-missing")), 1, "NOT_FOUND|ContainerNotFound"),
         ]:
             process = support.start("train_map", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            ended, _, errors = support.end(process)
-            self.assertEqual(ended, status, errors)
+            actual, _, errors = support.wait_for_end(process)
+            self.assertEqual(actual, status, errors)
             self.assertRegex(errors, message)
 
-    def test_remove_takes_away_what_fill_brought(self):
+    def test_remove_deletes_the_blobs_of_fill_only(self):
         run("train_map", "fill", CONTAINER, "--prefix", "brief/", "--count", 3)
         support.put("other", b"stays")
         server = ServerLog()
@@ -80,14 +80,14 @@ class Map(unittest.TestCase):
 
 class Iterable(unittest.TestCase):
     def consumed(self, log):
-        """The names that each step consumed, for each epoch."""
+        """The names that the steps consumed, in their order, for each epoch."""
         epochs = {}
         for line in log.read_text().splitlines():
             epoch, *names = line.split()
             epochs.setdefault(int(epoch), []).extend(name.removeprefix("images/") for name in names)
         return epochs
 
-    def test_each_blob_once_an_epoch_in_another_order(self):
+    def test_each_epoch_has_each_blob_once_in_another_order(self):
         log = directory / "whole.log"
         server = ServerLog()
         output = run("train_iterable", CONTAINER, "--run", "whole", "--epochs", 2, "--log", log, *OPTIONS)
@@ -99,12 +99,12 @@ class Iterable(unittest.TestCase):
         self.assertNotEqual(first, NAMES)
         self.assertNotEqual(first, second)
 
-    def test_killed_in_the_middle_of_an_epoch_it_goes_on_with_what_was_not_consumed(self):
+    def test_after_a_kill_it_resumes_with_the_blobs_that_were_not_consumed(self):
         arguments = ("train_iterable", CONTAINER, "--run", "killed", "--save-every", 2, *OPTIONS)
         log = directory / "killed.log"
         log.touch()
         killed = support.start(*arguments, "--log", log, "--pace", 100, stdout=subprocess.DEVNULL)
-        # The second epoch, so that the place is more than a count of names.
+        # In the second epoch, so that the position is more than a count of names.
         support.wait_until(lambda: len(log.read_text().splitlines()) >= 13 + 7, killed)
         killed.kill()
         self.assertEqual(killed.wait(), -9)
@@ -119,10 +119,10 @@ class Iterable(unittest.TestCase):
         self.assertTrue(0 < saved < COUNT, output)
         after = self.consumed(log)
         kept = before[1][:saved]
-        self.assertEqual(sorted(kept + after[1]), NAMES, "what was trained on in the broken epoch")
+        self.assertEqual(sorted(kept + after[1]), NAMES, "the names of the interrupted epoch")
         self.assertEqual(sorted(after[2]), NAMES)
-        # The server's word for it. A worker's batch that overtook another was consumed beyond the place that a cursor
-        # can name, and may come again to be passed over.
+        # The server's log agrees. A batch that overtook another one was consumed beyond the position of the cursor, and
+        # may be fetched again to be skipped.
         fetched = Counter(server.fetched("images/"))
         fetched.subtract(NAMES)  # the last epoch
         again = {name for name, times in fetched.items() if times > 0} - set(after[1])
@@ -133,7 +133,7 @@ class Iterable(unittest.TestCase):
 
 
 class Tar(unittest.TestCase):
-    def test_losses_are_those_over_files_and_the_second_training_loads_the_manifest(self):
+    def test_losses_equal_those_of_files_and_the_second_training_loads_the_manifest(self):
         shards = []
         for number, names in enumerate([NAMES[:30], NAMES[30:31], NAMES[31:]]):
             shard = directory / f"shard-{number}.tar"
@@ -153,7 +153,7 @@ class Tar(unittest.TestCase):
         self.assertEqual(losses(second), losses(over_files))
         fetched = Counter(server.fetched("shards/"))
         self.assertEqual(fetched.pop("manifest"), 1)
-        self.assertEqual(sum(fetched.values()), 2 * COUNT, "a GET for each member")
+        self.assertEqual(sum(fetched.values()), 2 * COUNT, "one GET for each member")
         self.assertEqual(server.count("GET", "comp=list"), 0)
 
 

@@ -1,5 +1,5 @@
-"""The C ABI over ctypes: AZTORCH_LIBRARY is the shared library, AZTORCH_TEST_CONTAINER_URL a container's URL with a
-SAS."""
+"""The C API through ctypes. AZTORCH_LIBRARY is the path of the shared library, AZTORCH_TEST_CONTAINER_URL the URL of a
+container with a SAS."""
 
 import ctypes
 import os
@@ -27,7 +27,7 @@ def declare(name, result, *arguments):
 
 
 def fallible(name, *arguments):
-    """A function that returns a status and takes an error last, as one that raises."""
+    """A function that returns a status and takes an error last, wrapped so that it raises AztorchError."""
     function = declare(name, c_int32, *arguments, POINTER(c_void_p))
 
     def call(*values):
@@ -74,12 +74,14 @@ sample_free = declare("azt_sample_free", None, c_void_p)
 
 
 def opened(name, mode):
+    """Opens a blob of the container; the caller frees it."""
     blob = c_void_p()
     open_in(None, CONTAINER, name.encode(), mode, byref(blob))
     return blob
 
 
 def number(function, *values):
+    """Calls a function whose last output is a uint64_t, and returns that."""
     value = c_uint64()
     function(*values, byref(value))
     return value.value
@@ -101,8 +103,8 @@ def put(name, data, mode=WRITE):
         free(blob)
 
 
-def taken(sample):
-    """A sample's bytes, and the sample freed; None for no sample."""
+def take_bytes(sample):
+    """Copies a sample's bytes and frees the sample. None for NULL."""
     if not sample:
         return None
     try:
@@ -112,12 +114,14 @@ def taken(sample):
 
 
 def entry(dataset, index):
+    """Fetches an entry of a dataset and returns its bytes."""
     sample = c_void_p()
     dataset_get(dataset, index, byref(sample))
-    return taken(sample)
+    return take_bytes(sample)
 
 
 def next_of(stream):
+    """Fetches the next sample of a stream and returns its bytes; None at the end."""
     sample = c_void_p()
     stream_next(stream, byref(sample))
-    return taken(sample)
+    return take_bytes(sample)

@@ -1,5 +1,7 @@
-"""Loads libraries in the order that is named, and lets each do its work, twice: coexist.py DIRECTORY [--global] NAME…
-The directory has key.pem and certificate.pem, for TLS. Prints the names of those that worked."""
+"""Loads libraries in the given order and uses each of them twice: coexist.py DIRECTORY [--global] NAME…
+
+DIRECTORY has key.pem and certificate.pem, for TLS. --global loads with RTLD_GLOBAL. Prints the names of the libraries
+that worked."""
 
 import http.server
 import io
@@ -18,6 +20,8 @@ if "--global" in rest:
 
 
 class AnyBlob(http.server.BaseHTTPRequestHandler):
+    """Answers that every blob exists."""
+
     def do_HEAD(self):
         self.send_response(200)
         self.send_header("ETag", '"0x1"')
@@ -32,7 +36,7 @@ def load_aztorch():
     import abi
 
     if "--global" in rest:
-        # ctypes has its own way to ask for this.
+        # ctypes ignores sys.setdlopenflags.
         import ctypes
 
         ctypes.CDLL(os.environ["AZTORCH_LIBRARY"], mode=ctypes.RTLD_GLOBAL)
@@ -92,7 +96,7 @@ def load_pyarrow():
         table, file = pyarrow.table({"number": range(100_000)}), pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(table, file, compression="zstd")
         assert pyarrow.parquet.read_table(pyarrow.BufferReader(file.getvalue())).equals(table)
-        # Its own cloud client, with its own TLS library in it.
+        # pyarrow's client of S3, which contains a TLS library.
         try:
             pyarrow.fs.S3FileSystem(
                 anonymous=True,
@@ -102,7 +106,7 @@ def load_pyarrow():
         except OSError:
             pass
         else:
-            raise AssertionError("an answer from a closed port")
+            raise AssertionError("a closed port answered")
 
     return work
 
@@ -132,7 +136,7 @@ def load_grpc():
 
 load = {"aztorch": load_aztorch, "torch": load_torch, "pyarrow": load_pyarrow, "grpc": load_grpc}
 work = {name: load[name]() for name in names}
-# Each one's threads are there when the others work again.
+# In the second round the threads of all libraries exist.
 for _ in range(2):
     for name in names:
         work[name]()

@@ -1,5 +1,7 @@
-"""One process with this library, torch, pyarrow and grpc, loaded in either order, each at work, with three TLS libraries
-among them. AZTORCH_WHEELS is the directory of the wheels that Debian does not have."""
+"""Uses this library, torch, pyarrow and grpc in one process, loaded in either order. Three of them have a TLS library.
+
+AZTORCH_LIBRARY is the path of the shared library. AZTORCH_WHEELS is the directory of the wheels that Debian lacks.
+"""
 
 import os
 import subprocess
@@ -10,11 +12,11 @@ from pathlib import Path
 
 NAMES = ["aztorch", "torch", "pyarrow", "grpc"]
 WHEELS = Path(os.environ["AZTORCH_WHEELS"])
-PATIENCE = 300
+TIMEOUT_S = 300
 
 
 def symbols(library, *options):
-    """The names in a shared library's dynamic table, without their versions."""
+    """The names in the dynamic symbol table of a shared library, without their versions."""
     lines = subprocess.run(["nm", "-D", *options, library], check=True, capture_output=True, text=True).stdout
     return {line.split()[-1].split("@")[0] for line in lines.splitlines()}
 
@@ -24,12 +26,13 @@ def is_elf(path):
         return file.read(4) == b"\x7fELF"
 
 
-def libraries_of_the_others():
+def other_libraries():
+    """The shared libraries of torch, pyarrow and grpc."""
     found = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.__path__[0])"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    places = [*WHEELS.rglob("*.so*"), *Path(found).rglob("*.so*"), *Path("/usr/lib").glob("*/lib*torch*.so*")]
-    files = {place.resolve() for place in places if place.is_file()}
+    paths = [*WHEELS.rglob("*.so*"), *Path(found).rglob("*.so*"), *Path("/usr/lib").glob("*/lib*torch*.so*")]
+    files = {path.resolve() for path in paths if path.is_file()}
     return sorted(path for path in files if is_elf(path))
 
 
@@ -50,7 +53,7 @@ class CoexistenceTest(unittest.TestCase):
             make_certificate(Path(directory))
             environment = os.environ | {"PYTHONPATH": f"{WHEELS}:{here}"}
             program = [sys.executable, "-B", str(here / "coexist.py"), directory, *options, *names]
-            result = subprocess.run(program, env=environment, timeout=PATIENCE, capture_output=True, text=True)
+            result = subprocess.run(program, env=environment, timeout=TIMEOUT_S, capture_output=True, text=True)
         self.assertEqual((result.returncode, result.stdout.split()), (0, names), result.stderr)
 
     def test_loaded_first(self):
@@ -65,11 +68,11 @@ class CoexistenceTest(unittest.TestCase):
     def test_loaded_last_with_all_symbols_global(self):
         self.run_in_order(NAMES[::-1], "--global")
 
-    def test_no_symbol_of_one_is_taken_for_one_of_the_other(self):
+    def test_no_other_library_defines_a_symbol_of_this_one(self):
         ours = os.environ["AZTORCH_LIBRARY"]
         defined, needed = symbols(ours, "--defined-only"), symbols(ours, "--undefined-only")
         self.assertTrue(defined and needed)
-        others = libraries_of_the_others()
+        others = other_libraries()
         for expected in ("libarrow.so", "cygrpc", "libtorch_cpu"):
             self.assertTrue(any(expected in path.name for path in others), expected)
         for path in others:

@@ -1,4 +1,4 @@
-"""The C ABI from Python's standard library alone; see abi.py for what it needs."""
+"""The C API from Python, with ctypes only. See abi.py for the environment variables."""
 
 import ctypes
 import os
@@ -34,7 +34,7 @@ from abi import (
 
 
 class CtypesTest(unittest.TestCase):
-    def test_what_is_written_is_read(self):
+    def test_a_blob_reads_back_as_written(self):
         data = os.urandom(9_000_001)
         written = put("ctypes/large", data)
         blob = opened("ctypes/large", READ)
@@ -44,7 +44,7 @@ class CtypesTest(unittest.TestCase):
         self.assertTrue(read_bytes(blob, len(data) + 1) == data)
         self.assertEqual(read_bytes(blob, 1), b"")
 
-    def test_seek_and_tell(self):
+    def test_seek_and_tell_agree(self):
         put("ctypes/seek", b"0123456789")
         blob = opened("ctypes/seek", READ)
         self.addCleanup(free, blob)
@@ -59,7 +59,7 @@ class CtypesTest(unittest.TestCase):
         self.assertEqual(refused.exception.status, INVALID_ARGUMENT)
         self.assertEqual(number(tell, blob), 10)
 
-    def test_errors_say_what_failed(self):
+    def test_errors_have_status_code_and_message(self):
         with self.assertRaises(AztorchError) as absent:
             opened("ctypes/absent", READ)
         error = absent.exception
@@ -80,7 +80,7 @@ class CtypesTest(unittest.TestCase):
             read_bytes(blob, 1)
         self.assertEqual(reading.exception.status, UNSUPPORTED)
 
-    def test_a_writer_that_is_freed_publishes_nothing(self):
+    def test_a_freed_writer_publishes_nothing(self):
         blob = opened("ctypes/discarded", WRITE)
         write(blob, b"half", 4)
         free(blob)

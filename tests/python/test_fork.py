@@ -1,5 +1,5 @@
-"""Python's multiprocessing over the C ABI, by fork and by spawn: what a data loader's workers do with handles that were
-made before them."""
+"""The C API in Python's multiprocessing, with fork and spawn: workers of a data loader use the handles of their parent,
+or make their own."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from ctypes import byref, c_size_t, c_void_p, create_string_buffer
 import abi
 
 COUNT = 12
-PATIENCE = 120
+TIMEOUT_S = 120
 
 
 def content(index):
@@ -25,8 +25,8 @@ def status_of(function, *values):
     return abi.OK
 
 
-def made():
-    """A client and a dataset of its own."""
+def client_and_dataset():
+    """Makes a client and a dataset; the caller frees them."""
     client, dataset = c_void_p(), c_void_p()
     abi.client_new(None, byref(client))
     abi.dataset_list(client, abi.CONTAINER, b"fork/", byref(dataset))
@@ -34,10 +34,10 @@ def made():
 
 
 class Inherited:
-    """Handles of the parent's. Only fork can hand them to a child."""
+    """Handles of the parent. A child can get them by fork only."""
 
     def __init__(self):
-        self.client, self.dataset = made()
+        self.client, self.dataset = client_and_dataset()
         self.stream, self.reader, self.writer = c_void_p(), c_void_p(), c_void_p()
         abi.stream_from_dataset(self.dataset, 0, 1, byref(self.stream))
         self.reader = abi.opened("fork/00", abi.READ)
@@ -70,7 +70,7 @@ def forked_worker(inherited, results):
 
 
 def own_worker(worker, results):
-    client, dataset = made()
+    client, dataset = client_and_dataset()
     listed = [abi.entry(dataset, index) for index in range(worker, COUNT, 3)]
     abi.dataset_free(dataset)
     abi.client_free(client)
@@ -84,24 +84,26 @@ class ForkTest(unittest.TestCase):
             abi.put(f"fork/{index:02}", content(index))
 
     def run_all(self, context, target, arguments):
+        """Runs a process for each tuple of arguments, and returns their results."""
         results = context.Queue()
         processes = [context.Process(target=target, args=(*each, results)) for each in arguments]
         for process in processes:
             process.start()
-        answers = [results.get(timeout=PATIENCE) for _ in processes]
+        answers = [results.get(timeout=TIMEOUT_S) for _ in processes]
         for process in processes:
-            process.join(PATIENCE)
+            process.join(TIMEOUT_S)
             self.assertEqual(process.exitcode, 0)
         return answers
 
-    def test_forked_workers_use_what_they_inherited(self):
+    def test_forked_workers_can_use_inherited_handles(self):
         inherited = Inherited()
-        for statuses, streamed, listed in self.run_all(multiprocessing.get_context("fork"), forked_worker, [(inherited,)] * 4):
+        context = multiprocessing.get_context("fork")
+        for statuses, streamed, listed in self.run_all(context, forked_worker, [(inherited,)] * 4):
             self.assertIn(statuses[0], (abi.OK, abi.FORKED))
             self.assertEqual(statuses[1:], [abi.FORKED, abi.FORKED])
             self.assertEqual(streamed, [content(index) for index in range(COUNT)] + [None])
             self.assertEqual(listed, [content(index) for index in range(COUNT)])
-        # The parent goes on where it was.
+        # The parent's handles are unaffected.
         self.assertEqual(abi.next_of(inherited.stream), content(1))
         self.assertEqual(abi.read_bytes(inherited.reader, 10), content(0)[10:20])
         abi.write(inherited.writer, b" and half", 9)
@@ -111,28 +113,28 @@ class ForkTest(unittest.TestCase):
         self.addCleanup(abi.free, written)
         self.assertEqual(abi.read_bytes(written, 100), b"half and half")
 
-    def test_workers_make_their_own(self):
-        inherited = Inherited()  # so that there is something to trip over
+    def test_workers_can_make_their_own_handles(self):
+        inherited = Inherited()  # which must not disturb the workers
         for method in ("fork", "spawn", "forkserver"):
             with self.subTest(method):
-                answers = self.run_all(multiprocessing.get_context(method), own_worker, [(worker,) for worker in range(3)])
-                for worker, listed in answers:
+                context = multiprocessing.get_context(method)
+                for worker, listed in self.run_all(context, own_worker, [(worker,) for worker in range(3)]):
                     self.assertEqual(listed, [content(index) for index in range(worker, COUNT, 3)])
         inherited.free()
 
-    def test_a_pool_while_the_parent_reads(self):
+    def test_a_pool_works_while_the_parent_reads(self):
         data = os.urandom(4_000_000)
         abi.put("parent", data)
         stop, wrong = threading.Event(), []
 
-        def read_on():
+        def read_repeatedly():
             while not stop.is_set():
                 reader = abi.opened("parent", abi.READ)
                 if abi.read_bytes(reader, len(data)) != data:
-                    wrong.append("other bytes")
+                    wrong.append("the bytes differ")
                 abi.free(reader)
 
-        thread = threading.Thread(target=read_on)
+        thread = threading.Thread(target=read_repeatedly)
         thread.start()
         try:
             for _ in range(5):
