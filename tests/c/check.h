@@ -1,4 +1,4 @@
-/* Checks that count and print failures and let the test go on. */
+/* Checks that count and print failures, and do not end the test. */
 #ifndef AZTORCH_TESTS_CHECK_H
 #define AZTORCH_TESTS_CHECK_H
 

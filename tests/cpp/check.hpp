@@ -1,4 +1,4 @@
-// A small test framework: tests that register themselves, assertions that let the test go on, and a runner.
+// A small test framework: tests that register themselves, assertions that do not end the test, and a runner.
 #pragma once
 
 #include <cstdio>

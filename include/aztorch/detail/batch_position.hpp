@@ -30,13 +30,13 @@ inline constexpr bool kElementsHavePosition<T, std::void_t<decltype(*std::begin(
 
 /// Whether first_position() accepts the batch: a vector of examples, a collated batch, or a single example.
 template <typename Batch>
-inline constexpr bool kKnowsPosition = kHasPositions<Batch> || kElementsHavePosition<Batch> || kHasPosition<Batch>;
+inline constexpr bool kHasFirstPosition = kHasPositions<Batch> || kElementsHavePosition<Batch> || kHasPosition<Batch>;
 
 /// The position of the batch's first sample; nothing for an empty batch.
 template <typename Batch>
 std::optional<std::uint64_t> first_position(const Batch& batch) {
-  static_assert(kKnowsPosition<Batch>,
-                "the batch does not know its samples' positions: use BlobExample, Positioned<Example>, examples with a "
+  static_assert(kHasFirstPosition<Batch>,
+                "the batch has no positions of its samples: use BlobExample, Positioned<Example>, examples with a "
                 "member `std::uint64_t position`, and KeepPositions<Stack<...>> where they are collated");
   if constexpr (kHasPositions<Batch>) {
     if (std::begin(batch.positions) == std::end(batch.positions)) return std::nullopt;

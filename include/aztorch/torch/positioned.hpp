@@ -1,4 +1,4 @@
-// Positioned, PositionedBatch, KeepPositions: examples and batches that know the positions of their samples.
+// Positioned, PositionedBatch, KeepPositions: examples and batches with the positions of their samples.
 #pragma once
 
 #include <cstdint>

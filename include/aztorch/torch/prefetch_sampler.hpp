@@ -75,11 +75,11 @@ class PrefetchSampler final : public torch::data::samplers::Sampler<> {
   std::size_t position() const { return shared_->position(); }
 
   /// Tells that the loop has finished this batch and all before it. Needed for save() and position() only. A batch
-  /// whose type does not know its samples' positions, such as one of Stack<>, counts as the next one. Throws
+  /// whose type has no positions of its samples, such as one of Stack<>, counts as the next one. Throws
   /// AZT_STATUS_INVALID_ARGUMENT for a batch that is not of this epoch or is marked already.
   template <typename Batch>
   void mark_consumed(const Batch& batch) {
-    if constexpr (detail::kKnowsPosition<Batch>) {
+    if constexpr (detail::kHasFirstPosition<Batch>) {
       if (const auto index = detail::first_position(batch)) shared_->mark_consumed_to(static_cast<std::size_t>(*index));
     } else {
       shared_->mark_consumed();

@@ -70,7 +70,7 @@ void save(const Value& value, const std::string& url, const Client& client = {})
 }
 
 /// Saves an archive as one blob: for several values, such as the model, the optimizer and the step, each written into
-/// the archive under a key of its own. The blob is replaced as a whole; on failure the previous blob stays. Blocks.
+/// the archive under its own key. The blob is replaced as a whole; on failure the previous blob stays. Blocks.
 /// Throws Error.
 inline void save(torch::serialize::OutputArchive& archive, const std::string& url, const Client& client = {}) {
   detail::save_atomically(url, client, [&archive](const auto& sink) { archive.save_to(sink); });

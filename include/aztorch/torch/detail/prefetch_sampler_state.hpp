@@ -44,8 +44,8 @@ template <typename Inner>
 inline constexpr bool kIsSeekable<Inner, std::void_t<decltype(std::declval<Inner&>().seek(std::size_t{})),
                                                      decltype(std::declval<Inner&>().position())>> = true;
 
-/// Draws batches from an inner sampler ahead of the loader, and tells the dataset to prefetch them. Thread-safe. The
-/// member functions do what those of PrefetchSampler with the same names say.
+/// Draws batches from an inner sampler ahead of the loader, and tells the dataset to prefetch them. Implements the
+/// member functions of PrefetchSampler with the same names. Thread-safe.
 template <typename Inner>
 class PrefetchSamplerState {
  public:
