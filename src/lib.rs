@@ -13,6 +13,7 @@
 //!       └───────┬─────────┘
 //!    stream     │                  samples one after the other: order, shuffling, cursors
 //!    dataset    │                  samples by index: tables of entries, loading, prefetching
+//!    diagnostics│                  requests of `aztorch-doctor`; not part of the public API
 //!    client ────┘                  what a client can do
 //!    blob                          one blob: reading, writing, files
 //!    service                       requests to the Blob service, and the meaning of its answers
@@ -62,6 +63,8 @@ mod client;
 mod core;
 mod credential;
 mod dataset;
+#[doc(hidden)]
+pub mod diagnostics;
 mod error;
 pub mod ffi;
 #[cfg(any(test, fuzzing))]
@@ -77,7 +80,7 @@ mod sys;
 mod url;
 
 pub use blob::{BlobReader, BlobWriter, WriteMode};
-pub use client::{Answer, Client};
+pub use client::Client;
 pub use credential::BearerToken;
 pub use dataset::{BlobRange, Dataset, Sample};
 pub use error::{Error, Result, Status};

@@ -1,4 +1,4 @@
-//! What a client can be told, checked where it is told.
+//! The options of a client. Each setter checks its value.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use crate::http::{Network, Proxies, check_user_agent_suffix, read_ca_file};
 use crate::url::Endpoint;
 
 const MIB: u64 = 1 << 20;
-/// The service takes blocks of up to 4,000 MiB since version 2019-12-12
+/// The service accepts blocks of up to 4,000 MiB since version 2019-12-12
 /// (<https://learn.microsoft.com/rest/api/storageservices/put-block>).
 pub(crate) const MAX_BLOCK_SIZE: u64 = 4000 * MIB;
 const MIN_BLOCK_SIZE: u64 = 64 << 10;
 const MIN_MEMORY: u64 = MIB;
 
-/// The settings of a [`Client`](crate::Client).
+/// The options of a [`Client`](crate::Client).
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     pub(crate) credential: Credential,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) max_concurrency: usize,
-    /// `None`: as much as this process should.
+    /// In bytes. `None`: the default for this process.
     pub(crate) memory_limit: Option<u64>,
     pub(crate) block_size: u64,
     pub(crate) max_retries: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Duration,
-    /// `None`: uploads only, as far as the service takes part.
+    /// `None`: only uploads, if the service supports it.
     pub(crate) checksum: Option<bool>,
     pub(crate) network: Network,
 }
@@ -37,16 +37,16 @@ impl Default for ClientOptions {
         Self {
             credential: Credential::default(),
             endpoint: None,
-            // A batch of 64 samples goes out at once.
+            // All samples of a batch of 64 are requested at once.
             max_concurrency: 64,
             memory_limit: None,
-            // Large enough that a request's fixed cost is small, small enough to retry cheaply.
+            // The fixed cost of a request is small compared with this size, and a retry is cheap.
             block_size: 8 * MIB,
-            // About eight seconds of patience before a dead service is reported, and a request in twenty thousand that
-            // fails for good when every third answer does.
+            // A dead service is reported after about eight seconds. If every third response is a failure, one request in
+            // twenty thousand fails for good.
             max_retries: 8,
             timeout: None,
-            // As long as the service itself may take for an operation.
+            // The service itself may take this time for an operation.
             stall_timeout: Duration::from_secs(30),
             checksum: None,
             network: Network::default(),
@@ -55,30 +55,31 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
-    /// The defaults: the environment's credential for storage, or else the default chain of identities.
+    /// Returns the default options: the storage credential in the environment variables, or else the default chain of
+    /// identities.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends no credential. URLs with a SAS still use it.
+    /// Sends no credential. A URL with a SAS still uses the SAS.
     pub fn set_anonymous(&mut self) -> Result<()> {
         self.credential = Credential::Anonymous;
         Ok(())
     }
 
-    /// Signs with a shared access signature, with or without its leading '?'.
+    /// Uses a shared access signature (SAS), with or without its leading '?'.
     pub fn set_sas_token(&mut self, sas: &str) -> Result<()> {
         self.credential = Credential::Sas(Sas::new(sas)?);
         Ok(())
     }
 
-    /// Signs each request with an account's key (SharedKey).
+    /// Signs each request with the key of a storage account (Shared Key). The key is base64.
     pub fn set_account_key(&mut self, account: &str, key_base64: &str) -> Result<()> {
         self.credential = Credential::SharedKey(SharedKey::new(account, key_base64)?);
         Ok(())
     }
 
-    /// Takes credential and endpoint from an Azure Storage connection string.
+    /// Uses the credential and the endpoint of an Azure Storage connection string.
     pub fn set_connection_string(&mut self, text: &str) -> Result<()> {
         let parsed = ConnectionString::parse(text)?;
         self.credential = parsed.secret.into();
@@ -86,18 +87,19 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Uses tokens of the first member that works of the default chain: a service principal or workload identity
-    /// in the environment, a managed identity, the Azure CLI, the Azure Developer CLI.
+    /// Uses tokens of the first identity of the default chain that works: a service principal or a workload identity in
+    /// the environment variables, a managed identity, the Azure CLI, the Azure Developer CLI.
     pub fn set_default_credential(&mut self) -> Result<()> {
         self.set_identity(Identity::Default)
     }
 
-    /// Uses tokens of an application with a secret.
+    /// Uses tokens of an application (service principal) that has a secret.
     pub fn set_client_secret(&mut self, tenant_id: &str, client_id: &str, secret: &str) -> Result<()> {
         self.set_identity(Identity::client_secret(tenant_id, client_id, secret)?)
     }
 
-    /// Uses tokens of this machine's managed identity, or of the one assigned to it that has this client id.
+    /// Uses tokens of this machine's managed identity: the user-assigned one with this client ID, or the system-assigned
+    /// one for `None`.
     pub fn set_managed_identity(&mut self, client_id: Option<&str>) -> Result<()> {
         self.set_identity(Identity::managed_identity(client_id)?)
     }
@@ -107,13 +109,13 @@ impl ClientOptions {
         self.set_identity(Identity::Workload)
     }
 
-    /// Uses tokens of whoever logged in with `az login`.
+    /// Uses tokens of the user who logged in with `az login`.
     pub fn set_azure_cli(&mut self) -> Result<()> {
         self.set_identity(Identity::AzureCli)
     }
 
-    /// Uses tokens that `ask` gives for a scope and a tenant: "" when any, or the one that the account has named. It is
-    /// called on a thread of its own, one at a time.
+    /// Uses tokens that `ask` returns for a scope and a tenant: "" for any tenant, or the tenant that the storage account
+    /// has named. It runs on a thread of its own, one call at a time.
     pub fn set_token_callback(
         &mut self,
         ask: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static,
@@ -126,26 +128,27 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Goes through this http:// proxy, whatever the environment says. Default: `HTTPS_PROXY` and its kin.
+    /// Sends all requests through this http:// proxy. Default: the proxy in the environment variables, such as
+    /// `HTTPS_PROXY`.
     pub fn set_proxy(&mut self, proxy_url: &str) -> Result<()> {
         self.network.proxy = Some(Proxies::explicit(proxy_url)?);
         Ok(())
     }
 
-    /// Trusts the CA certificates of this PEM file, beside those of the system.
+    /// Trusts the CA certificates of a PEM file in addition to those of the system. The file is read now.
     pub fn set_ca_file(&mut self, pem_path: &Path) -> Result<()> {
         self.network.extra_roots = read_ca_file(pem_path)?;
         Ok(())
     }
 
-    /// Says this behind the library's own name in each request's `User-Agent`.
+    /// Adds text after the library's name in the `User-Agent` of each request.
     pub fn set_user_agent(&mut self, suffix: &str) -> Result<()> {
         check_user_agent_suffix(suffix)?;
         self.network.user_agent_suffix = suffix.to_owned();
         Ok(())
     }
 
-    /// At most this many requests of the client are under way at once. Default: 64.
+    /// Sets the maximum number of requests that the client has in flight, 1 to 4096. Default: 64.
     pub fn set_max_concurrency(&mut self, requests: u32) -> Result<()> {
         if !(1..=4096).contains(&requests) {
             return Err(Error::invalid(format!("max_concurrency must be 1 to 4096 requests, not {requests}")));
@@ -154,8 +157,8 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Bounds the memory for read-ahead and for blocks under way. Default: an eighth of the
-    /// memory that the machine or the cgroup has, divided by `LOCAL_WORLD_SIZE`, 32 to 512 MiB.
+    /// Sets the maximum memory in bytes for read-ahead, prefetched samples and blocks being written. Default: one eighth of
+    /// the memory of the machine or of the cgroup, divided by `LOCAL_WORLD_SIZE`, but 32 to 512 MiB.
     pub fn set_memory_limit(&mut self, bytes: u64) -> Result<()> {
         if bytes < MIN_MEMORY {
             return Err(Error::invalid(format!("memory_limit must be at least {MIN_MEMORY} bytes, not {bytes}")));
@@ -164,7 +167,7 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// The size of a blob's first blocks; later ones grow with it. Default: 8 MiB.
+    /// Sets the size in bytes of the first blocks of a blob. Later blocks are larger. Default: 8 MiB.
     pub fn set_block_size(&mut self, bytes: u64) -> Result<()> {
         if !(MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&bytes) {
             return Err(Error::invalid(format!(
@@ -175,7 +178,7 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// How often one request is tried again; 0 turns retries off. Default: 8.
+    /// Sets how often a request is retried. 0 turns retries off. Default: 8.
     pub fn set_max_retries(&mut self, retries: u32) -> Result<()> {
         if retries > 1000 {
             return Err(Error::invalid(format!("max_retries must be at most 1000, not {retries}")));
@@ -184,8 +187,9 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Gives up a connection that moves less than 1 KiB/s over this long, in either direction, and one on which the answer
-    /// to a read does not begin for this long; what it brought is kept and the rest asked for again. Default: 30 s.
+    /// Sets after how long a stalled connection is given up. A connection is stalled if it moves less than 1 KiB/s over
+    /// this time, in either direction, or if the response to a read does not begin within this time. The bytes received
+    /// so far are kept and the rest is requested again. Default: 30 s.
     pub fn set_stall_timeout(&mut self, timeout: Duration) -> Result<()> {
         if timeout.is_zero() {
             return Err(Error::invalid("the stall timeout must be more than 0 milliseconds"));
@@ -194,14 +198,14 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Whether every byte of a blob is checked end to end. Default: uploads over https are, with a CRC64 that the
-    /// service compares; downloads are not.
+    /// Sets whether the content of every blob is checked end to end. Default: only uploads over https, with a CRC64 that
+    /// the service compares.
     pub fn set_checksum(&mut self, verify: bool) -> Result<()> {
         self.checksum = Some(verify);
         Ok(())
     }
 
-    /// Ends each call after this long; `None` waits as long as retries last. Default: `None`.
+    /// Sets the time limit of each call, retries included. `None` means no limit, which is the default.
     pub fn set_timeout(&mut self, whole_call: Option<Duration>) -> Result<()> {
         if whole_call.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Error::invalid("the timeout must be more than 0 milliseconds"));

@@ -1,11 +1,11 @@
-//! The doctor on Azurite: with a SAS, with an identity over https, and where nothing lets it in.
+//! The doctor on Azurite: with a SAS, with an identity over https, and without a credential.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "how a test fails")]
 
 use std::process::{Command, Output};
 
 use aztorch::{Client, ClientOptions};
 
-#[allow(dead_code, reason = "the library's tests need the rest of it")]
+#[allow(dead_code, reason = "the library's tests use the rest")]
 mod support;
 
 use support::azurite::{ACCOUNT, ACCOUNT_KEY, azurite};
@@ -15,11 +15,11 @@ use support::error::assert_no_secret;
 use support::identity::{IdentityServer, entra, managed};
 use support::secure::secure;
 
-/// What works on Azurite.
+/// The checks that pass on Azurite.
 const CHECKS: [&str; 9] =
     ["DNS", "list", "clock", "write", "read, 1 conn.", "read, 8 conn.", "read, 32 conn.", "snapshot", "delete"];
 
-/// What it printed, and whether it found that all is well.
+/// Runs the doctor. Returns its output, and whether it succeeded.
 fn examine(url: &str, environment: &[(&str, &str)]) -> (String, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aztorch-doctor"));
     hide_azure(&mut command);
@@ -35,28 +35,28 @@ fn lines<'a>(report: &'a str, verdict: &str) -> Vec<&'a str> {
 }
 
 #[track_caller]
-fn assert_passed(report: &str, well: bool) {
-    assert!(well && lines(report, "FAIL").is_empty(), "{report}");
-    for what in CHECKS {
+fn assert_passed(report: &str, success: bool) {
+    assert!(success && lines(report, "FAIL").is_empty(), "{report}");
+    for name in CHECKS {
         assert!(
-            lines(report, "PASS").iter().any(|line| line[6..].starts_with(&format!("{what} "))),
-            "{what}: {report}"
+            lines(report, "PASS").iter().any(|line| line[6..].starts_with(&format!("{name} "))),
+            "{name}: {report}"
         );
     }
 }
 
 #[test]
-fn with_a_sas_everything_passes_and_nothing_is_left() {
+fn all_checks_pass_with_a_sas_and_no_blob_is_left() {
     let container = azurite().container();
-    let (report, well) = examine(&container.url(), &[]);
-    assert_passed(&report, well);
+    let (report, success) = examine(&container.url(), &[]);
+    assert_passed(&report, success);
     let listing = container.send("GET", "?restype=container&comp=list&include=snapshots", &[], b"").expect(200).body;
     let listing = String::from_utf8(listing).unwrap();
     assert!(listing.contains("EnumerationResults") && !listing.contains("<Blob>"), "{listing}");
 }
 
 #[test]
-fn with_an_identity_over_https_everything_passes() {
+fn all_checks_pass_with_an_identity_over_https() {
     let (secure, server) = (secure(), IdentityServer::start(|_, _| managed("doctor", HOUR)));
     let authority = IdentityServer::start_tls(|_, _| entra("doctor", HOUR));
     let authority_host = format!("https://{}", authority.authority());
@@ -76,34 +76,35 @@ fn with_an_identity_over_https_everything_passes() {
         ("SSL_CERT_FILE", secure.certificate.to_str().unwrap()),
         ("PATH", "/nowhere"),
     ];
-    let (report, well) = examine(&container, &environment);
-    assert_passed(&report, well);
-    let tried: Vec<&str> = report.lines().filter(|line| line.starts_with("      ")).collect();
-    let says = |what: &str, text: &str| tried.iter().any(|line| line[6..].starts_with(what) && line.contains(text));
-    assert!(says("managed", "works") && says("principal", "works"), "{report}");
-    assert!(says("workload", "AZURE_FEDERATED_TOKEN_FILE is not set") && says("az login", "no: "), "{report}");
-    // Once for each alone, and once for the chain, which the principal opens, however many clients each had.
+    let (report, success) = examine(&container, &environment);
+    assert_passed(&report, success);
+    let notes: Vec<&str> = report.lines().filter(|line| line.starts_with("      ")).collect();
+    let has_note = |name: &str, text: &str| notes.iter().any(|line| line[6..].starts_with(name) && line.contains(text));
+    assert!(has_note("managed", "works") && has_note("principal", "works"), "{report}");
+    assert!(has_note("workload", "AZURE_FEDERATED_TOKEN_FILE is not set") && has_note("az login", "no: "), "{report}");
+    // One token request for each identity alone, and one for the chain, whose first member is the principal. The number of
+    // clients does not matter.
     assert_eq!((server.requests().len(), authority.requests().len()), (1, 2));
 }
 
 #[test]
-fn without_a_credential_it_fails_and_says_why() {
-    let (report, well) = examine(&azurite().container().bare_url(), &[]);
-    assert!(!well && lines(&report, "FAIL").len() == 1, "{report}");
+fn without_a_credential_the_doctor_fails_with_the_reason() {
+    let (report, success) = examine(&azurite().container().bare_url(), &[]);
+    assert!(!success && lines(&report, "FAIL").len() == 1, "{report}");
     assert!(lines(&report, "FAIL")[0].contains("no credential was sent"), "{report}");
-    // Nobody is asked for a token outside of this machine: the metadata service is not there.
+    // No token is requested from another machine: the metadata service does not exist here.
     let environment = [
         ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9"),
         ("SSL_CERT_FILE", secure().certificate.to_str().unwrap()),
         ("PATH", "/nowhere"),
     ];
-    let (report, well) = examine(&format!("{}/container", secure().azurite.url), &environment);
-    assert!(!well && lines(&report, "FAIL").len() == 1, "{report}");
+    let (report, success) = examine(&format!("{}/container", secure().azurite.url), &environment);
+    assert!(!success && lines(&report, "FAIL").len() == 1, "{report}");
     assert!(lines(&report, "FAIL")[0].contains("ManagedIdentityCredential: no instance metadata service"), "{report}");
 }
 
 #[test]
-fn a_secret_in_the_place_of_the_url_is_not_printed() {
+fn a_secret_given_as_the_url_is_not_printed() {
     let encoded = ACCOUNT_KEY.replace('/', "%2F");
     for url in [
         ACCOUNT_KEY.to_owned(),
@@ -111,7 +112,7 @@ fn a_secret_in_the_place_of_the_url_is_not_printed() {
         format!("https://user:{ACCOUNT_KEY}@127.0.0.1:9/account/container"),
         format!("https://{encoded}@127.0.0.1:9/account/container"),
     ] {
-        let (report, well) = examine(&url, &[]);
-        assert!(!well && !report.contains("M02xNOcqFlqUwJPL"), "{report}");
+        let (report, success) = examine(&url, &[]);
+        assert!(!success && !report.contains("M02xNOcqFlqUwJPL"), "{report}");
     }
 }

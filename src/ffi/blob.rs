@@ -1,109 +1,172 @@
-//! What can be done with an open blob.
+//! `azt_blob`: the handle of an open blob, and what readers and writers have in common.
 
-use std::ffi::{c_char, c_void};
-use std::io::SeekFrom;
+use std::ffi::{CString, c_char};
 
-use super::blob_open::{Kind, azt_blob};
-use super::boundary::{call, total};
+use once_cell::sync::OnceCell;
+
+use super::boundary::{call, call_for_handle, call_for_optional_handle};
+use super::client::{azt_client, client_or_default};
 use super::error::azt_error;
-use super::handle::{self, c_string};
+use super::handle::{self, c_string, read};
 use super::status::azt_status;
-use crate::error::Error;
+use crate::blob::{BlobReader, BlobWriter, WriteMode};
+use crate::error::{Error, Result};
 
-/// Reads up to `length` bytes at the current position, which moves on. Fewer come only at the end, none past it.
+/// A blob that is open for reading (a reader) or for writing (a writer).
 ///
-/// The bytes go straight into `buffer`; large reads are split into parallel ranges. One thread at a time.
-/// Blocks. AZT_STATUS_MODIFIED when the blob was replaced since it was opened. On failure the position stays,
-/// and what `buffer` holds is not defined.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_blob_read(
-    blob: *mut azt_blob,
-    buffer: *mut c_void,
-    length: usize,
-    out_read: *mut usize,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (blob, to, out) = unsafe {
-            (
-                handle::borrow(blob, "blob")?,
-                handle::destination(buffer, length, "buffer")?,
-                handle::out(out_read, "out_read")?,
-            )
-        };
-        out.set(blob.reader("be read")?.read_into(to)?);
-        Ok(())
-    })
+/// A reader is pinned to the version that it opened: if the blob is replaced, reads fail with AZT_STATUS_MODIFIED and
+/// never mix two versions. A writer publishes nothing before azt_blob_close(). In a forked child, both fail with
+/// AZT_STATUS_FORKED and may be freed.
+///
+/// Readers and writers: azt_blob_open(), azt_blob_open_in(), azt_blob_tell(), azt_blob_etag(), azt_blob_url(),
+/// azt_blob_flush(), azt_blob_set_progress(), azt_blob_close(), azt_blob_cancel(), azt_blob_free(). Readers only:
+/// azt_blob_open_if_changed(), azt_blob_read(), azt_blob_read_at(), azt_blob_seek(), azt_blob_size(). Writers only:
+/// azt_blob_write(), azt_blob_set_if_match(). Without an open blob: azt_blob_exists(), azt_blob_delete(),
+/// azt_blob_download(), azt_blob_upload().
+pub struct azt_blob {
+    pub(super) kind: Kind,
+    url: CString,
+    /// Empty until a writer is closed.
+    etag: OnceCell<CString>,
 }
 
-/// Reads up to `length` bytes at `offset`, leaving the position alone. Fewer come only at the end.
-///
-/// Any number of threads at once. Otherwise like azt_blob_read(), but it never fetches more than it was asked
-/// for.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_blob_read_at(
-    blob: *const azt_blob,
-    offset: u64,
-    buffer: *mut c_void,
-    length: usize,
-    out_read: *mut usize,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (blob, to, out) = unsafe {
-            (
-                handle::borrow(blob, "blob")?,
-                handle::destination(buffer, length, "buffer")?,
-                handle::out(out_read, "out_read")?,
-            )
-        };
-        out.set(blob.reader("be read")?.read_at_into(offset, to)?);
-        Ok(())
-    })
+pub(super) enum Kind {
+    Reader(BlobReader),
+    Writer(BlobWriter),
 }
 
-/// Moves a reader's position by `offset` from the start (`whence` 0), the current position (1) or the end (2).
-/// Past the end is allowed; before the start is AZT_STATUS_INVALID_ARGUMENT, and nothing moves.
-///
-/// `out_position` may be NULL. One thread at a time. Sends nothing, and forgets nothing that was fetched.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_blob_seek(
-    blob: *mut azt_blob,
-    offset: i64,
-    whence: i32,
-    out_position: *mut u64,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let blob = unsafe { handle::borrow(blob, "blob")? };
-        let reader = blob.reader("seek")?;
-        let to = match whence {
-            0 => {
-                SeekFrom::Start(u64::try_from(offset).map_err(|_| {
-                    Error::invalid(format!("{}: cannot seek to {offset}, before the start", reader.url()))
-                })?)
-            }
-            1 => SeekFrom::Current(offset),
-            2 => SeekFrom::End(offset),
-            other => {
-                return Err(Error::invalid(format!("whence is {other}; it must be 0 (set), 1 (current) or 2 (end)")));
-            }
-        };
-        let position = reader.seek(to)?;
-        if !out_position.is_null() {
-            // SAFETY: the caller passes NULL or a pointer that can be written.
-            unsafe { out_position.write(position) };
+impl azt_blob {
+    pub(super) fn of_reader(reader: BlobReader) -> Self {
+        let etag = OnceCell::with_value(c_string(reader.etag()));
+        Self { url: c_string(reader.url()), etag, kind: Kind::Reader(reader) }
+    }
+
+    fn of_writer(writer: BlobWriter) -> Self {
+        Self { url: c_string(writer.url()), etag: OnceCell::new(), kind: Kind::Writer(writer) }
+    }
+
+    /// Returns the reader. For a writer, fails with "a writer cannot {operation}".
+    pub(super) fn reader(&self, operation: &str) -> Result<&BlobReader> {
+        match &self.kind {
+            Kind::Reader(reader) => Ok(reader),
+            Kind::Writer(writer) => Err(Error::unsupported(format!("{}: a writer cannot {operation}", writer.url()))),
         }
-        Ok(())
-    })
+    }
+
+    /// Returns the writer. For a reader, fails with "a reader cannot {operation}".
+    pub(super) fn writer(&self, operation: &str) -> Result<&BlobWriter> {
+        match &self.kind {
+            Kind::Writer(writer) => Ok(writer),
+            Kind::Reader(reader) => Err(Error::unsupported(format!("{}: a reader cannot {operation}", reader.url()))),
+        }
+    }
 }
 
-/// A reader's position, or how many bytes were written to a writer.
+/// How a blob is opened: one of the AZT_BLOB_MODE_* constants.
+pub type azt_blob_mode = i32;
+
+/// Opens a blob for reading.
+pub const AZT_BLOB_MODE_READ: azt_blob_mode = 0;
+/// Opens a blob for writing. azt_blob_close() replaces an existing blob.
+pub const AZT_BLOB_MODE_WRITE: azt_blob_mode = 1;
+/// Opens a new blob for writing. If the blob exists, or another writer publishes it first, the writer fails with
+/// AZT_STATUS_ALREADY_EXISTS in a write, in azt_blob_flush() or in azt_blob_close(), and the existing blob stays.
+pub const AZT_BLOB_MODE_CREATE: azt_blob_mode = 2;
+
+/// Returns what a mode means for a writer; `None` for reading.
+pub(super) fn write_mode(mode: azt_blob_mode) -> Result<Option<WriteMode>> {
+    match mode {
+        AZT_BLOB_MODE_READ => Ok(None),
+        AZT_BLOB_MODE_WRITE => Ok(Some(WriteMode::Replace)),
+        AZT_BLOB_MODE_CREATE => Ok(Some(WriteMode::Create)),
+        other => Err(Error::invalid(format!("mode is {other}; it must be one of the AZT_BLOB_MODE_* constants"))),
+    }
+}
+
+/// Opens the blob at a URL for reading or for writing.
 ///
-/// Thread-safe. Sends nothing. AZT_STATUS_UNSUPPORTED for a reader that was closed.
+/// A reader sends one ranged GET, returns when the response begins, and receives the first bytes in the background. A
+/// writer sends no request.
+///
+/// The caller frees the blob with azt_blob_free(). Thread-safe. Blocks when reading. A blob that does not exist:
+/// AZT_STATUS_NOT_FOUND when reading.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_open(
+    client: *const azt_client,
+    url: *const c_char,
+    mode: azt_blob_mode,
+    out_blob: *mut *mut azt_blob,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_blob, "out_blob", error, || {
+            let (client, url) = (client_or_default(client)?, handle::text(url, "url")?);
+            match write_mode(mode)? {
+                None => client.open(url).map(azt_blob::of_reader),
+                Some(mode) => client.writer(url, mode).map(azt_blob::of_writer),
+            }
+        })
+    }
+}
+
+/// Opens a blob of a container by its name, for reading or for writing. The name is taken literally: the library
+/// percent-encodes it. A SAS in the container's URL is used.
+///
+/// A reader sends one ranged GET, returns when the response begins, and receives the first bytes in the background. A
+/// writer sends no request.
+///
+/// The caller frees the blob with azt_blob_free(). Thread-safe. Blocks when reading. A blob that does not exist:
+/// AZT_STATUS_NOT_FOUND when reading.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_open_in(
+    client: *const azt_client,
+    container_url: *const c_char,
+    blob_name: *const c_char,
+    mode: azt_blob_mode,
+    out_blob: *mut *mut azt_blob,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_blob, "out_blob", error, || {
+            let client = client_or_default(client)?;
+            let container = handle::text(container_url, "container_url")?;
+            let name = handle::text(blob_name, "blob_name")?;
+            match write_mode(mode)? {
+                None => client.open_in(container, name).map(azt_blob::of_reader),
+                Some(mode) => client.writer_in(container, name, mode).map(azt_blob::of_writer),
+            }
+        })
+    }
+}
+
+/// Opens a blob for reading if its ETag is not `etag`. If the ETag is the same, the call succeeds and `*out_blob` is
+/// NULL: one request, and no bytes of the blob are sent. For programs that poll for a new model.
+///
+/// The caller frees the blob with azt_blob_free(). Thread-safe. Blocks. A blob that does not exist:
+/// AZT_STATUS_NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_open_if_changed(
+    client: *const azt_client,
+    url: *const c_char,
+    etag: *const c_char,
+    out_blob: *mut *mut azt_blob,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_optional_handle(out_blob, "out_blob", error, || {
+            let (client, url) = (client_or_default(client)?, handle::text(url, "url")?);
+            let reader = client.open_if_changed(url, handle::text(etag, "etag")?)?;
+            Ok(reader.map(azt_blob::of_reader))
+        })
+    }
+}
+
+/// Returns the position of a reader, or the number of bytes that were written to a writer.
+///
+/// Thread-safe. Sends no request. A closed reader: AZT_STATUS_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_tell(
     blob: *const azt_blob,
@@ -121,106 +184,35 @@ pub unsafe extern "C" fn azt_blob_tell(
     })
 }
 
-/// The size in bytes of the version that a reader opened, or of the part of one.
+/// Returns the ETag of the version that a reader opened or a writer published, in quotes, as the service gives it. ""
+/// for a writer that is not closed, and for NULL.
 ///
-/// Thread-safe. Sends nothing. AZT_STATUS_UNSUPPORTED for a writer.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_blob_size(
-    blob: *const azt_blob,
-    out_size: *mut u64,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (blob, out) = unsafe { (handle::borrow(blob, "blob")?, handle::out(out_size, "out_size")?) };
-        out.set(blob.reader("tell its size")?.size());
-        Ok(())
-    })
-}
-
-/// The ETag of the version that a reader opened, or that a writer published; "" for a writer not closed yet,
-/// and for NULL. Quoted, as the service gives it.
-///
-/// The text lives as long as the blob. Thread-safe, does not block.
+/// The string is valid until the blob is freed. Thread-safe. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_etag(blob: *const azt_blob) -> *const c_char {
     // SAFETY: the caller passes NULL or a live blob.
-    total(c"".as_ptr(), || match unsafe { blob.as_ref() } {
-        None => c"".as_ptr(),
-        Some(blob) => blob.etag.get().map_or(c"".as_ptr(), |etag| etag.as_ptr()),
-    })
+    unsafe { read(blob, c"".as_ptr(), |blob| blob.etag.get().map_or(c"".as_ptr(), |etag| etag.as_ptr())) }
 }
 
-/// The blob's URL without its query, so without a SAS; "" for NULL.
+/// Returns the URL of a blob without its query, and so without a SAS. "" for NULL.
 ///
-/// The text lives as long as the blob. Thread-safe, does not block.
+/// The string is valid until the blob is freed. Thread-safe. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_url(blob: *const azt_blob) -> *const c_char {
     // SAFETY: the caller passes NULL or a live blob.
-    total(c"".as_ptr(), || unsafe { blob.as_ref() }.map_or(c"".as_ptr(), |blob| blob.url.as_ptr()))
+    unsafe { read(blob, c"".as_ptr(), |blob| blob.url.as_ptr()) }
 }
 
-/// Makes a writer publish only over the version with this ETag: if another is there at azt_blob_close(), that
-/// fails with AZT_STATUS_MODIFIED. A job that was evicted but still runs cannot overwrite its successor's work.
+/// Closes a blob. A writer publishes everything that was written, as a whole; without a write, it publishes an empty
+/// blob. A reader stops reading. A later call returns the same result.
 ///
-/// One thread at a time. Sends nothing.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_blob_set_if_match(
-    blob: *mut azt_blob,
-    etag: *const c_char,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (blob, etag) = unsafe { (handle::borrow(blob, "blob")?, handle::text(etag, "etag")?) };
-        blob.writer("publish")?.set_if_match(etag)
-    })
-}
-
-/// Writes all of `length` bytes, or fails for good: then each later call gives the same error, and nothing
-/// is published.
+/// The handle stays valid until azt_blob_free(). One thread at a time. Blocks.
 ///
-/// Small writes are copied and sent in the background; large ones (from four blocks on) are sent from `data` itself.
-/// One thread at a time. Blocks while as much is under way as the limits allow. A failure in the background shows in a
-/// later write, in azt_blob_flush() or in azt_blob_close(). AZT_STATUS_UNSUPPORTED after the close,
-/// AZT_STATUS_INVALID_ARGUMENT for more than the blocks that are left can hold.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_blob_write(
-    blob: *mut azt_blob,
-    data: *const c_void,
-    length: usize,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (blob, data) = unsafe { (handle::borrow(blob, "blob")?, handle::bytes(data, length, "data")?) };
-        blob.writer("be written")?.write_all(data)
-    })
-}
-
-/// Returns when everything written so far is staged at the service. Nothing is published. Each flush ends a
-/// block, of which a blob can have 50,000. For a reader it does nothing.
-///
-/// One thread at a time. Blocks. Fails as azt_blob_write() does.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_blob_flush(blob: *mut azt_blob, error: *mut *mut azt_error) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let blob = unsafe { handle::borrow(blob, "blob")? };
-        match &blob.kind {
-            Kind::Reader(_) => Ok(()),
-            Kind::Writer(writer) => writer.flush(),
-        }
-    })
-}
-
-/// Publishes what was written, at once and as a whole, or, for a reader, ends reading. Called again it gives
-/// the same answer. The handle stays until azt_blob_free().
-///
-/// A writer closed without a write publishes an empty blob. When this fails the old blob is as it was, unless the
-/// message says that the outcome is unknown because the service's answer was lost, or was an error that may stand for
-/// a success (HTTP 408, 500, 502, 503, 504): then the blob is wholly old or wholly new. AZT_STATUS_ALREADY_EXISTS in AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another version is there
-/// than azt_blob_set_if_match() has named, or another writer was faster. One thread at a time. Blocks.
+/// If a writer fails, nothing is published and the old blob is unchanged, with one exception: the message says that the
+/// outcome is unknown if the response was lost, or was an error that can stand for a success (HTTP 408, 500, 502, 503,
+/// 504). Then the blob is either the old one or the new one, as a whole. AZT_STATUS_ALREADY_EXISTS: the blob exists, in
+/// AZT_BLOB_MODE_CREATE. AZT_STATUS_MODIFIED: the blob has another version than azt_blob_set_if_match() requires, or
+/// another writer published first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_close(blob: *mut azt_blob, error: *mut *mut azt_error) -> azt_status {
     call(error, || {
@@ -235,4 +227,28 @@ pub unsafe extern "C" fn azt_blob_close(blob: *mut azt_blob, error: *mut *mut az
             }
         }
     })
+}
+
+/// Cancels a blob for good. A running call on it ends within 100 ms with AZT_STATUS_CANCELLED, and so does every later
+/// call that reads, writes, seeks or waits. A cancelled writer never publishes. If azt_blob_close() was waiting for the
+/// service's response, its error says that the outcome is unknown.
+///
+/// Any thread may call it, during any other call on the blob but azt_blob_free(). Does not block. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_cancel(blob: *const azt_blob) {
+    let cancel = |blob: &azt_blob| match &blob.kind {
+        Kind::Reader(reader) => reader.cancel(),
+        Kind::Writer(writer) => writer.cancel(),
+    };
+    // SAFETY: the caller passes NULL or a live blob.
+    unsafe { read(blob, (), cancel) };
+}
+
+/// Frees a blob. A writer that was not closed is discarded: nothing is published. NULL is allowed.
+///
+/// Does no network I/O. May be called from static destructors and in a forked child.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_blob_free(blob: *mut azt_blob) {
+    // SAFETY: the caller passes NULL or a blob that it owns.
+    unsafe { handle::free(blob) };
 }

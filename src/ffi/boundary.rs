@@ -1,12 +1,13 @@
-//! The one wrapper round every exported function: panics end here, results become statuses.
+//! The wrapper of every exported function: it stops panics and turns results into statuses.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::error::azt_error;
+use super::handle;
 use super::status::azt_status;
 use crate::error::{Error, Result, Status};
 
-/// Runs a call that can fail. `out_error` may be NULL; it is NULL afterwards unless the call failed.
+/// Runs a call that can fail. `out_error` may be NULL; it is set to NULL, and to an error if the call fails.
 pub(super) fn call(out_error: *mut *mut azt_error, body: impl FnOnce() -> Result<()>) -> azt_status {
     if !out_error.is_null() {
         // SAFETY: a caller who passes a pointer for an error passes one that can be written.
@@ -25,18 +26,52 @@ pub(super) fn call(out_error: *mut *mut azt_error, body: impl FnOnce() -> Result
     status
 }
 
-/// Runs a call that cannot fail; should it panic all the same, it gives `otherwise`.
-pub(super) fn total<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+/// Runs a call that gives the caller a new handle. `out` is set to NULL first; `name` is its parameter's name.
+///
+/// # Safety
+/// `out` is NULL or valid for a write of a pointer until the call returns.
+pub(super) unsafe fn call_for_handle<T>(
+    out: *mut *mut T,
+    name: &str,
+    out_error: *mut *mut azt_error,
+    make: impl FnOnce() -> Result<T>,
+) -> azt_status {
+    // SAFETY: by the contract above.
+    unsafe { call_for_optional_handle(out, name, out_error, || make().map(Some)) }
+}
+
+/// Runs a call that gives the caller a new handle, or NULL. `out` is set to NULL first; `name` is its parameter's name.
+///
+/// # Safety
+/// `out` is NULL or valid for a write of a pointer until the call returns.
+pub(super) unsafe fn call_for_optional_handle<T>(
+    out: *mut *mut T,
+    name: &str,
+    out_error: *mut *mut azt_error,
+    make: impl FnOnce() -> Result<Option<T>>,
+) -> azt_status {
+    call(out_error, || {
+        // SAFETY: by the contract above.
+        let out = unsafe { handle::out_handle(out, name) }?;
+        if let Some(object) = make()? {
+            out.set(handle::into_raw(object));
+        }
+        Ok(())
+    })
+}
+
+/// Runs a body that should not panic. If it does, returns `otherwise`.
+pub(super) fn contain_panic<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let what = panic
+    let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
-    Error::internal(format!("the library panicked: {what}"))
+    Error::internal(format!("the library panicked: {text}"))
 }
 
 #[cfg(test)]

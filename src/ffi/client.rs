@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
-use super::boundary::{call, total};
+use super::boundary::call_for_handle;
+use super::client_options::azt_client_options;
 use super::error::azt_error;
-use super::handle;
-use super::options::azt_client_options;
+use super::handle::{self, read};
 use super::status::azt_status;
 use crate::client::Client;
 use crate::error::Result;
 
-/// A credential, a connection pool and limits. Thread-safe; works in a forked child, with connections of
-/// its own. May be freed before the blobs that were opened with it.
+/// A client: access to Blob Storage with a credential, a connection pool and limits.
 ///
-/// Where a call takes a client, NULL means the process's default one, with default options: a SAS in the URL, or
-/// else the credential that the environment has, or else the default chain of identities.
+/// Where a function takes a client, NULL means the process-wide default client. It has default options: it uses the SAS
+/// in the URL, or else the credential in the environment variables, or else the default chain of identities.
+///
+/// A client may be freed before the blobs, datasets and streams that were opened with it. Thread-safe. Works in a
+/// forked child, with connections of its own.
 ///
 /// Functions: azt_client_new(), azt_client_with_timeout_ms(), azt_client_stats(), azt_client_cancel(),
 /// azt_client_free().
 pub struct azt_client(Client);
 
-/// The client that a call works with: NULL means the process's default one.
+/// Returns the client that a call works with. NULL means the process-wide default client.
 ///
 /// # Safety
 /// `client` is NULL or a live client.
@@ -32,28 +34,29 @@ pub(super) unsafe fn client_or_default(client: *const azt_client) -> Result<Clie
     }
 }
 
-/// Makes a client with these options; NULL means the defaults. The options are copied.
+/// Creates a client with the given options, which are copied. `options` may be NULL for the defaults.
 ///
-/// The caller frees the client with azt_client_free(). Thread-safe; sends nothing, does not block.
+/// The caller frees the client with azt_client_free(). Thread-safe. Does not block, sends no request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_new(
     options: *const azt_client_options,
     out_client: *mut *mut azt_client,
     error: *mut *mut azt_error,
 ) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, options) = unsafe { (handle::out_handle(out_client, "out_client")?, options.as_ref()) };
-        let options = options.map(azt_client_options::snapshot).unwrap_or_default();
-        out.set(handle::into_raw(azt_client(Client::new(&options)?)));
-        Ok(())
-    })
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_client, "out_client", error, || {
+            let options = options.as_ref().map(azt_client_options::snapshot).unwrap_or_default();
+            Client::new(&options).map(azt_client)
+        })
+    }
 }
 
-/// Makes a client that shares everything with `client` but ends each call after so many milliseconds; 0 means
-/// no limit.
+/// Creates a client that shares the credential, connections, limits and numbers of `client`, and ends each of its own
+/// calls after `whole_call_ms` milliseconds, retries included. 0 means no time limit.
 ///
-/// The caller frees it with azt_client_free(); either may be freed first. Thread-safe, does not block.
+/// The caller frees the new client with azt_client_free(). Either client may be freed first. Thread-safe. Does not
+/// block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_with_timeout_ms(
     client: *const azt_client,
@@ -61,34 +64,34 @@ pub unsafe extern "C" fn azt_client_with_timeout_ms(
     out_client: *mut *mut azt_client,
     error: *mut *mut azt_error,
 ) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, client) = unsafe { (handle::out_handle(out_client, "out_client")?, client_or_default(client)?) };
-        let timeout = (whole_call_ms > 0).then(|| Duration::from_millis(whole_call_ms));
-        out.set(handle::into_raw(azt_client(client.with_timeout(timeout))));
-        Ok(())
-    })
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_client, "out_client", error, || {
+            let timeout = (whole_call_ms > 0).then(|| Duration::from_millis(whole_call_ms));
+            Ok(azt_client(client_or_default(client)?.with_timeout(timeout)))
+        })
+    }
 }
 
-/// Cancels a client: what is running with it, with the clients derived from it and with all that was opened with them
-/// ends, within 100 ms, and this and all later calls give AZT_STATUS_CANCELLED. The client that it was derived from
-/// goes on. For good: to go on, make another client.
+/// Cancels a client for good. Every running call on the client, on clients derived from it, and on everything opened
+/// with them ends within 100 ms with AZT_STATUS_CANCELLED, and so does every later call. The client from which this
+/// one was derived is not affected. To continue, create another client.
 ///
-/// From any thread, beside any call but azt_client_free(). Does not block. NULL is allowed and does nothing: the
-/// process's default client, which other parts of a program use as well, cannot be cancelled for good.
+/// NULL is allowed and does nothing: the process-wide default client cannot be cancelled, because other parts of the
+/// program may use it.
+///
+/// Any thread may call it, during any other call on the client but azt_client_free(). Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_cancel(client: *const azt_client) {
-    total((), || {
-        // SAFETY: the caller passes NULL or a live client.
-        if let Some(client) = unsafe { client.as_ref() } {
-            client.0.cancel();
-        }
-    });
+    // SAFETY: the caller passes NULL or a live client.
+    unsafe { read(client, (), |client| client.0.cancel()) };
 }
 
-/// Frees a client. Its blobs go on working. NULL is allowed.
+/// Frees a client. Blobs, datasets and streams that were opened with it still work. NULL is allowed.
+///
+/// Does no network I/O. May be called from static destructors and in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_free(client: *mut azt_client) {
     // SAFETY: the caller passes NULL or a client that it owns.
-    total((), || unsafe { handle::free(client) });
+    unsafe { handle::free(client) };
 }

@@ -1,245 +1,190 @@
-//! What can be done with a dataset's entries.
+//! `azt_dataset`: the handle, and how it is created, saved and freed.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 
-use super::blob_open::azt_blob;
-use super::boundary::{call, total};
-use super::dataset_make::azt_dataset;
+use super::boundary::{call, call_for_handle};
+use super::client::{azt_client, client_or_default};
 use super::error::azt_error;
-use super::handle;
-use super::sample::azt_sample;
+use super::handle::{self, read};
 use super::status::azt_status;
-use crate::dataset::Fitted;
-use crate::dataset::entries::UNKNOWN_SIZE;
+use crate::dataset::{BlobRange, Dataset};
 
-/// How many entries there are; 0 for NULL.
+/// A map-style dataset: blobs, or parts of blobs, by index from 0. Its entries are listed when it is created and never
+/// change.
 ///
-/// Thread-safe, does not block.
+/// Thread-safe: many threads may call all of its functions but azt_dataset_free() at once. Works in a forked child, with
+/// connections of its own.
+///
+/// To create and save: azt_dataset_list(), azt_dataset_from_urls(), azt_dataset_from_ranges(), azt_dataset_from_tars(),
+/// azt_dataset_from_manifest(), azt_dataset_save_manifest(). Entries: azt_dataset_len(), azt_dataset_blob_name(),
+/// azt_dataset_container_name(), azt_dataset_blob_size(), azt_dataset_url(). Bytes: azt_dataset_get(),
+/// azt_dataset_get_batch(), azt_dataset_get_into(), azt_dataset_get_batch_into(), azt_dataset_prefetch(),
+/// azt_dataset_open(). To end: azt_dataset_cancel(), azt_dataset_free().
+pub struct azt_dataset(pub(super) Dataset);
+
+/// Creates a dataset of the blobs in a container whose names begin with `prefix`; NULL or "" means all. The entries are
+/// in the service's order. Placeholders of directories (in accounts with a hierarchical namespace) are left out. If
+/// there are no such blobs, the dataset is empty.
+///
+/// Sends one GET for each 5,000 blobs. The caller frees the dataset with azt_dataset_free(). Thread-safe. Blocks. A
+/// container that does not exist: AZT_STATUS_NOT_FOUND.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_len(dataset: *const azt_dataset) -> usize {
+pub unsafe extern "C" fn azt_dataset_list(
+    client: *const azt_client,
+    container_url: *const c_char,
+    prefix: *const c_char,
+    out_dataset: *mut *mut azt_dataset,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_dataset, "out_dataset", error, || {
+            let (client, url) = (client_or_default(client)?, handle::text(container_url, "container_url")?);
+            Dataset::list(&client, url, handle::optional_text(prefix, "prefix")?).map(azt_dataset)
+        })
+    }
+}
+
+/// Creates a dataset of the blobs at `count` URLs, in this order. The URLs may name several containers, and each may
+/// have its own SAS, snapshot or version.
+///
+/// Sends no request. The caller frees the dataset with azt_dataset_free(). Thread-safe. Does not block. A bad URL fails
+/// the whole call with AZT_STATUS_INVALID_ARGUMENT; the message names it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_dataset_from_urls(
+    client: *const azt_client,
+    urls: *const *const c_char,
+    count: usize,
+    out_dataset: *mut *mut azt_dataset,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_dataset, "out_dataset", error, || {
+            let (client, urls) = (client_or_default(client)?, handle::texts(urls, count, "urls")?);
+            Dataset::from_urls(&client, &urls).map(azt_dataset)
+        })
+    }
+}
+
+/// Creates a dataset of `count` parts of blobs, for samples that are packed into large blobs of the program's own
+/// format. Entry i is the `lengths[i]` bytes from byte `offsets[i]` on of the blob at `urls[i]`.
+///
+/// Sends no request. The caller frees the dataset with azt_dataset_free(). Thread-safe. Does not block. A bad URL, or a
+/// part that reaches UINT64_MAX: AZT_STATUS_INVALID_ARGUMENT. A part past the end of its blob: AZT_STATUS_OUT_OF_RANGE
+/// when it is read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_dataset_from_ranges(
+    client: *const azt_client,
+    urls: *const *const c_char,
+    offsets: *const u64,
+    lengths: *const u64,
+    count: usize,
+    out_dataset: *mut *mut azt_dataset,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_dataset, "out_dataset", error, || {
+            let (client, urls) = (client_or_default(client)?, handle::texts(urls, count, "urls")?);
+            let (offsets, lengths) =
+                (handle::array(offsets, count, "offsets")?, handle::array(lengths, count, "lengths")?);
+            let parts = urls.into_iter().zip(offsets.iter().zip(lengths));
+            let ranges: Vec<_> =
+                parts.map(|(url, (&offset, &length))| BlobRange { url: url.to_owned(), offset, length }).collect();
+            Dataset::from_ranges(&client, &ranges).map(azt_dataset)
+        })
+    }
+}
+
+/// Creates a dataset of the regular files in `count` tar archives (ustar, GNU, pax), in the order of the archives. The
+/// name of an entry is its path in the archive, its URL is that of the archive. In names that are not UTF-8, the invalid
+/// bytes become U+FFFD.
+///
+/// The archives are indexed during this call, in parallel, by ranged reads: files of more than 1 MiB are skipped, smaller
+/// ones are read. To share the index with other processes, save a manifest (azt_dataset_save_manifest()).
+///
+/// The caller frees the dataset with azt_dataset_free(). Thread-safe. Blocks. A damaged or compressed archive:
+/// AZT_STATUS_CORRUPT (a compressed one cannot be read by ranges). An archive that is replaced later: AZT_STATUS_MODIFIED
+/// when an entry is read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_dataset_from_tars(
+    client: *const azt_client,
+    urls: *const *const c_char,
+    count: usize,
+    out_dataset: *mut *mut azt_dataset,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_dataset, "out_dataset", error, || {
+            let (client, urls) = (client_or_default(client)?, handle::texts(urls, count, "urls")?);
+            Dataset::from_tars(&client, &urls).map(azt_dataset)
+        })
+    }
+}
+
+/// Creates a dataset from a manifest that azt_dataset_save_manifest() saved. It has the same entries at the same
+/// indices, even if blobs were added or deleted since then.
+///
+/// A SAS in `url` is also used for the entries: for those in the same container, or in the whole account if it is an
+/// account SAS. The client's credential is sent only to the host of `url`, to Azure Storage, and to the endpoint of the
+/// client's connection string.
+///
+/// The caller frees the dataset with azt_dataset_free(). Thread-safe. Blocks. A damaged manifest: AZT_STATUS_CORRUPT. A
+/// manifest with blobs on other hosts: AZT_STATUS_INVALID_ARGUMENT, unless the client has no credential that it would
+/// send there (for example an anonymous client).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_dataset_from_manifest(
+    client: *const azt_client,
+    url: *const c_char,
+    out_dataset: *mut *mut azt_dataset,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_dataset, "out_dataset", error, || {
+            let client = client_or_default(client)?;
+            Dataset::from_manifest(&client, handle::text(url, "url")?).map(azt_dataset)
+        })
+    }
+}
+
+/// Saves a dataset as a manifest: one blob with the names, sizes, ETags and locations of its entries. Other processes
+/// load it with azt_dataset_from_manifest(), so that all share one listing and the same indices. The manifest has no
+/// SAS.
+///
+/// Thread-safe. Blocks. The blob at `url` is replaced as a whole. On failure it is unchanged, unless the message says
+/// that the outcome is unknown: then it is either the old or the new one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_dataset_save_manifest(
+    dataset: *const azt_dataset,
+    url: *const c_char,
+    error: *mut *mut azt_error,
+) -> azt_status {
+    call(error, || {
+        // SAFETY: the caller keeps the header's rules.
+        let (dataset, url) = unsafe { (handle::borrow(dataset, "dataset")?, handle::text(url, "url")?) };
+        dataset.0.save_manifest(url)
+    })
+}
+
+/// Cancels a dataset for good. Every running call on it, and on blobs and streams that were opened from it, ends within
+/// 100 ms with AZT_STATUS_CANCELLED, and so does every later call that fetches. Names, sizes and samples stay valid.
+///
+/// Any thread may call it, during any other call on the dataset but azt_dataset_free(). Does not block. NULL is allowed.
+/// To cancel a function that creates a dataset, such as azt_dataset_list(), cancel its client with azt_client_cancel().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azt_dataset_cancel(dataset: *const azt_dataset) {
     // SAFETY: the caller passes NULL or a live dataset.
-    total(0, || unsafe { dataset.as_ref() }.map_or(0, |dataset| dataset.0.len()))
+    unsafe { read(dataset, (), |dataset| dataset.0.cancel()) };
 }
 
-/// The blob's name, or the path of an archive's member in it; NULL past the end, and for NULL.
+/// Frees a dataset. Samples, blobs and streams that came from it stay valid. NULL is allowed.
 ///
-/// The text lives as long as the dataset. Thread-safe, does not block.
+/// Does no network I/O. May be called from static destructors and in a forked child.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_blob_name(dataset: *const azt_dataset, index: usize) -> *const c_char {
-    total(std::ptr::null(), || {
-        // SAFETY: the caller passes NULL or a live dataset.
-        let entry = unsafe { dataset.as_ref() }.and_then(|dataset| dataset.0.entry(index).ok());
-        entry.map_or(std::ptr::null(), |entry| entry.name_with_nul().as_ptr().cast())
-    })
-}
-
-/// The name of the blob's container; NULL past the end, and for NULL.
-///
-/// The text lives as long as the dataset. Thread-safe, does not block.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_container_name(dataset: *const azt_dataset, index: usize) -> *const c_char {
-    total(std::ptr::null(), || {
-        // SAFETY: the caller passes NULL or a live dataset.
-        let entry = unsafe { dataset.as_ref() }.and_then(|dataset| dataset.0.entry(index).ok());
-        entry.map_or(std::ptr::null(), |entry| entry.container_name().as_ptr())
-    })
-}
-
-/// The entry's size in bytes, as the listing, the range, the archive or an earlier read gave it; UINT64_MAX when it is
-/// not known yet, as with URLs before the first read. Past the end: AZT_STATUS_OUT_OF_RANGE.
-///
-/// Thread-safe. Sends nothing.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_blob_size(
-    dataset: *const azt_dataset,
-    index: usize,
-    out_size: *mut u64,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, dataset) = unsafe { (handle::out(out_size, "out_size")?, handle::borrow(dataset, "dataset")?) };
-        out.set(dataset.0.size(index)?.unwrap_or(UNKNOWN_SIZE));
-        Ok(())
-    })
-}
-
-/// Writes the blob's URL without its query into `buffer`, with a NUL at its end; of an archive's member, the
-/// archive's. `out_size` is the size with the NUL. A buffer that is too small is AZT_STATUS_BUFFER_TOO_SMALL, and
-/// `out_size` the size needed; a capacity of 0 asks for just that. Past the end: AZT_STATUS_OUT_OF_RANGE.
-///
-/// Thread-safe. Sends nothing.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_url(
-    dataset: *const azt_dataset,
-    index: usize,
-    buffer: *mut c_char,
-    capacity: usize,
-    out_size: *mut usize,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (dataset, buffer, out) = unsafe {
-            (
-                handle::borrow(dataset, "dataset")?,
-                handle::destination(buffer.cast(), capacity, "buffer")?,
-                handle::out(out_size, "out_size")?,
-            )
-        };
-        handle::copy_text(&dataset.0.url(index)?, buffer, out)
-    })
-}
-
-/// Fetches an entry into memory of its own: one GET up to 8 MiB, parallel ranges above, no HEAD. A blob that changed
-/// since the listing gives its new bytes, whole. A caller that walks through the dataset in order is noticed, and read
-/// ahead of within the memory limit; what azt_dataset_prefetch() brought is taken.
-///
-/// The caller frees the sample with azt_sample_free(). Past the end: AZT_STATUS_OUT_OF_RANGE. Thread-safe. Blocks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_get(
-    dataset: *const azt_dataset,
-    index: usize,
-    out_sample: *mut *mut azt_sample,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, dataset) =
-            unsafe { (handle::out_handle(out_sample, "out_sample")?, handle::borrow(dataset, "dataset")?) };
-        out.set(azt_sample::into_raw(dataset.0.get(index)?));
-        Ok(())
-    })
-}
-
-/// Fetches `count` entries concurrently, all or none, into `out_samples`, in this order. An index that comes twice is
-/// fetched once and gives two samples, with bytes of their own. On failure all of `out_samples` are NULL.
-///
-/// The caller frees each sample with azt_sample_free(). Otherwise like azt_dataset_get(). Thread-safe. Blocks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_get_batch(
-    dataset: *const azt_dataset,
-    indices: *const usize,
-    count: usize,
-    out_samples: *mut *mut azt_sample,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (outs, dataset, indices) = unsafe {
-            (
-                handle::out_handles(out_samples, count, "out_samples")?,
-                handle::borrow(dataset, "dataset")?,
-                handle::array(indices, count, "indices")?,
-            )
-        };
-        let samples = dataset.0.get_batch(indices)?;
-        outs.set(samples.into_iter().map(azt_sample::into_raw));
-        Ok(())
-    })
-}
-
-/// Fetches an entry into the caller's memory, pinned or preallocated; `out_size` is how many bytes it has. If that is
-/// more than `capacity`, AZT_STATUS_BUFFER_TOO_SMALL, and `out_size` is set all the same.
-///
-/// On failure what `buffer` holds is not defined. Otherwise like azt_dataset_get(). Thread-safe. Blocks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_get_into(
-    dataset: *const azt_dataset,
-    index: usize,
-    buffer: *mut c_void,
-    capacity: usize,
-    out_size: *mut usize,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (dataset, to, outs) = unsafe {
-            (
-                handle::borrow(dataset, "dataset")?,
-                handle::destination(buffer, capacity, "buffer")?,
-                handle::outs(out_size, 1, "out_size")?,
-            )
-        };
-        let Fitted { sizes, error } = dataset.0.get_into_all(&[index], vec![to]);
-        outs.set(sizes);
-        error.map_or(Ok(()), Err)
-    })
-}
-
-/// Fetches `count` entries concurrently into the caller's memory: entry `indices[i]` into `buffers[i]`, which has
-/// `capacities[i]` bytes, and the buffers must not overlap. `out_sizes[i]` is how many bytes it has. If one does not
-/// fit, AZT_STATUS_BUFFER_TOO_SMALL, and all of `out_sizes` are set.
-///
-/// On failure what the buffers hold is not defined. Otherwise like azt_dataset_get_batch(). Thread-safe. Blocks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_get_batch_into(
-    dataset: *const azt_dataset,
-    indices: *const usize,
-    count: usize,
-    buffers: *const *mut c_void,
-    capacities: *const usize,
-    out_sizes: *mut usize,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (dataset, indices, to, outs) = unsafe {
-            let buffers = handle::array(buffers, count, "buffers")?.iter();
-            let buffers = buffers.zip(handle::array(capacities, count, "capacities")?).enumerate();
-            (
-                handle::borrow(dataset, "dataset")?,
-                handle::array(indices, count, "indices")?,
-                buffers
-                    .map(|(i, (&buffer, &capacity))| handle::destination(buffer, capacity, &format!("buffers[{i}]")))
-                    .collect::<crate::error::Result<Vec<_>>>()?,
-                handle::outs(out_sizes, count, "out_sizes")?,
-            )
-        };
-        let Fitted { sizes, error } = dataset.0.get_into_all(indices, to);
-        outs.set(sizes);
-        error.map_or(Ok(()), Err)
-    })
-}
-
-/// Says which entries will be asked for, in this order, so that they can be fetched before they are: as many at a time
-/// as three quarters of the client's connections, as far as the memory limit allows, and the others as those are
-/// taken. All of an epoch may be announced at once. It is a hint: what was fetched and not taken makes way for a later
-/// hint when memory is short. A `count` of 0 withdraws the hints so far. Failures show when the entry is asked for.
-///
-/// Thread-safe. Returns at once. An index past the end: AZT_STATUS_OUT_OF_RANGE, and no hint is taken.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_prefetch(
-    dataset: *const azt_dataset,
-    indices: *const usize,
-    count: usize,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (dataset, indices) =
-            unsafe { (handle::borrow(dataset, "dataset")?, handle::array(indices, count, "indices")?) };
-        dataset.0.prefetch(indices)
-    })
-}
-
-/// Opens an entry for reading, as often as one likes, side by side. A range, or a member of an archive, is read as if
-/// it were a blob: its first byte is at 0, its size is its own.
-///
-/// The caller frees the blob with azt_blob_free(); it may outlive the dataset. Otherwise like azt_blob_open().
-/// Thread-safe. Blocks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn azt_dataset_open(
-    dataset: *const azt_dataset,
-    index: usize,
-    out_blob: *mut *mut azt_blob,
-    error: *mut *mut azt_error,
-) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, dataset) =
-            unsafe { (handle::out_handle(out_blob, "out_blob")?, handle::borrow(dataset, "dataset")?) };
-        out.set(handle::into_raw(azt_blob::of_reader(dataset.0.open(index)?)));
-        Ok(())
-    })
+pub unsafe extern "C" fn azt_dataset_free(dataset: *mut azt_dataset) {
+    // SAFETY: the caller passes NULL or a dataset that it owns.
+    unsafe { handle::free(dataset) };
 }

@@ -1,27 +1,37 @@
-//! Pointers in and out: every conversion between the caller's pointers and Rust's references is here.
+//! Conversions between the caller's pointers and Rust's references. All of them are in this file.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
+use super::boundary::contain_panic;
 use crate::error::{Error, Result, Status};
 use crate::sys::memory::Destination;
 
-/// Hands an object to the caller, who gives it back through [`free`].
+/// Moves an object to the heap and gives it to the caller, who returns it through [`free`].
 pub(super) fn into_raw<T>(object: T) -> *mut T {
     Box::into_raw(Box::new(object))
 }
 
-/// Takes an object back; NULL is nothing to take.
+/// Frees an object that [`into_raw`] gave to the caller. NULL is allowed.
 ///
 /// # Safety
 /// `pointer` is NULL or came from [`into_raw`] and was not freed before.
 pub(super) unsafe fn free<T>(pointer: *mut T) {
     if !pointer.is_null() {
         // SAFETY: by the contract above this is the box that `into_raw` gave away.
-        drop(unsafe { Box::from_raw(pointer) });
+        contain_panic((), || drop(unsafe { Box::from_raw(pointer) }));
     }
 }
 
-/// A handle as a shared reference; `name` is the parameter's, for the error.
+/// Calls `get` with the handle. Returns `otherwise` if the handle is NULL or `get` panics.
+///
+/// # Safety
+/// `pointer` is NULL or a live handle.
+pub(super) unsafe fn read<'a, T: 'a, R: Copy>(pointer: *const T, otherwise: R, get: impl FnOnce(&'a T) -> R) -> R {
+    // SAFETY: by the contract above.
+    contain_panic(otherwise, || unsafe { pointer.as_ref() }.map_or(otherwise, get))
+}
+
+/// Returns a handle as a shared reference. `name` is the parameter's name, for the error message.
 ///
 /// # Safety
 /// `pointer` is NULL or a live handle.
@@ -30,7 +40,7 @@ pub(super) unsafe fn borrow<'a, T>(pointer: *const T, name: &str) -> Result<&'a 
     unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
 }
 
-/// Text from the caller.
+/// Reads a string of the caller.
 ///
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string that stays as it is during the call.
@@ -43,7 +53,7 @@ pub(super) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
     text.to_str().map_err(|_| Error::invalid(format!("{name} is not valid UTF-8")))
 }
 
-/// Text from the caller, or NULL for none.
+/// Reads a string of the caller; NULL gives `None`.
 ///
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string that stays as it is during the call.
@@ -52,11 +62,11 @@ pub(super) unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Re
     if pointer.is_null() { Ok(None) } else { unsafe { text(pointer, name) }.map(Some) }
 }
 
-/// Texts from the caller; a count of 0 ignores the pointer.
+/// Reads an array of strings of the caller. A count of 0 ignores the pointer.
 ///
 /// # Safety
-/// `pointer` is NULL or valid for reads of `count` pointers, each of them NULL or a NUL-terminated string, and all of
-/// that stays as it is during the call.
+/// `pointer` is NULL or valid for reads of `count` pointers, each of them NULL or a NUL-terminated string. All of this
+/// stays as it is during the call.
 pub(super) unsafe fn texts<'a>(pointer: *const *const c_char, count: usize, name: &str) -> Result<Vec<&'a str>> {
     // SAFETY: by the contract above.
     let pointers = unsafe { array(pointer, count, name) }?;
@@ -64,7 +74,7 @@ pub(super) unsafe fn texts<'a>(pointer: *const *const c_char, count: usize, name
     pointers.iter().enumerate().map(|(i, &each)| unsafe { text(each, &format!("{name}[{i}]")) }).collect()
 }
 
-/// Values from the caller; a count of 0 ignores the pointer.
+/// Reads an array of the caller. A count of 0 ignores the pointer.
 ///
 /// # Safety
 /// `pointer` is NULL or valid for reads of `count` values during the call.
@@ -73,11 +83,11 @@ pub(super) unsafe fn array<'a, T>(pointer: *const T, count: usize, name: &str) -
         return Ok(&[]);
     }
     check_memory(pointer.cast(), count.saturating_mul(size_of::<T>()), name)?;
-    // SAFETY: by the contract above; the length is one that a slice can have.
+    // SAFETY: by the contract above, and `check_memory` has checked the length.
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
-/// Bytes from the caller; a length of 0 ignores the pointer.
+/// Reads bytes of the caller. A length of 0 ignores the pointer.
 ///
 /// # Safety
 /// `pointer` is NULL or valid for reads of `length` bytes during the call.
@@ -86,11 +96,11 @@ pub(super) unsafe fn bytes<'a>(pointer: *const c_void, length: usize, name: &str
         return Ok(&[]);
     }
     check_memory(pointer, length, name)?;
-    // SAFETY: by the contract above; the length is one that a slice can have.
+    // SAFETY: by the contract above, and `check_memory` has checked the length.
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
 }
 
-/// Memory of the caller's to write into; a length of 0 ignores the pointer.
+/// Returns memory of the caller to write to. A length of 0 ignores the pointer.
 ///
 /// # Safety
 /// `pointer` is NULL or valid for writes of `length` bytes until the call returns.
@@ -103,16 +113,18 @@ pub(super) unsafe fn destination(pointer: *mut c_void, length: usize, name: &str
     Ok(unsafe { Destination::new(pointer.cast(), length) })
 }
 
-/// A place for a result, written on success only.
+/// An output of a call, written on success only.
 pub(super) struct Out<T>(*mut T);
 
 impl<T> Out<T> {
     pub(super) fn set(self, value: T) {
-        // SAFETY: `out` and `out_handle` have seen that the pointer is not NULL.
+        // SAFETY: `out` has checked that the pointer is not NULL.
         unsafe { self.0.write(value) };
     }
 }
 
+/// Returns an output of the caller.
+///
 /// # Safety
 /// `pointer` is NULL or valid for a write of a `T` until the call returns.
 pub(super) unsafe fn out<T>(pointer: *mut T, name: &str) -> Result<Out<T>> {
@@ -122,7 +134,7 @@ pub(super) unsafe fn out<T>(pointer: *mut T, name: &str) -> Result<Out<T>> {
     }
 }
 
-/// Writes as much of `value` as the caller has room for, and zeros behind it.
+/// Writes the first `size` bytes of `value`, and zeros where `size` is larger than `value`.
 ///
 /// # Safety
 /// `to` is valid for writes of `size` bytes.
@@ -135,19 +147,19 @@ pub(super) unsafe fn write_prefix<T: Copy>(to: *mut T, value: &T, size: usize) {
     }
 }
 
-/// A place for a handle, which is NULL until there is one.
+/// Returns an output for a handle, and sets it to NULL.
 ///
 /// # Safety
 /// `pointer` is NULL or valid for a write of a pointer until the call returns.
 pub(super) unsafe fn out_handle<T>(pointer: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
     // SAFETY: by the contract above.
     let out = unsafe { out(pointer, name) }?;
-    // SAFETY: `out` has seen that the pointer is not NULL.
+    // SAFETY: `out` has checked that the pointer is not NULL.
     unsafe { pointer.write(std::ptr::null_mut()) };
     Ok(out)
 }
 
-/// Places for several results, written on success only; a count of 0 ignores the pointer.
+/// Several outputs of a call, written on success only.
 pub(super) struct Outs<T> {
     start: *mut T,
     count: usize,
@@ -156,12 +168,14 @@ pub(super) struct Outs<T> {
 impl<T> Outs<T> {
     pub(super) fn set(self, values: impl IntoIterator<Item = T>) {
         for (index, value) in values.into_iter().take(self.count).enumerate() {
-            // SAFETY: `outs` has seen that there are so many places, and that the pointer is not NULL.
+            // SAFETY: `outs` has checked the pointer, which is valid for `count` values.
             unsafe { self.start.add(index).write(value) };
         }
     }
 }
 
+/// Returns an array of outputs of the caller. A count of 0 ignores the pointer.
+///
 /// # Safety
 /// `pointer` is NULL or valid for writes of `count` values until the call returns.
 pub(super) unsafe fn outs<T>(pointer: *mut T, count: usize, name: &str) -> Result<Outs<T>> {
@@ -171,7 +185,7 @@ pub(super) unsafe fn outs<T>(pointer: *mut T, count: usize, name: &str) -> Resul
     Ok(Outs { start: pointer, count })
 }
 
-/// Places for handles, which are NULL until there are some.
+/// Returns an array of outputs for handles, and sets all of them to NULL. A count of 0 ignores the pointer.
 ///
 /// # Safety
 /// `pointer` is NULL or valid for writes of `count` pointers until the call returns.
@@ -182,12 +196,12 @@ pub(super) unsafe fn out_handles<T>(pointer: *mut *mut T, count: usize, name: &s
     Ok(all)
 }
 
-/// Writes text and a NUL into memory of the caller's, and how much that is into `out_size`, also when it does not fit.
+/// Writes text and a NUL to `buffer`, and their size to `out_size`. `out_size` is also written if they do not fit.
 pub(super) fn copy_text(text: &str, mut buffer: Destination, out_size: Out<usize>) -> Result<()> {
     let (size, capacity) = (text.len() + 1, buffer.len());
     out_size.set(size);
     if size > capacity {
-        let message = format!("{size} bytes are needed, and the buffer has {capacity}");
+        let message = format!("the buffer is too small: {size} bytes are needed, it has {capacity}");
         return Err(Error::new(Status::BufferTooSmall, message));
     }
     buffer.fill(text.as_bytes());
@@ -195,7 +209,7 @@ pub(super) fn copy_text(text: &str, mut buffer: Destination, out_size: Out<usize
     Ok(())
 }
 
-/// Text for the caller. None of ours has a NUL inside; should one, the text ends there.
+/// Makes a string for the caller. It ends at the first NUL of `text`.
 pub(super) fn c_string(text: &str) -> CString {
     let end = text.find('\0').unwrap_or(text.len());
     CString::new(&text[..end]).unwrap_or_default()
@@ -210,37 +224,7 @@ fn check_memory(pointer: *const c_void, length: usize, name: &str) -> Result<()>
         return Err(null(name));
     }
     if isize::try_from(length).is_err() || (pointer as usize).checked_add(length).is_none() {
-        return Err(Error::invalid(format!("no object has {length} bytes, as the length of {name} says")));
+        return Err(Error::invalid(format!("the length of {name} is {length} bytes, more than an object can have")));
     }
     Ok(())
-}
-
-/// A pointer that belongs to the caller's callback, and goes back to the caller at the end.
-pub(super) struct UserData {
-    pointer: *mut c_void,
-    finalizer: Option<unsafe extern "C" fn(*mut c_void)>,
-}
-
-// SAFETY: the pointer is only handed to the caller's functions, which the caller promises may run on any thread.
-unsafe impl Send for UserData {}
-// SAFETY: as above.
-unsafe impl Sync for UserData {}
-
-impl UserData {
-    pub(super) fn new(pointer: *mut c_void, finalizer: Option<unsafe extern "C" fn(*mut c_void)>) -> Self {
-        Self { pointer, finalizer }
-    }
-
-    pub(super) fn get(&self) -> *mut c_void {
-        self.pointer
-    }
-}
-
-impl Drop for UserData {
-    fn drop(&mut self) {
-        if let Some(finalizer) = self.finalizer {
-            // SAFETY: the caller gave this function for this pointer, and a value is dropped once.
-            unsafe { finalizer(self.pointer) };
-        }
-    }
 }

@@ -4,45 +4,53 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::boundary::call;
+use super::callback::{UserData, azt_finalizer};
 use super::error::azt_error;
-use super::handle::{UserData, c_string};
+use super::handle::c_string;
 use super::status::azt_status;
 use crate::observe::log;
 
-/// How important a log line is: one of the AZT_LOG_LEVEL_* constants. A callback gets those up to its own level.
+/// The level of a log message: one of the AZT_LOG_LEVEL_* constants. A log callback gets the messages of its own level
+/// and of all lower numbers.
 pub type azt_log_level = i32;
 
-/// Nothing.
+/// No messages.
 pub const AZT_LOG_LEVEL_OFF: azt_log_level = 0;
-/// What is lost for good.
+/// Data or work that is lost for good.
 pub const AZT_LOG_LEVEL_ERROR: azt_log_level = 1;
-/// What needs attention soon: a SAS about to expire, a token that could not be had.
+/// Conditions that need attention soon: a SAS that is about to expire, a token that could not be obtained.
 pub const AZT_LOG_LEVEL_WARN: azt_log_level = 2;
-/// Decisions: which credential is used, what is tried again and why.
+/// Decisions: which credential is used, what is retried and why.
 pub const AZT_LOG_LEVEL_INFO: azt_log_level = 3;
-/// Each request: method, URL without query, status, milliseconds, attempt, request ids.
+/// Each request: method, URL without query, status, milliseconds, attempt, request IDs.
 pub const AZT_LOG_LEVEL_DEBUG: azt_log_level = 4;
-/// All there is.
+/// All messages.
 pub const AZT_LOG_LEVEL_TRACE: azt_log_level = 5;
 
-/// Takes one line, which lives during the call and holds no secret. Called from any thread, also from several at once.
-/// Calls of the library that block are refused there (AZT_STATUS_UNSUPPORTED).
+/// Receives one log message. `target` is the part of the library that sent it; `message` is one line without secrets.
+///
+/// Both strings are valid during the call. The library calls it on any thread, and on several threads at once. Inside
+/// it, functions of the library that block fail with AZT_STATUS_UNSUPPORTED. It must not throw an exception or call
+/// longjmp().
 pub type azt_log_callback = Option<
     unsafe extern "C" fn(user_data: *mut c_void, level: azt_log_level, target: *const c_char, message: *const c_char),
 >;
 
-/// Sends the process's log to `callback`, in place of an earlier one; NULL turns it off, which is the default.
+/// Sends the log of the process to `callback`, which replaces an earlier callback. NULL turns the log off, which is the
+/// default.
 ///
-/// When this returns, the earlier callback is not running and will not be called again; its `finalizer`, which may be
-/// NULL, has been called with its `user_data`. When it fails, the finalizer passed is not called:
-/// AZT_STATUS_UNSUPPORTED from inside a log callback, AZT_STATUS_INVALID_ARGUMENT for an unknown level. Thread-safe.
-/// Waits for calls of the earlier callback that are running, and for nothing else.
+/// When the function returns, the earlier callback is not running and is not called again, and its finalizer has been
+/// called. `finalizer`, which may be NULL, is called once with `user_data` when this callback is replaced in turn. If
+/// this function fails, it is not called.
+///
+/// Thread-safe. Waits only for running calls of the earlier callback. Inside a log callback: AZT_STATUS_UNSUPPORTED. An
+/// unknown level: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_log_set_callback(
     level: azt_log_level,
     callback: azt_log_callback,
     user_data: *mut c_void,
-    finalizer: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+    finalizer: azt_finalizer,
     error: *mut *mut azt_error,
 ) -> azt_status {
     call(error, || {

@@ -1,8 +1,8 @@
-//! The C ABI: a file for each handle, no logic. `boundary` is the only way in, `handle` the only place
-//! where pointers become references.
+//! The C ABI: one file for each handle, without logic of its own. Every exported function runs inside `boundary`.
+//! `handle` is where the caller's pointers become references.
 //!
-//! The doc comments of the exported items are the header's text: `make header` writes `include/aztorch.h`
-//! from them.
+//! The doc comments of the exported items are the text of `include/aztorch.h`, which `make header` writes.
+//! `tests/header.rs` has the order of the header's sections.
 
 #![allow(non_camel_case_types, reason = "types have the names of the C API")]
 #![allow(clippy::missing_safety_doc, reason = "the header states the rules for all functions once, at its top")]
@@ -10,39 +10,45 @@
 mod boundary;
 mod handle;
 
-// In the order in which the header is read.
+// In the header's order.
+mod version;
 mod status;
 mod error;
-mod options;
-mod token;
+mod callback;
 mod client;
-mod blob_open;
+mod client_options;
+mod credential;
 mod blob;
-mod progress;
+mod blob_reader;
+mod blob_writer;
 mod operations;
+mod dataset;
+mod dataset_entries;
+mod sample;
+mod stream;
 mod log;
 mod stats;
-mod sample;
-mod dataset_make;
-mod dataset;
-mod stream;
+mod progress;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "how a test fails")]
 mod tests;
 
 pub use blob::*;
-pub use blob_open::*;
+pub use blob_reader::*;
+pub use blob_writer::*;
+pub use callback::*;
 pub use client::*;
+pub use client_options::*;
+pub use credential::*;
 pub use dataset::*;
-pub use dataset_make::*;
+pub use dataset_entries::*;
 pub use error::*;
 pub use log::*;
 pub use operations::*;
-pub use options::*;
 pub use progress::*;
 pub use sample::*;
 pub use stats::*;
 pub use status::*;
 pub use stream::*;
-pub use token::*;
+pub use version::*;

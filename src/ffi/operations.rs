@@ -1,9 +1,9 @@
-//! What can be done with blobs and containers by their URL alone.
+//! Operations on blobs and containers by URL, without an open handle.
 
 use std::ffi::c_char;
 use std::path::Path;
 
-use super::blob_open::{azt_blob_mode, write_mode};
+use super::blob::{azt_blob_mode, write_mode};
 use super::boundary::call;
 use super::client::{azt_client, client_or_default};
 use super::error::azt_error;
@@ -11,10 +11,10 @@ use super::handle;
 use super::status::azt_status;
 use crate::error::Error;
 
-/// Whether a blob exists. A missing container is AZT_STATUS_NOT_FOUND. Without a credential the service does not tell what
-/// a private container holds, or whether there is one: AZT_STATUS_UNAUTHENTICATED.
+/// Checks whether a blob exists.
 ///
-/// Thread-safe. Blocks.
+/// Thread-safe. Blocks. A container that does not exist: AZT_STATUS_NOT_FOUND. A private container, without a credential:
+/// AZT_STATUS_UNAUTHENTICATED, whether the container exists or not, because the service does not tell.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_exists(
     client: *const azt_client,
@@ -31,10 +31,10 @@ pub unsafe extern "C" fn azt_blob_exists(
     })
 }
 
-/// Deletes a blob, or the snapshot or version that the URL names. A blob that has snapshots is refused
-/// (AZT_STATUS_REJECTED, SnapshotsPresent).
+/// Deletes a blob, or only the snapshot or version that the URL names.
 ///
-/// Thread-safe. Blocks.
+/// Thread-safe. Blocks. A blob that does not exist: AZT_STATUS_NOT_FOUND. A blob that has snapshots: AZT_STATUS_REJECTED
+/// with the service code SnapshotsPresent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_delete(
     client: *const azt_client,
@@ -48,14 +48,16 @@ pub unsafe extern "C" fn azt_blob_delete(
     })
 }
 
-/// Brings a blob into a file, in parallel ranges. The file appears at `path` when it is whole, and replaces
-/// what was there; on failure nothing is left. A file that is replaced hands on its mode without
-/// set-ID bits, and its owner as far as that is permitted; a new one follows the umask. A symbolic link stays, and the
-/// file that it leads to is replaced or made. AZT_STATUS_LOCAL_IO when the file cannot be written, or is no regular file
-/// but a directory, a device, a FIFO, a socket or an open file below /proc; or when another user put the file or the link
-/// into a folder with the sticky bit, like /tmp.
+/// Downloads a blob to a file, in parallel ranges. The file appears at `path` only when it is complete, and replaces an
+/// existing file. On failure an existing file stays, and nothing new is left behind.
 ///
-/// Thread-safe. Blocks.
+/// The new file has the mode of the file that it replaces, without set-ID bits, and its owner if the system permits
+/// that. Otherwise its mode follows the umask. If `path` is a symbolic link, the link stays and its target is replaced
+/// or created.
+///
+/// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be written; the path is not a regular file but a directory,
+/// a device, a FIFO, a socket or an open file below /proc; or another user owns the file or link in a directory with
+/// the sticky bit, such as /tmp.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_download(
     client: *const azt_client,
@@ -71,11 +73,12 @@ pub unsafe extern "C" fn azt_blob_download(
     })
 }
 
-/// Writes a file as a blob, in blocks large enough for its size. AZT_STATUS_LOCAL_IO when the file cannot be
-/// read, or is no regular file (/dev/null counts as an empty one): write what comes out of a pipe with
-/// azt_blob_write(). `mode` is AZT_BLOB_MODE_WRITE or AZT_BLOB_MODE_CREATE. On failure the old blob stays.
+/// Uploads a file as a blob, in blocks that are large enough for its size. `mode` is AZT_BLOB_MODE_WRITE or
+/// AZT_BLOB_MODE_CREATE. On failure the old blob is unchanged.
 ///
-/// Thread-safe. Blocks.
+/// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be read or is not a regular file. /dev/null is allowed as an
+/// empty file. For the output of a pipe, use azt_blob_write(). AZT_STATUS_ALREADY_EXISTS: the blob exists, in
+/// AZT_BLOB_MODE_CREATE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_upload(
     client: *const azt_client,
@@ -93,10 +96,10 @@ pub unsafe extern "C" fn azt_blob_upload(
     })
 }
 
-/// Creates a container. One that exists is AZT_STATUS_ALREADY_EXISTS. The new one has the metadata aztorch_write, by which
-/// this call knows its own work again when the service's answer was lost.
+/// Creates a container. It has the metadata aztorch_write, by which this call recognises its own container if the
+/// service's response was lost.
 ///
-/// Thread-safe. Blocks.
+/// Thread-safe. Blocks. A container that exists: AZT_STATUS_ALREADY_EXISTS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_container_create(
     client: *const azt_client,

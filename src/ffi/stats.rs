@@ -1,4 +1,4 @@
-//! `azt_stats`: what a client has done.
+//! `azt_stats`: the counters of a client.
 
 use super::boundary::call;
 use super::client::{azt_client, client_or_default};
@@ -7,39 +7,40 @@ use super::handle;
 use super::status::azt_status;
 use crate::error::Error;
 
-/// What a client and those derived from it have done in this process. Later versions may add fields at the end.
+/// The counters of a client, and of all clients derived from it, in this process. Later versions of the library may add
+/// fields at the end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct azt_stats {
-    /// Requests sent to the storage service, retries included; not those for tokens.
+    /// Number of requests to the storage service, with retries, without requests for tokens.
     pub requests: u64,
-    /// How often something was tried again.
+    /// Number of retries.
     pub retries: u64,
-    /// Answers that asked to slow down (HTTP 429, 503).
+    /// Number of responses that asked to slow down (HTTP 429, 503).
     pub throttled: u64,
-    /// Bytes of response bodies.
+    /// Bytes of response bodies that were received.
     pub bytes_received: u64,
-    /// Bytes of request bodies that were answered.
+    /// Bytes of request bodies to which a response came.
     pub bytes_sent: u64,
-    /// How often this client asked for a token.
+    /// Number of requests for tokens.
     pub token_requests: u64,
-    /// Connections made to the service, or to the proxy before it.
+    /// Number of connections opened to the service, or to a proxy.
     pub connections_opened: u64,
-    /// Requests under way now, until their bodies have ended.
+    /// Number of requests in flight now, until the end of their response bodies.
     pub requests_in_flight: u64,
-    /// Bytes held now for read-ahead and for blocks.
+    /// Bytes of memory in use now for read-ahead, prefetched samples and blocks.
     pub memory_in_use: u64,
-    /// The most that was held at once.
+    /// The largest value that memory_in_use had.
     pub memory_peak: u64,
-    /// Time that callers spent inside this client's calls.
+    /// Time in microseconds that callers spent inside calls of this client, added up.
     pub caller_wait_microseconds: u64,
 }
 
-/// Writes the client's numbers. `stats_size` is sizeof(azt_stats) as the caller was compiled with it: a newer library
-/// fills in what an older caller knows, and an older one sets the rest to 0.
+/// Writes the counters of a client to `*out_stats`. `stats_size` is sizeof(azt_stats) in the calling program: the library
+/// writes only the fields that the program knows, and sets fields that the library does not know to 0. In a forked child
+/// the counters start at 0.
 ///
-/// AZT_STATUS_INVALID_ARGUMENT for a size that is 0 or no multiple of 8. Thread-safe, does not block. In a forked child
-/// the numbers begin at 0.
+/// Thread-safe. Does not block. A size that is 0, not a multiple of 8 or more than 4096: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_stats(
     client: *const azt_client,
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn azt_client_stats(
             return Err(Error::invalid("out_stats is NULL"));
         }
         let stats = client.stats()?;
-        let ours = azt_stats {
+        let counters = azt_stats {
             requests: stats.requests,
             retries: stats.retries,
             throttled: stats.throttled,
@@ -70,8 +71,8 @@ pub unsafe extern "C" fn azt_client_stats(
             memory_peak: stats.memory_peak,
             caller_wait_microseconds: u64::try_from(stats.caller_wait.as_micros()).unwrap_or(u64::MAX),
         };
-        // SAFETY: the caller says that `stats_size` bytes can be written there.
-        unsafe { handle::write_prefix(out_stats, &ours, stats_size) };
+        // SAFETY: the caller states that `stats_size` bytes can be written there.
+        unsafe { handle::write_prefix(out_stats, &counters, stats_size) };
         Ok(())
     })
 }

@@ -1,56 +1,56 @@
-//! Statuses and the library's version.
+//! `azt_status`: the outcome of a call.
 
 use std::ffi::{CStr, c_char};
 
 use crate::error::Status;
 
-/// The outcome of a call that can fail: one of the AZT_STATUS_* constants. Their numbers never change, and
-/// later versions may add some.
+/// The outcome of a call that can fail: one of the AZT_STATUS_* constants. Their numbers never change. Later versions
+/// may add constants.
 pub type azt_status = i32;
 
-/// Success.
+/// The call succeeded.
 pub const AZT_STATUS_OK: azt_status = 0;
-/// A value that no call of this kind accepts; the message names it.
+/// The function does not accept the value of an argument. The error message names it.
 pub const AZT_STATUS_INVALID_ARGUMENT: azt_status = 1;
-/// The handle does not offer this (reading a writer, seeking a writer, writing after close), or a blocking
-/// call was made from inside a callback.
+/// The handle does not support this operation (reading from a writer, seeking in a writer, writing after close), or a
+/// blocking function was called inside a callback.
 pub const AZT_STATUS_UNSUPPORTED: azt_status = 2;
-/// An allocation failed.
+/// A memory allocation failed.
 pub const AZT_STATUS_OUT_OF_MEMORY: azt_status = 3;
-/// A file of this machine could not be read or written.
+/// A file on this machine could not be read or written.
 pub const AZT_STATUS_LOCAL_IO: azt_status = 4;
-/// No such blob or container.
+/// The blob or container does not exist.
 pub const AZT_STATUS_NOT_FOUND: azt_status = 10;
-/// The blob or container exists already.
+/// The blob or container already exists.
 pub const AZT_STATUS_ALREADY_EXISTS: azt_status = 11;
-/// The blob changed under an open reader, or another writer won.
+/// The blob was replaced while a reader had it open, or another writer published first.
 pub const AZT_STATUS_MODIFIED: azt_status = 12;
-/// An index or range past the end.
+/// An index or a byte range is past the end.
 pub const AZT_STATUS_OUT_OF_RANGE: azt_status = 13;
-/// The caller's buffer is too small; the size needed was written.
+/// The caller's buffer is too small. The size output has the size that is needed.
 pub const AZT_STATUS_BUFFER_TOO_SMALL: azt_status = 14;
-/// No credential, or one that the service does not accept (HTTP 401).
+/// There is no credential, or the service does not accept it (HTTP 401).
 pub const AZT_STATUS_UNAUTHENTICATED: azt_status = 20;
-/// The credential does not permit this (HTTP 403).
+/// The credential does not permit this operation (HTTP 403).
 pub const AZT_STATUS_PERMISSION_DENIED: azt_status = 21;
-/// Any other refusal (HTTP 4xx); azt_error_service_code() says which.
+/// The service refused the request with another HTTP 4xx status. azt_error_service_code() returns the reason.
 pub const AZT_STATUS_REJECTED: azt_status = 22;
-/// The service asked to slow down (HTTP 429, 503), after retries.
+/// The service still asked the client to slow down (HTTP 429 or 503) after all retries.
 pub const AZT_STATUS_THROTTLED: azt_status = 30;
-/// Network trouble or another HTTP 5xx, after retries.
+/// The network still failed, or the service returned HTTP 408 or another 5xx, after all retries.
 pub const AZT_STATUS_UNAVAILABLE: azt_status = 31;
-/// The deadline passed and no answer had come.
+/// The deadline passed before a response arrived.
 pub const AZT_STATUS_TIMEOUT: azt_status = 32;
-/// The caller cancelled.
+/// The caller cancelled the operation.
 pub const AZT_STATUS_CANCELLED: azt_status = 33;
-/// What arrived is not what was stored: a length or checksum does not match, after retries.
+/// Received data has a wrong length or checksum after all retries, or an archive or manifest is damaged.
 pub const AZT_STATUS_CORRUPT: azt_status = 40;
-/// A reader or writer opened before a fork was used in the child.
+/// A reader or writer that was opened before a fork was used in the child.
 pub const AZT_STATUS_FORKED: azt_status = 50;
-/// A defect of this library.
+/// This library has a bug.
 pub const AZT_STATUS_INTERNAL: azt_status = 99;
 
-/// Name and Rust counterpart of each status; the tests hold them against the numbers above.
+/// Each status with its Rust counterpart and its name. A test compares them.
 const STATUSES: [(azt_status, Status, &CStr); 20] = [
     (AZT_STATUS_OK, Status::Ok, c"AZT_STATUS_OK"),
     (AZT_STATUS_INVALID_ARGUMENT, Status::InvalidArgument, c"AZT_STATUS_INVALID_ARGUMENT"),
@@ -74,26 +74,18 @@ const STATUSES: [(azt_status, Status, &CStr); 20] = [
     (AZT_STATUS_INTERNAL, Status::Internal, c"AZT_STATUS_INTERNAL"),
 ];
 
-/// The Rust counterpart of a status that a caller's callback returned.
+/// Returns the Rust counterpart of a status that a callback returned; `None` if it is unknown.
 pub(super) fn status_of(number: azt_status) -> Option<Status> {
     STATUSES.iter().find(|(known, _, _)| *known == number).map(|(_, status, _)| *status)
 }
 
-/// The name of a status, such as "AZT_STATUS_NOT_FOUND", or "AZT_STATUS_UNKNOWN".
+/// Returns the name of a status, such as "AZT_STATUS_NOT_FOUND"; "AZT_STATUS_UNKNOWN" for other numbers.
 ///
-/// The text is static. Thread-safe, does not block.
+/// The string is static. Thread-safe. Does not block.
 #[unsafe(no_mangle)]
 pub extern "C" fn azt_status_name(status: azt_status) -> *const c_char {
     let known = STATUSES.iter().find(|(number, _, _)| *number == status);
     known.map_or(c"AZT_STATUS_UNKNOWN", |(_, _, name)| name).as_ptr()
-}
-
-/// The version of the loaded library, "MAJOR.MINOR.PATCH"; the AZT_VERSION_* macros are the header's.
-///
-/// The text is static. Thread-safe, does not block.
-#[unsafe(no_mangle)]
-pub extern "C" fn azt_version() -> *const c_char {
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
 #[cfg(test)]
@@ -101,17 +93,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_languages_have_the_same_numbers_and_names() {
+    fn rust_and_c_have_the_same_numbers_and_names() {
         for (number, status, name) in STATUSES {
             assert_eq!(number, status as azt_status);
-            let shouting = format!("{status:?}").chars().fold(String::new(), |mut text, c| {
+            let upper_case = format!("{status:?}").chars().fold(String::new(), |mut text, c| {
                 if c.is_uppercase() && !text.is_empty() {
                     text.push('_');
                 }
                 text.extend(c.to_uppercase());
                 text
             });
-            assert_eq!(name.to_str().unwrap(), format!("AZT_STATUS_{shouting}"));
+            assert_eq!(name.to_str().unwrap(), format!("AZT_STATUS_{upper_case}"));
         }
     }
 }

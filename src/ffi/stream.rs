@@ -2,34 +2,36 @@
 
 use std::ffi::c_char;
 
-use super::boundary::{call, total};
+use super::boundary::{call, call_for_handle, call_for_optional_handle};
 use super::client::{azt_client, client_or_default};
-use super::dataset_make::azt_dataset;
+use super::dataset::azt_dataset;
 use super::error::azt_error;
-use super::handle;
+use super::handle::{self, read};
 use super::sample::azt_sample;
 use super::status::azt_status;
 use crate::stream::Stream;
 
-/// An iterable dataset: samples one after the other, listed while they are read and fetched ahead within the memory
-/// limit. Shard `i` of `n` gives out the blobs `i`, `i + n`, `i + 2n` … of the listing.
+/// An iterable dataset: samples one after the other. A container is listed while the stream is read, and samples are
+/// read ahead within the memory limit. Shard `i` of `n` gives the blobs `i`, `i + n`, `i + 2n` … of the listing.
 ///
-/// Thread-safe: all functions but azt_stream_free() may be called from many threads at once, and each sample goes to
-/// one of them. In a forked child a stream begins with its first sample, or where it was resumed. Shards that list a
-/// container on their own agree only while it does not change: to share one listing, use azt_stream_from_dataset()
-/// with a manifest.
+/// Shards that list a container on their own agree only while the container does not change. To share one listing, use
+/// azt_stream_from_dataset() with a dataset that was loaded from a manifest.
 ///
-/// To make one: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(); before its first sample:
-/// azt_stream_set_shuffle(), azt_stream_set_lazy(). Then azt_stream_next(), azt_stream_reset(), azt_stream_cursor(),
-/// azt_stream_resume(), azt_stream_cancel(), azt_stream_free().
+/// Thread-safe: many threads may call all of its functions but azt_stream_free() at once, and each sample goes to one of
+/// them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
+///
+/// To create: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(). Before the first sample:
+/// azt_stream_set_shuffle(), azt_stream_set_lazy(). Samples: azt_stream_next(), azt_stream_reset(), azt_stream_cursor(),
+/// azt_stream_resume(). To end: azt_stream_cancel(), azt_stream_free().
 pub struct azt_stream(Stream);
 
-/// Streams the blobs of a container whose names begin with `prefix`; NULL or "" for all. Stubs of directories are
-/// left out.
+/// Creates a stream of the blobs in a container whose names begin with `prefix`; NULL or "" means all. Placeholders of
+/// directories (in accounts with a hierarchical namespace) are left out.
 ///
-/// Sends nothing: a container that is missing shows in azt_stream_next(). The caller frees the stream with
-/// azt_stream_free(). A `shard_index` of `shard_count` or more is AZT_STATUS_INVALID_ARGUMENT. Thread-safe, does not
-/// block.
+/// Sends no request: the container is listed by azt_stream_next(), which also returns the error if it does not exist.
+///
+/// The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A `shard_index` that is not less than
+/// `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_list(
     client: *const azt_client,
@@ -40,24 +42,21 @@ pub unsafe extern "C" fn azt_stream_list(
     out_stream: *mut *mut azt_stream,
     error: *mut *mut azt_error,
 ) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, client, url, prefix) = unsafe {
-            (
-                handle::out_handle(out_stream, "out_stream")?,
-                client_or_default(client)?,
-                handle::text(container_url, "container_url")?,
-                handle::optional_text(prefix, "prefix")?,
-            )
-        };
-        out.set(handle::into_raw(azt_stream(Stream::list(&client, url, prefix, shard_index, shard_count)?)));
-        Ok(())
-    })
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_stream, "out_stream", error, || {
+            let (client, url) = (client_or_default(client)?, handle::text(container_url, "container_url")?);
+            let prefix = handle::optional_text(prefix, "prefix")?;
+            Stream::list(&client, url, prefix, shard_index, shard_count).map(azt_stream)
+        })
+    }
 }
 
-/// Streams the blobs of `count` URLs, in this order; see azt_dataset_from_urls().
+/// Creates a stream of the blobs at `count` URLs, in this order. The URLs may name several containers, and each may have
+/// its own SAS, snapshot or version.
 ///
-/// Sends nothing. The caller frees the stream with azt_stream_free(). Thread-safe, does not block.
+/// Sends no request. The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A bad URL, or a
+/// `shard_index` that is not less than `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_from_urls(
     client: *const azt_client,
@@ -68,24 +67,20 @@ pub unsafe extern "C" fn azt_stream_from_urls(
     out_stream: *mut *mut azt_stream,
     error: *mut *mut azt_error,
 ) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, client, urls) = unsafe {
-            (
-                handle::out_handle(out_stream, "out_stream")?,
-                client_or_default(client)?,
-                handle::texts(urls, count, "urls")?,
-            )
-        };
-        out.set(handle::into_raw(azt_stream(Stream::from_urls(&client, &urls, shard_index, shard_count)?)));
-        Ok(())
-    })
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_stream, "out_stream", error, || {
+            let (client, urls) = (client_or_default(client)?, handle::texts(urls, count, "urls")?);
+            Stream::from_urls(&client, &urls, shard_index, shard_count).map(azt_stream)
+        })
+    }
 }
 
-/// Streams the entries of a dataset, in its order: ranges, members of archives, or one listing for many processes.
+/// Creates a stream of the entries of a dataset, in their order: for ranges, for files in tar archives, or to share one
+/// listing between processes.
 ///
-/// Sends nothing. The dataset may be freed first. The caller frees the stream with azt_stream_free(). Thread-safe,
-/// does not block.
+/// Sends no request. The dataset may be freed first. The caller frees the stream with azt_stream_free(). Thread-safe.
+/// Does not block. A `shard_index` that is not less than `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_from_dataset(
     dataset: *const azt_dataset,
@@ -94,21 +89,21 @@ pub unsafe extern "C" fn azt_stream_from_dataset(
     out_stream: *mut *mut azt_stream,
     error: *mut *mut azt_error,
 ) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, dataset) =
-            unsafe { (handle::out_handle(out_stream, "out_stream")?, handle::borrow(dataset, "dataset")?) };
-        out.set(handle::into_raw(azt_stream(Stream::from_dataset(&dataset.0, shard_index, shard_count)?)));
-        Ok(())
-    })
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_handle(out_stream, "out_stream", error, || {
+            let dataset = handle::borrow(dataset, "dataset")?;
+            Stream::from_dataset(&dataset.0, shard_index, shard_count).map(azt_stream)
+        })
+    }
 }
 
-/// Shuffles the names through a buffer of `buffer_names`, after sharding: the buffer is filled, one of it is given out
-/// at random, the next name takes its place. A buffer of all names shuffles them wholly. The same `seed` gives the same
-/// order, and each epoch has an order of its own.
+/// Shuffles the names of a stream, after sharding, through a buffer of `buffer_names` names: the stream fills the
+/// buffer, takes a name out at random, and puts the next one in its place. A buffer for all names gives a full shuffle.
+/// The same `seed` gives the same order. Each epoch has another order.
 ///
-/// Before the first azt_stream_next() or azt_stream_resume(); later it is AZT_STATUS_UNSUPPORTED. Thread-safe, does not
-/// block.
+/// Only before the first azt_stream_next() or azt_stream_resume(); later: AZT_STATUS_UNSUPPORTED. Thread-safe. Does not
+/// block. A buffer of 0 names: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_set_shuffle(
     stream: *mut azt_stream,
@@ -122,9 +117,10 @@ pub unsafe extern "C" fn azt_stream_set_shuffle(
     })
 }
 
-/// Gives out samples without their bytes, and fetches none: azt_sample_open() reads what is needed of each.
+/// Makes a stream lazy: its samples have no bytes, and nothing is read ahead. azt_sample_open() opens a sample to read
+/// the parts that are needed.
 ///
-/// Before the first azt_stream_next() or azt_stream_resume(); later it is AZT_STATUS_UNSUPPORTED. Thread-safe, does not
+/// Only before the first azt_stream_next() or azt_stream_resume(); later: AZT_STATUS_UNSUPPORTED. Thread-safe. Does not
 /// block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_set_lazy(stream: *mut azt_stream, error: *mut *mut azt_error) -> azt_status {
@@ -134,31 +130,32 @@ pub unsafe extern "C" fn azt_stream_set_lazy(stream: *mut azt_stream, error: *mu
     })
 }
 
-/// The next sample, or NULL at the end of the epoch, again and again.
+/// Returns the next sample of a stream. At the end of the epoch the call succeeds and `*out_sample` is NULL; later calls
+/// do the same until azt_stream_reset().
 ///
-/// A container that is missing is AZT_STATUS_NOT_FOUND. A sample that failed for good (missing, denied) is reported
-/// once and passed: its position is left out. One that failed for now (timeout, throttled) is tried again by the next
-/// call, and so is the listing. The caller frees the sample with azt_sample_free(). Thread-safe. Blocks.
+/// The caller frees the sample with azt_sample_free(). Thread-safe: each sample goes to one caller. Blocks.
+///
+/// A container that does not exist: AZT_STATUS_NOT_FOUND. A sample with a permanent failure (missing, not permitted) is
+/// an error once; the next call goes on behind it, and its position is not used. A sample, or a page of the listing,
+/// with a temporary failure (timeout, throttled, cancelled) is tried again by the next call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_next(
     stream: *const azt_stream,
     out_sample: *mut *mut azt_sample,
     error: *mut *mut azt_error,
 ) -> azt_status {
-    call(error, || {
-        // SAFETY: the caller keeps the header's rules.
-        let (out, stream) =
-            unsafe { (handle::out_handle(out_sample, "out_sample")?, handle::borrow(stream, "stream")?) };
-        if let Some(sample) = stream.0.next()? {
-            out.set(azt_sample::into_raw(sample));
-        }
-        Ok(())
-    })
+    // SAFETY: the caller keeps the header's rules.
+    unsafe {
+        call_for_optional_handle(out_sample, "out_sample", error, || {
+            Ok(handle::borrow(stream, "stream")?.0.next()?.map(azt_sample::new))
+        })
+    }
 }
 
-/// Begins the next epoch, also before the end of this one: a container is listed again. A new stream is in epoch 0.
+/// Starts the next epoch of a stream, even before the end of the current one. A container is listed again. A new stream
+/// is in epoch 0.
 ///
-/// Thread-safe. Sends nothing.
+/// Thread-safe. Sends no request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_reset(stream: *const azt_stream, error: *mut *mut azt_error) -> azt_status {
     call(error, || {
@@ -167,16 +164,19 @@ pub unsafe extern "C" fn azt_stream_reset(stream: *const azt_stream, error: *mut
     })
 }
 
-/// Writes where the stream is into `buffer`: one line of ASCII text with a NUL at its end, for azt_stream_resume().
-/// `after_position` is the position of the last sample that was consumed (azt_sample_position()), which is less than
-/// what threads may have fetched; UINT64_MAX means the last one that was given out. Positions go back 65,536.
+/// Writes a cursor for azt_stream_resume() to `buffer`, which has `capacity` bytes: one line of ASCII text with a NUL at
+/// its end. `*out_size` is its size in bytes with the NUL.
 ///
-/// `out_size` is the size with the NUL. A buffer that is too small is AZT_STATUS_BUFFER_TOO_SMALL, and `out_size` the
-/// size needed; a capacity of 0 asks for just that. A cursor has some 200 bytes, of a container some 700, with a shuffle
-/// 11 more for each name in its buffer, with several shards of a container up to 11 more for each name of the page. A
-/// position that was not given out, or too long ago: AZT_STATUS_OUT_OF_RANGE.
+/// The cursor is the place after the sample with position `after_position` (azt_sample_position()). Pass the last sample
+/// that the program has used, because threads may have fetched more; UINT64_MAX means the last sample that the stream
+/// has returned. A cursor can be taken for the last 65,536 positions.
 ///
-/// Thread-safe. Sends nothing.
+/// A cursor has about 200 bytes, and about 700 for a container; 11 more for each name in a shuffle buffer; with several
+/// shards of a container, up to 11 more for each name of a page of the listing.
+///
+/// Thread-safe. Sends no request. A buffer that is too small: AZT_STATUS_BUFFER_TOO_SMALL, and `*out_size` is the size
+/// that is needed; a capacity of 0 asks for this size. A position that was not returned yet, or is too old:
+/// AZT_STATUS_OUT_OF_RANGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_cursor(
     stream: *const azt_stream,
@@ -200,18 +200,20 @@ pub unsafe extern "C" fn azt_stream_cursor(
     })
 }
 
-/// Goes on where a cursor was taken, in this process or another one: the samples that were still to come then come now,
-/// in the same order and with the same positions. A container that grew meanwhile neither repeats nor loses what was
-/// there before; what was deleted is left out. Of several shards that holds for what each had listed (pages have 5,000
-/// names): beyond, they count anew, and agree if nothing was added or deleted there.
+/// Resumes a stream at a cursor, from this process or another one: the samples after the cursor follow in the same order
+/// and with the same positions.
 ///
-/// The place is found by the names around it, 16 on either side where they are known, in whatever order the service
-/// lists. If all of them were deleted, the stream goes on with the beginning of its page of the listing: nothing is
-/// lost, and what was taken out of that page and is still there comes once more. The log says so.
+/// If blobs were added to the container since then, no earlier blob is repeated or lost; deleted blobs are left out.
+/// With several shards, this holds for the pages (5,000 names each) that each shard had listed. Behind them the shards
+/// count anew, and agree if nothing was added or deleted there.
 ///
-/// The stream must have the same listing (container and prefix, URLs, or entries of the dataset), shard and shuffle, or
-/// it is AZT_STATUS_INVALID_ARGUMENT, and so is a damaged cursor or one of an earlier version of the library that this
-/// one cannot read. Thread-safe. Sends nothing.
+/// The stream finds the place by the names around it, up to 16 on each side, in whatever order the service lists. If all
+/// of these blobs were deleted, the stream continues at the start of the page: no blob is lost, but blobs of this page
+/// may be repeated. The log then has a message.
+///
+/// Thread-safe. Sends no request. A cursor of a stream with another listing (container and prefix, URLs, or dataset),
+/// shard or shuffle; a damaged cursor; a cursor of an earlier version of the library that this version cannot read:
+/// AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_resume(
     stream: *const azt_stream,
@@ -225,25 +227,21 @@ pub unsafe extern "C" fn azt_stream_resume(
     })
 }
 
-/// Cancels a stream: what is running on it ends within 100 ms, and this and all later calls of azt_stream_next() give
-/// AZT_STATUS_CANCELLED. Samples stay, and azt_stream_cursor() still tells the place. For good.
+/// Cancels a stream for good. A running azt_stream_next() ends within 100 ms with AZT_STATUS_CANCELLED, and so does every
+/// later one. Samples stay valid, and azt_stream_cursor() still returns the place.
 ///
-/// From any thread, beside any call but azt_stream_free(). Does not block. NULL is allowed.
+/// Any thread may call it, during any other call on the stream but azt_stream_free(). Does not block. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_cancel(stream: *const azt_stream) {
-    total((), || {
-        // SAFETY: the caller passes NULL or a live stream.
-        if let Some(stream) = unsafe { stream.as_ref() } {
-            stream.0.cancel();
-        }
-    });
+    // SAFETY: the caller passes NULL or a live stream.
+    unsafe { read(stream, (), |stream| stream.0.cancel()) };
 }
 
-/// Frees a stream; samples that came from it stay. NULL is allowed.
+/// Frees a stream. Samples that came from it stay valid. NULL is allowed.
 ///
-/// Does no network I/O. Allowed from static destructors and in a forked child.
+/// Does no network I/O. May be called from static destructors and in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_free(stream: *mut azt_stream) {
     // SAFETY: the caller passes NULL or a stream that it owns.
-    total((), || unsafe { handle::free(stream) });
+    unsafe { handle::free(stream) };
 }

@@ -1,17 +1,18 @@
-//! Calls through the boundary that send nothing, with the pointers that a caller in C would pass: `make miri` runs them
-//! under Miri, which sees an invalid read, a write out of bounds, a double free or a leak on either side.
+//! Calls through the boundary that send no request, with pointers as a C program passes them. `make miri` runs them under
+//! Miri, which detects invalid reads, writes out of bounds, double frees and leaks on both sides.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::handle::{self, UserData};
+use super::callback::UserData;
+use super::handle;
 use super::*;
 
 const BAD_UTF8: &CStr = c"\xff\xfe";
 
-/// Checks a refusal's error as C would read it, and frees it.
-fn refused(status: azt_status, error: *mut azt_error) {
+/// Checks that a call was refused, reads its error as C does, and frees it.
+fn assert_refused(status: azt_status, error: *mut azt_error) {
     assert_eq!(status, AZT_STATUS_INVALID_ARGUMENT);
     assert!(!error.is_null());
     // SAFETY: the call has just made this error, and it is freed once.
@@ -25,16 +26,16 @@ fn refused(status: azt_status, error: *mut azt_error) {
 }
 
 #[test]
-fn options_are_made_changed_and_freed() {
+fn options_are_created_changed_and_freed() {
     let options = azt_client_options_new();
     let mut error = null_mut();
-    // SAFETY: the handle is live until it is freed, the texts end with NUL.
+    // SAFETY: the handle is live until it is freed; the strings end with NUL.
     unsafe {
         for text in [null(), c"".as_ptr(), BAD_UTF8.as_ptr()] {
-            refused(azt_client_options_set_sas_token(options, text, &raw mut error), error);
+            assert_refused(azt_client_options_set_sas_token(options, text, &raw mut error), error);
             assert_eq!(azt_client_options_set_sas_token(options, text, null_mut()), AZT_STATUS_INVALID_ARGUMENT);
         }
-        // A stale pointer in the variable for the error is not looked at.
+        // The call ignores a stale pointer in the variable for the error.
         error = std::ptr::dangling_mut();
         assert_eq!(azt_client_options_set_max_retries(options, 3, &raw mut error), AZT_STATUS_OK);
         assert!(error.is_null());
@@ -45,7 +46,7 @@ fn options_are_made_changed_and_freed() {
 }
 
 #[test]
-fn nothing_is_accepted_everywhere() {
+fn null_handles_are_accepted() {
     // SAFETY: NULL is allowed for each of them.
     unsafe {
         azt_error_free(null_mut());
@@ -59,17 +60,17 @@ fn nothing_is_accepted_everywhere() {
         assert!(azt_sample_data(null()).is_null() && azt_dataset_blob_name(null(), 0).is_null());
         let mut error = null_mut();
         let (mut size, mut text) = (77, [1 as c_char; 4]);
-        refused(azt_dataset_url(null(), 0, text.as_mut_ptr(), 4, &raw mut size, &raw mut error), error);
-        refused(azt_blob_read(null_mut(), text.as_mut_ptr().cast(), 4, &raw mut size, &raw mut error), error);
+        assert_refused(azt_dataset_url(null(), 0, text.as_mut_ptr(), 4, &raw mut size, &raw mut error), error);
+        assert_refused(azt_blob_read(null_mut(), text.as_mut_ptr().cast(), 4, &raw mut size, &raw mut error), error);
         assert_eq!((size, text), (77, [1; 4]));
     }
 }
 
 #[test]
-fn texts_and_arrays_are_read_as_far_as_they_go() {
+fn strings_and_arrays_are_read_within_their_bounds() {
     let texts = [c"one".as_ptr(), c"two".as_ptr()];
     let numbers = [1_u64, 2, 3];
-    // SAFETY: the arrays have as many elements as is said, or are not looked at.
+    // SAFETY: the arrays have `count` elements, or the count is refused before they are read.
     unsafe {
         assert_eq!(handle::texts(texts.as_ptr(), 2, "texts").unwrap(), ["one", "two"]);
         assert!(handle::texts([c"one".as_ptr(), null()].as_ptr(), 2, "texts").is_err());
@@ -88,7 +89,7 @@ fn outputs_are_written_within_their_bounds() {
     let mut text = [9_u8; 8];
     let mut size = 0;
     let mut slots = [std::ptr::dangling_mut::<u32>(); 2];
-    // SAFETY: each pointer is valid for what is said of it.
+    // SAFETY: each pointer is valid for the size that is passed with it.
     unsafe {
         let start = (&raw mut text).cast::<c_void>();
         let place = || handle::destination(start, 4, "text").unwrap();
@@ -107,9 +108,9 @@ fn outputs_are_written_within_their_bounds() {
 }
 
 #[test]
-fn a_finalizer_runs_once_when_the_last_user_is_gone() {
+fn a_finalizer_runs_once_when_the_last_user_is_dropped() {
     unsafe extern "C" fn count(data: *mut c_void) {
-        // SAFETY: the pointer below, to a counter that lives longer.
+        // SAFETY: `data` points to the counter below, which lives longer.
         unsafe { &*data.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
     }
     let counter = AtomicUsize::new(0);

@@ -52,7 +52,9 @@ static void statuses_and_version(void) {
   char version[64];
   snprintf(version, sizeof version, "%d.%d.%d", AZT_VERSION_MAJOR, AZT_VERSION_MINOR, AZT_VERSION_PATCH);
   CHECK(strcmp(azt_version(), version) == 0);
+  CHECK(AZT_VERSION_NUMBER == AZT_VERSION_MAJOR * 10000 + AZT_VERSION_MINOR * 100 + AZT_VERSION_PATCH);
   CHECK(AZT_BLOB_MODE_READ == 0 && AZT_BLOB_MODE_WRITE == 1 && AZT_BLOB_MODE_CREATE == 2);
+  CHECK(AZT_SEEK_SET == 0 && AZT_SEEK_CURRENT == 1 && AZT_SEEK_END == 2);
 }
 
 static void accessors_accept_null(void) {

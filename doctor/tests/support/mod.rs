@@ -1,4 +1,4 @@
-//! Those parts of the library's test support that the doctor's tests stand on.
+//! The parts of the library's test support that the doctor's tests use.
 
 #[path = "../../../tests/support/azurite.rs"]
 pub mod azurite;
