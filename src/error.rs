@@ -1,4 +1,4 @@
-//! What can go wrong, in the one form in which it leaves the library.
+//! The error type of the library.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,55 +6,55 @@ use std::time::Duration;
 
 use crate::redact::{redact, shown};
 
-/// The kind of an error. The numbers are the C ABI's `AZT_STATUS_*` and never change.
+/// The kind of an error. The numbers are those of `AZT_STATUS_*` in the C API and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum Status {
-    /// Success.
+    /// The call succeeded.
     Ok = 0,
-    /// A value that no call of this kind accepts.
+    /// The function does not accept the value of an argument.
     InvalidArgument = 1,
-    /// The object does not offer this operation, or not any more.
+    /// The object does not support this operation, or no longer does.
     Unsupported = 2,
-    /// An allocation failed.
+    /// A memory allocation failed.
     OutOfMemory = 3,
-    /// A file of this machine could not be read or written.
+    /// A file on this machine could not be read or written.
     LocalIo = 4,
-    /// No such blob or container.
+    /// The blob or container does not exist.
     NotFound = 10,
-    /// The blob or container exists already.
+    /// The blob or container already exists.
     AlreadyExists = 11,
-    /// The blob changed under an open reader, or another writer won.
+    /// The blob was replaced while a reader had it open, or another writer published first.
     Modified = 12,
-    /// An index or range past the end.
+    /// An index or a byte range is past the end.
     OutOfRange = 13,
     /// The caller's buffer is too small.
     BufferTooSmall = 14,
-    /// No credential, or one that the service does not accept (401).
+    /// There is no credential, or the service does not accept it (HTTP 401).
     Unauthenticated = 20,
-    /// The credential does not permit this (403).
+    /// The credential does not permit this operation (HTTP 403).
     PermissionDenied = 21,
-    /// Any other refusal by the service (4xx).
+    /// The service refused the request with another HTTP 4xx status.
     Rejected = 22,
-    /// The service asked to slow down (429, 503), after retries.
+    /// The service still asked the client to slow down (HTTP 429 or 503) after all retries.
     Throttled = 30,
-    /// Network trouble or another 5xx, after retries.
+    /// The network still failed, or the service returned HTTP 408 or another 5xx, after all retries.
     Unavailable = 31,
-    /// The deadline passed without an answer.
+    /// The deadline passed before a response arrived.
     Timeout = 32,
-    /// The caller cancelled.
+    /// The caller cancelled the operation.
     Cancelled = 33,
-    /// Bytes that arrived are not those that were stored.
+    /// Received data has a wrong length or checksum after all retries, or an archive or manifest is damaged.
     Corrupt = 40,
-    /// An open reader or writer was used in a forked child.
+    /// A reader or writer that was opened before a fork was used in the child.
     Forked = 50,
-    /// A defect of this library.
+    /// This library has a bug.
     Internal = 99,
 }
 
-/// An error: its [`Status`], one readable line, and what the service said.
+/// An error: its [`Status`], a message of one line, and the service's answer, if there was one.
 ///
-/// Cheap to clone, because a writer repeats its first failure in every later call.
+/// A clone is cheap: a writer returns its first error from every later call.
 #[derive(Clone)]
 pub struct Error(Arc<Details>);
 
@@ -73,7 +73,7 @@ struct Details {
     paced: bool,
     outcome_unknown: bool,
     stale_connection: bool,
-    last_word: bool,
+    no_more_retries: bool,
     tries_at_once: u32,
 }
 
@@ -90,7 +90,7 @@ impl Error {
             paced: false,
             outcome_unknown: false,
             stale_connection: false,
-            last_word: false,
+            no_more_retries: false,
             tries_at_once: 0,
         }))
     }
@@ -111,13 +111,13 @@ impl Error {
         Self::new(Status::OutOfMemory, format!("could not allocate {bytes} bytes"))
     }
 
-    /// LastError on the way to the service or back: no verdict, so the request may be tried again.
+    /// A failure of the network. The service has not answered, so the request may be retried.
     pub(crate) fn network(message: impl AsRef<str>) -> Self {
         Self::new(Status::Unavailable, message).retryable(None)
     }
 
     pub(crate) fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        // An error that wraps another, as those of `tempfile` do, repeats the path.
+        // An error that wraps another one, such as those of `tempfile`, already has the path.
         let cause = error.get_ref().map_or_else(|| error.to_string(), |_| error.kind().to_string());
         Self::new(Status::LocalIo, format!("{what} {}: {cause}", shown(&path.to_string_lossy())))
     }
@@ -143,18 +143,19 @@ impl Error {
         })
     }
 
-    /// The client's rate alone spaces the next try: no long pause, and no `Retry-After`, which the rate obeys.
+    /// The throttle of the client delays the next try. So the retry needs no long pause, and no `Retry-After`, which the
+    /// throttle obeys.
     pub(crate) fn paced(self) -> Self {
         self.edit(|details| (details.paced, details.retry_after) = (true, None))
     }
 
-    /// Says what was being done, and on what, before what went wrong with it.
+    /// Puts the operation and its object in front of the message: "{what}: {message}".
     pub(crate) fn context(self, what: impl AsRef<str>) -> Self {
         let message = one_line(&redact(&format!("{}: {}", what.as_ref(), self.0.message)));
         self.edit(|details| details.message = message)
     }
 
-    /// Adds what the reader of the message should know or do.
+    /// Adds advice for the user to the end of the message: "{message}; {hint}".
     pub(crate) fn hint(self, hint: impl AsRef<str>) -> Self {
         let message = one_line(&redact(&format!("{}; {}", self.0.message, hint.as_ref())));
         self.edit(|details| details.message = message)
@@ -164,26 +165,26 @@ impl Error {
         self.edit(|details| details.status = status)
     }
 
-    /// Trying again may help the caller, but this call is over.
-    pub(crate) fn last_word(self) -> Self {
-        self.edit(|details| details.last_word = true)
+    /// This call does not retry after the error, even if the caller may try again later.
+    pub(crate) fn no_more_retries(self) -> Self {
+        self.edit(|details| details.no_more_retries = true)
     }
 
-    /// The cause was removed, so that the same call tries again at once, at most so often in a row. Those tries do not count
+    /// The cause was removed, so the same call tries again at once, at most `most` times in a row. These tries do not count
     /// as retries.
     pub(crate) fn with_tries_at_once(self, most: u32) -> Self {
         self.edit(|details| details.tries_at_once = most)
     }
 
     pub(crate) fn tries_at_once(&self) -> u32 {
-        if self.0.last_word { 0 } else { self.0.tries_at_once }
+        if self.0.no_more_retries { 0 } else { self.0.tries_at_once }
     }
 
     pub(crate) fn may_be_retried(&self) -> bool {
-        self.0.retryable && !self.0.last_word
+        self.0.retryable && !self.0.no_more_retries
     }
 
-    /// The call ended without waiting for the answer to a request that was on its way.
+    /// A request was sent and its response is not known: the service may have carried it out.
     pub(crate) fn with_unknown_outcome(self) -> Self {
         self.edit(|details| details.outcome_unknown = true)
     }
@@ -192,12 +193,12 @@ impl Error {
         if self.0.outcome_unknown { self.edit(|details| details.outcome_unknown = false) } else { self }
     }
 
-    /// The request was on its way when this happened: the service may have carried it out.
+    /// Returns whether the service may have carried out the request although it failed.
     pub(crate) fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
     }
 
-    /// The connection had served before and was dead when this request was sent.
+    /// The request was sent on an idle connection that was already closed.
     pub(crate) fn with_stale_connection(self) -> Self {
         self.edit(|details| details.stale_connection = true)
     }
@@ -219,32 +220,32 @@ impl Error {
         self
     }
 
-    /// The kind of the error.
+    /// Returns the kind of the error.
     pub fn status(&self) -> Status {
         self.0.status
     }
 
-    /// What failed, on which blob, why, and what to do: one line without secrets.
+    /// Returns the message: what failed, on which blob, why, and what to do. One line, without secrets.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The HTTP status of the service's answer, 0 when there was none.
+    /// Returns the HTTP status of the service's response; 0 if there was no response.
     pub fn http_status(&self) -> u16 {
         self.0.http_status
     }
 
-    /// The service's error code, such as `BlobNotFound`, or "".
+    /// Returns the service's error code, such as `BlobNotFound`; "" if there is none.
     pub fn service_code(&self) -> &str {
         &self.0.service_code
     }
 
-    /// The service's `x-ms-request-id`, or "".
+    /// Returns the service's request ID (`x-ms-request-id`); "" if there is none.
     pub fn request_id(&self) -> &str {
         &self.0.request_id
     }
 
-    /// Whether the same call may succeed later without a change on the caller's side.
+    /// Returns whether the same call may succeed later without a change by the caller.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
@@ -289,7 +290,7 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// Every cause of an error, outermost first: "the request failed: connection reset by peer".
+/// Returns the messages of an error and of all its causes: "the request failed: connection reset by peer".
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -313,14 +314,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_have_no_line_break_and_no_signature() {
+    fn messages_have_no_line_breaks_and_no_signatures() {
         let error = Error::service(Status::Rejected, 400, "A\nB", "id", "x?sv=1&sig=abc%2F&se=2\nnext").context("open");
         assert_eq!(error.message(), "open: x?sv=1&sig=REDACTED&se=2 next");
         assert_eq!(error.service_code(), "A B");
     }
 
     #[test]
-    fn editing_a_clone_leaves_the_original_alone() {
+    fn changing_a_clone_does_not_change_the_original() {
         let error = Error::invalid("a");
         let edited = error.clone().context("b");
         assert_eq!((error.message(), edited.message()), ("a", "b: a"));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// The sections of the header, and the files of `src/ffi` whose items are in each. Items have the order of their file.
 const SECTIONS: [(&str, &[&str]); 17] = [
@@ -40,7 +41,9 @@ fn header_path() -> PathBuf {
     root().join("include/aztorch.h")
 }
 
-/// Returns the header as the sources define it.
+/// The header as the sources define it.
+static HEADER: LazyLock<String> = LazyLock::new(generate);
+
 fn generate() -> String {
     let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
     config.after_includes = Some(FIRST_ITEM.trim_end().to_owned());
@@ -142,23 +145,21 @@ fn named_functions(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_committed_header_is_fresh() {
-    let fresh = generate();
     if std::env::var_os("AZTORCH_BLESS").is_some() {
-        std::fs::write(header_path(), fresh).unwrap();
+        std::fs::write(header_path(), &*HEADER).unwrap();
         return;
     }
     let committed = std::fs::read_to_string(header_path()).unwrap_or_default();
-    assert!(committed == fresh, "include/aztorch.h is stale: run `make header` and commit it");
+    assert!(committed == *HEADER, "include/aztorch.h is stale: run `make header` and commit it");
 }
 
 #[test]
 fn each_handle_lists_all_of_its_functions() {
-    let header = generate();
-    let items: Vec<&str> = header.split("\n\n").map(str::trim).collect();
+    let items: Vec<&str> = HEADER.split("\n\n").map(str::trim).collect();
     let functions: Vec<String> = SECTIONS
         .iter()
         .flat_map(|(_, modules)| modules.iter().flat_map(|module| names_in(module)))
-        .filter(|name| header.contains(&format!("{name}(")) && !header.contains(&format!("(*{name})")))
+        .filter(|name| HEADER.contains(&format!("{name}(")) && !HEADER.contains(&format!("(*{name})")))
         .collect();
     let handles: Vec<(&str, &str)> = items.iter().filter_map(|item| Some((handle_of(item)?, *item))).collect();
     assert!(handles.len() >= 8 && functions.len() >= 100, "{} handles, {}", handles.len(), functions.len());
@@ -179,10 +180,9 @@ fn each_handle_lists_all_of_its_functions() {
 
 #[test]
 fn comments_name_only_what_the_header_declares() {
-    let header = generate();
     let declared: BTreeSet<String> =
         SECTIONS.iter().flat_map(|(_, modules)| modules.iter().flat_map(|module| names_in(module))).collect();
-    let comments: Vec<&str> = header.lines().filter(|line| line.trim_start().starts_with("//")).collect();
+    let comments: Vec<&str> = HEADER.lines().filter(|line| line.trim_start().starts_with("//")).collect();
     let comments = comments.join("\n");
     let unknown = |name: &&str| !declared.contains(*name) && !version_macros().contains(*name);
     let functions: Vec<_> = named_functions(&comments).into_iter().filter(unknown).collect();

@@ -134,7 +134,7 @@ impl<'a> Attempts<'a> {
             Ok(result) => result,
             Err(why) => {
                 let sent = self.sent.load(Ordering::Relaxed);
-                Err(if sent { why.with_unknown_outcome() } else { why }.last_word())
+                Err(if sent { why.with_unknown_outcome() } else { why }.no_more_retries())
             }
         };
         match &result {

@@ -142,7 +142,7 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
 fn disputed(error: Error, condition: &Condition) -> Error {
     match error.status() {
         Status::Corrupt if *condition == Condition::None => error.hint("the blob was published with them"),
-        Status::Corrupt => error.hint("the blob was published with them").last_word(),
+        Status::Corrupt => error.hint("the blob was published with them").no_more_retries(),
         _ => error,
     }
 }

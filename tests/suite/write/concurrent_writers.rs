@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use aztorch::{Status, WriteMode};
+use aztorch::{Status, WriteMode, diagnostics};
 
 use crate::support::azurite::{account_sas, azurite};
 use crate::support::client::{client, client_with, read_at, read_rest, write_blob};
@@ -72,7 +72,7 @@ fn a_create_whose_condition_fails_is_already_exists() {
     for (name, value, expected) in
         [("if-none-match", "*", Status::AlreadyExists), ("if-match", "\"0x1\"", Status::Modified)]
     {
-        let sent = client().send("PUT", &server.url("blob"), "comp=metadata", &[(name, value)], b"");
+        let sent = diagnostics::send(&client(), "PUT", &server.url("blob"), "comp=metadata", &[(name, value)]);
         expect_error(sent.map(drop), expected);
     }
 }
