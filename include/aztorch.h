@@ -4,14 +4,16 @@
 //
 // Rules for all functions:
 //
-// - A function that can fail returns azt_status and has a last parameter `azt_error **error`, which may be NULL. It sets
-//   `*error` to NULL at entry, whatever it held, and to a new error on failure, which the caller frees. Other outputs
-//   are written on success only. An output handle is set to NULL first.
-// - After a function has returned, with any status, the library no longer reads or writes memory that the caller passed.
+// - A function that can fail returns azt_status and has a last parameter `azt_error **error`, which may be NULL. It
+//   sets `*error` to NULL at entry, whatever it held, and to a new error on failure, which the caller frees. Other
+//   outputs are written on success only. An output handle is set to NULL first.
+// - After a function has returned, with any status, the library no longer reads or writes memory that the caller
+//   passed.
 // - "Thread-safe": many threads may call the function on a handle at once. "One thread at a time": one thread at a time
-//   may use the handle. A handle that is `const` in a signature may be used by many threads at once. Concurrent calls on
-//   a handle that is not const are serialised or refused, never undefined.
-// - "Blocks": the call waits for the network until it succeeds, its retries end, its deadline passes or it is cancelled.
+//   may use the handle. A handle that is `const` in a signature may be used by many threads at once. Concurrent calls
+//   on a handle that is not const are serialised or refused, never undefined.
+// - "Blocks": the call waits for the network until it succeeds, its retries end, its deadline passes or it is
+//   cancelled.
 // - A handle keeps what it needs alive: a client may be freed before its blobs.
 // - Each `_free` function accepts NULL, does no network I/O, and may be called from static destructors and after fork.
 //   It is the only way to free its type.
@@ -22,13 +24,14 @@
 //   AZT_STATUS_INVALID_ARGUMENT. A length or count of 0 ignores its pointer.
 // - Error messages, log messages and returned URLs never contain a SAS signature, a key or a token.
 // - Loading the library has no side effects. Its threads start with the first request.
-// - In a forked child, clients and datasets work, with connections of their own, if no other thread was inside a call at
-//   the fork. A stream starts at its first sample. Blobs that were opened before the fork fail with AZT_STATUS_FORKED.
+// - In a forked child, clients and datasets work, with connections of their own, if no other thread was inside a call
+//   at the fork. A stream starts at its first sample. Blobs that were opened before the fork fail with
+//   AZT_STATUS_FORKED.
 //
-// URLs: https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB; the query may have a SAS, snapshot= and versionid=. Sovereign
-// clouds and custom host names work too. The form is http://HOST:PORT/ACCOUNT/CONTAINER/BLOB, as Azurite serves it, if
-// the host is an IP address, localhost or one label, or if the port is given and neither 80 nor 443. dfs, abfs[s]:// and
-// wasb[s]:// URLs are translated. A SAS in a URL takes the place of the client's credential.
+// URLs: https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB; the query may have a SAS, snapshot= and versionid=.
+// Sovereign clouds and custom host names work too. The form is http://HOST:PORT/ACCOUNT/CONTAINER/BLOB, as Azurite
+// serves it, if the host is an IP address, localhost or one label, or if the port is given and neither 80 nor 443. dfs,
+// abfs[s]:// and wasb[s]:// URLs are translated. A SAS in a URL takes the place of the client's credential.
 
 
 #ifndef AZTORCH_H
@@ -249,8 +252,8 @@ void azt_client_free(struct azt_client *client);
 
 // The options of a client: created with default values, changed by setters, read by azt_client_new().
 //
-// A setter checks its value. If it refuses the value (AZT_STATUS_INVALID_ARGUMENT), the options do not change. Only the
-// credential that was set last is used; a SAS in a URL takes its place for that URL.
+// A setter checks its value. If it refuses the value (AZT_STATUS_INVALID_ARGUMENT), the options do not change. Only
+// the credential that was set last is used; a SAS in a URL takes its place for that URL.
 //
 // One thread at a time. No function blocks.
 //
@@ -288,8 +291,8 @@ azt_status azt_client_options_set_max_concurrency(struct azt_client_options *opt
                                                   uint32_t requests,
                                                   struct azt_error **error);
 
-// Sets the maximum memory in bytes that the client uses for read-ahead, prefetched samples and blocks being written: at
-// least 1 MiB. Default: one eighth of the memory of the machine or of this process's cgroup, divided by
+// Sets the maximum memory in bytes that the client uses for read-ahead, prefetched samples and blocks being written:
+// at least 1 MiB. Default: one eighth of the memory of the machine or of this process's cgroup, divided by
 // LOCAL_WORLD_SIZE (set by torchrun), but at least 32 MiB and at most 512 MiB. More memory does not make transfers
 // faster. All clients of a process together never use more than the largest of their limits.
 //
@@ -306,8 +309,8 @@ azt_status azt_client_options_set_memory_limit(struct azt_client_options *option
 
 // Sets the size in bytes of the first blocks of a blob: 64 KiB to 4000 MiB. Default: 8 MiB.
 //
-// Block n (from 0) has block_size * (1 + n / 2500) bytes, with n / 2500 rounded down. The service allows 50,000 blocks,
-// which hold 525,000 * block_size bytes: 4 TiB by default, if the memory limit is large enough (see
+// Block n (from 0) has block_size * (1 + n / 2500) bytes, with n / 2500 rounded down. The service allows 50,000
+// blocks, which hold 525,000 * block_size bytes: 4 TiB by default, if the memory limit is large enough (see
 // azt_client_options_set_memory_limit()). For a blob of S bytes, set at least S / 525,000.
 //
 // One thread at a time. Does not block. Other values: AZT_STATUS_INVALID_ARGUMENT.
@@ -315,10 +318,10 @@ azt_status azt_client_options_set_block_size(struct azt_client_options *options,
                                              uint64_t bytes,
                                              struct azt_error **error);
 
-// Sets how often a request is retried after a temporary failure (HTTP 408, 429, 500, 502, 503, 504, a connection error,
-// an incomplete response body): 0 to 1000. 0 turns retries off. Default: 8, which takes about eight seconds.
+// Sets how often a request is retried after a temporary failure (HTTP 408, 429, 500, 502, 503, 504, a connection
+// error, an incomplete response body): 0 to 1000. 0 turns retries off. Default: 8, which takes about eight seconds.
 //
-// The pause before a retry is at most 0.005 s, then up to three times as long as the last one, up to 20 s. Each request
+// The pause before a retry is at most 0.005 s, then up to three times as long each time, up to 20 s. Each request
 // obeys Retry-After; under a limit of requests per second the whole client does. An incomplete body is resumed where
 // it ended. A request on an idle connection that was already closed is sent again at once on a new one, which does not
 // count as a retry.
@@ -365,8 +368,8 @@ azt_status azt_client_options_set_checksum(struct azt_client_options *options,
 // the proxy cannot read, requests over http go in plain text. Identity endpoints of this machine are never asked
 // through a proxy.
 //
-// Default: the environment variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or in lower case), which are read
-// when the client is created.
+// Default: the environment variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or in lower case), which are
+// read when the client is created.
 //
 // One thread at a time. Does not block. A bad URL: AZT_STATUS_INVALID_ARGUMENT.
 azt_status azt_client_options_set_proxy(struct azt_client_options *options,
@@ -377,14 +380,14 @@ azt_status azt_client_options_set_proxy(struct azt_client_options *options,
 // proxy that inspects TLS. The file is read during this call. Default: the certificates of the system, or those of
 // SSL_CERT_FILE and SSL_CERT_DIR in their place.
 //
-// One thread at a time. Does not wait for the network. A file that cannot be read: AZT_STATUS_LOCAL_IO. A file that has
-// no valid certificate: AZT_STATUS_INVALID_ARGUMENT.
+// One thread at a time. Does not wait for the network. A file that cannot be read: AZT_STATUS_LOCAL_IO. A file that
+// has no valid certificate: AZT_STATUS_INVALID_ARGUMENT.
 azt_status azt_client_options_set_ca_file(struct azt_client_options *options,
                                           const char *pem_path,
                                           struct azt_error **error);
 
-// Adds text after "aztorch/VERSION" in the User-Agent of each request, which the logs of the storage account show: 1 to
-// 200 printable ASCII characters, for example "trainer/1.2". Default: no text.
+// Adds text after "aztorch/VERSION" in the User-Agent of each request, which the logs of the storage account show: 1
+// to 200 printable ASCII characters, for example "trainer/1.2". Default: no text.
 //
 // One thread at a time. Does not block. Other text: AZT_STATUS_INVALID_ARGUMENT.
 azt_status azt_client_options_set_user_agent(struct azt_client_options *options,
@@ -427,9 +430,9 @@ azt_status azt_client_options_set_connection_string(struct azt_client_options *o
 // AZURE_CLIENT_SECRET (or AZURE_CLIENT_CERTIFICATE_PATH, a PEM file); a workload identity; a managed identity (the one
 // of AZURE_CLIENT_ID, if set); the Azure CLI; the Azure Developer CLI. The client keeps the identity that worked.
 //
-// AZURE_TOKEN_CREDENTIALS (prod, dev or the name of one credential) limits the choice. If no identity works, calls fail
-// with AZT_STATUS_UNAUTHENTICATED, and the message has the reason for each. This is the default if the URL has no SAS
-// and the environment has no key, SAS or connection string.
+// AZURE_TOKEN_CREDENTIALS (prod, dev or the name of one credential) limits the choice. If no identity works, calls
+// fail with AZT_STATUS_UNAUTHENTICATED, and the message has the reason for each. This is the default if the URL has no
+// SAS and the environment has no key, SAS or connection string.
 //
 // One thread at a time. Does not block.
 azt_status azt_client_options_set_default_credential(struct azt_client_options *options,
@@ -445,8 +448,8 @@ azt_status azt_client_options_set_client_secret(struct azt_client_options *optio
                                                 const char *secret,
                                                 struct azt_error **error);
 
-// Uses tokens of this machine's managed identity (virtual machine, App Service, Functions, AKS node): the user-assigned
-// identity with this client ID, or the system-assigned identity if `client_id` is NULL.
+// Uses tokens of this machine's managed identity (virtual machine, App Service, Functions, AKS node): the
+// user-assigned identity with this client ID, or the system-assigned identity if `client_id` is NULL.
 //
 // One thread at a time. Does not block. A malformed client ID: AZT_STATUS_INVALID_ARGUMENT.
 azt_status azt_client_options_set_managed_identity(struct azt_client_options *options,
@@ -484,7 +487,8 @@ typedef azt_status (*azt_token_callback)(void *user_data,
                                          const char *tenant_id,
                                          struct azt_token *out_token);
 
-// Sets the token of a token callback, which is copied, and the time when it expires, in seconds since 1970 (Unix time).
+// Sets the token of a token callback, which is copied, and the time when it expires, in seconds since 1970 (Unix
+// time).
 //
 // Only inside the callback that was given `token`. Does not block. An empty token, or one with characters that a token
 // cannot have: AZT_STATUS_INVALID_ARGUMENT.
@@ -492,8 +496,8 @@ azt_status azt_token_set(struct azt_token *token,
                          const char *bearer,
                          int64_t expires_unix_seconds);
 
-// Sets the reason why a token callback has no token. The text is copied and becomes part of the error of the calls that
-// wait for the token.
+// Sets the reason why a token callback has no token. The text is copied and becomes part of the error of the calls
+// that wait for the token.
 //
 // Only inside the callback that was given `token`. Does not block.
 azt_status azt_token_set_error(struct azt_token *token,
@@ -622,13 +626,14 @@ void azt_blob_free(struct azt_blob *blob);
 
 // ---- Reading a blob ------------------------------------------------------------------------------
 
-// Reads up to `length` bytes at a reader's position into `buffer`, and advances the position. `*out_read` is the number
-// of bytes read. It is less than `length` only at the end of the blob, and 0 at or past the end.
+// Reads up to `length` bytes at a reader's position into `buffer`, and advances the position. `*out_read` is the
+// number of bytes read. It is less than `length` only at the end of the blob, and 0 at or past the end.
 //
 // The bytes are received straight into `buffer`. A large read is split into ranges that are fetched in parallel.
 //
-// One thread at a time. Blocks. A blob that was replaced since it was opened: AZT_STATUS_MODIFIED. A writer or a closed
-// reader: AZT_STATUS_UNSUPPORTED. On failure the position does not change, and the content of `buffer` is undefined.
+// One thread at a time. Blocks. A blob that was replaced since it was opened: AZT_STATUS_MODIFIED. A writer or a
+// closed reader: AZT_STATUS_UNSUPPORTED. On failure the position does not change, and the content of `buffer` is
+// undefined.
 azt_status azt_blob_read(struct azt_blob *blob,
                          void *buffer,
                          size_t length,
@@ -713,8 +718,8 @@ azt_status azt_blob_set_if_match(struct azt_blob *blob,
 
 // Checks whether a blob exists.
 //
-// Thread-safe. Blocks. A container that does not exist: AZT_STATUS_NOT_FOUND. A private container, without a credential:
-// AZT_STATUS_UNAUTHENTICATED, whether the container exists or not, because the service does not tell.
+// Thread-safe. Blocks. A container that does not exist: AZT_STATUS_NOT_FOUND. A private container, without a
+// credential: AZT_STATUS_UNAUTHENTICATED, whether the container exists or not, because the service does not tell.
 azt_status azt_blob_exists(const struct azt_client *client,
                            const char *url,
                            bool *out_exists,
@@ -722,32 +727,30 @@ azt_status azt_blob_exists(const struct azt_client *client,
 
 // Deletes a blob, or only the snapshot or version that the URL names.
 //
-// Thread-safe. Blocks. A blob that does not exist: AZT_STATUS_NOT_FOUND. A blob that has snapshots: AZT_STATUS_REJECTED
-// with the service code SnapshotsPresent.
-azt_status azt_blob_delete(const struct azt_client *client,
-                           const char *url,
-                           struct azt_error **error);
+// Thread-safe. Blocks. A blob that does not exist: AZT_STATUS_NOT_FOUND. A blob that has snapshots:
+// AZT_STATUS_REJECTED with the service code SnapshotsPresent.
+azt_status azt_blob_delete(const struct azt_client *client, const char *url, struct azt_error **error);
 
 // Downloads a blob to a file, in parallel ranges. The file appears at `path` only when it is complete, and replaces an
 // existing file. On failure an existing file stays, and nothing new is left behind.
 //
 // The new file has the mode of the file that it replaces, without set-ID bits, and its owner if the system permits
-// that. Otherwise its mode follows the umask. If `path` is a symbolic link, the link stays and its target is replaced
-// or created.
+// that. If no file is replaced, the mode follows the umask. If `path` is a symbolic link, the link stays and its
+// target is replaced or created.
 //
-// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be written; the path is not a regular file but a directory,
-// a device, a FIFO, a socket or an open file below /proc; or another user owns the file or link in a directory with
-// the sticky bit, such as /tmp.
+// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be written; the path is not a regular file but a
+// directory, a device, a FIFO, a socket or an open file below /proc; or another user owns the file or link in a
+// directory with the sticky bit, such as /tmp.
 azt_status azt_blob_download(const struct azt_client *client,
                              const char *url,
                              const char *path,
                              struct azt_error **error);
 
 // Uploads a file as a blob, in blocks that are large enough for its size. `mode` is AZT_BLOB_MODE_WRITE or
-// AZT_BLOB_MODE_CREATE. On failure the old blob is unchanged.
+// AZT_BLOB_MODE_CREATE. On failure the old blob is unchanged, unless the message says that the outcome is unknown.
 //
-// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be read or is not a regular file. /dev/null is allowed as an
-// empty file. For the output of a pipe, use azt_blob_write(). AZT_STATUS_ALREADY_EXISTS: the blob exists, in
+// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be read or is not a regular file. /dev/null is allowed as
+// an empty file. For the output of a pipe, use azt_blob_write(). AZT_STATUS_ALREADY_EXISTS: the blob exists, in
 // AZT_BLOB_MODE_CREATE.
 azt_status azt_blob_upload(const struct azt_client *client,
                            const char *path,
@@ -768,8 +771,8 @@ azt_status azt_container_create(const struct azt_client *client,
 // A map-style dataset: blobs, or parts of blobs, by index from 0. Its entries are listed when it is created and never
 // change.
 //
-// Thread-safe: many threads may call all of its functions but azt_dataset_free() at once. Works in a forked child, with
-// connections of its own.
+// Thread-safe: many threads may call all of its functions but azt_dataset_free() at once. Works in a forked child,
+// with connections of its own.
 //
 // To create and save: azt_dataset_list(), azt_dataset_from_urls(), azt_dataset_from_ranges(), azt_dataset_from_tars(),
 // azt_dataset_from_manifest(), azt_dataset_save_manifest(). Entries: azt_dataset_len(), azt_dataset_blob_name(),
@@ -816,15 +819,15 @@ azt_status azt_dataset_from_ranges(const struct azt_client *client,
                                    struct azt_error **error);
 
 // Creates a dataset of the regular files in `count` tar archives (ustar, GNU, pax), in the order of the archives. The
-// name of an entry is its path in the archive, its URL is that of the archive. In names that are not UTF-8, the invalid
-// bytes become U+FFFD.
+// name of an entry is its path in the archive, its URL is that of the archive. In names that are not UTF-8, the
+// invalid bytes become U+FFFD.
 //
-// The archives are indexed during this call, in parallel, by ranged reads: files of more than 1 MiB are skipped, smaller
-// ones are read. To share the index with other processes, save a manifest (azt_dataset_save_manifest()).
+// The archives are indexed during this call, in parallel, by ranged reads: files of more than 1 MiB are skipped,
+// smaller ones are read. To share the index with other processes, save a manifest (azt_dataset_save_manifest()).
 //
 // The caller frees the dataset with azt_dataset_free(). Thread-safe. Blocks. A damaged or compressed archive:
-// AZT_STATUS_CORRUPT (a compressed one cannot be read by ranges). An archive that is replaced later: AZT_STATUS_MODIFIED
-// when an entry is read.
+// AZT_STATUS_CORRUPT (a compressed one cannot be read by ranges). An archive that is replaced later:
+// AZT_STATUS_MODIFIED when an entry is read.
 azt_status azt_dataset_from_tars(const struct azt_client *client,
                                  const char *const *urls,
                                  size_t count,
@@ -859,8 +862,9 @@ azt_status azt_dataset_save_manifest(const struct azt_dataset *dataset,
 // Cancels a dataset for good. Every running call on it, and on blobs and streams that were opened from it, ends within
 // 100 ms with AZT_STATUS_CANCELLED, and so does every later call that fetches. Names, sizes and samples stay valid.
 //
-// Any thread may call it, during any other call on the dataset but azt_dataset_free(). Does not block. NULL is allowed.
-// To cancel a function that creates a dataset, such as azt_dataset_list(), cancel its client with azt_client_cancel().
+// Any thread may call it, during any other call on the dataset but azt_dataset_free(). Does not block. NULL is
+// allowed. To cancel a function that creates a dataset, such as azt_dataset_list(), cancel its client with
+// azt_client_cancel().
 void azt_dataset_cancel(const struct azt_dataset *dataset);
 
 // Frees a dataset. Samples, blobs and streams that came from it stay valid. NULL is allowed.
@@ -875,8 +879,8 @@ void azt_dataset_free(struct azt_dataset *dataset);
 // Thread-safe. Does not block.
 size_t azt_dataset_len(const struct azt_dataset *dataset);
 
-// Returns the name of an entry's blob; for a file in a tar archive, its path in the archive. NULL for an index past the
-// end, and for NULL.
+// Returns the name of an entry's blob; for a file in a tar archive, its path in the archive. NULL for an index past
+// the end, and for NULL.
 //
 // The string is valid until the dataset is freed. Thread-safe. Does not block.
 const char *azt_dataset_blob_name(const struct azt_dataset *dataset,
@@ -961,7 +965,8 @@ azt_status azt_dataset_get_batch_into(const struct azt_dataset *dataset,
                                       struct azt_error **error);
 
 // Announces which entries will be read, in this order, so that they are fetched before. This is a hint: an entry that
-// was fetched and not read is dropped for a later hint if memory is needed, and a failure shows when the entry is read.
+// was fetched and not read is dropped for a later hint if memory is needed, and a failure shows when the entry is
+// read.
 //
 // At most three quarters of the client's connections fetch at a time, within the memory limit; further entries follow
 // as the fetched ones are read. A whole epoch may be announced at once. A `count` of 0 withdraws all earlier hints.
@@ -972,14 +977,14 @@ azt_status azt_dataset_prefetch(const struct azt_dataset *dataset,
                                 size_t count,
                                 struct azt_error **error);
 
-// Opens an entry for reading. An entry may be opened many times at once. A range, or a file in a tar archive, reads like
-// a blob of its own: its first byte is at offset 0, and it has its own size.
+// Opens an entry for reading. An entry may be opened many times at once. A range, or a file in a tar archive, reads
+// like a blob of its own: its first byte is at offset 0, and it has its own size.
 //
 // Sends one ranged GET, returns when the response begins, and receives the first bytes in the background.
 //
 // The caller frees the blob with azt_blob_free(). It stays valid after the dataset is freed. Thread-safe. Blocks. An
-// index past the end: AZT_STATUS_OUT_OF_RANGE. A blob that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that was
-// replaced: AZT_STATUS_MODIFIED.
+// index past the end: AZT_STATUS_OUT_OF_RANGE. A blob that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that
+// was replaced: AZT_STATUS_MODIFIED.
 azt_status azt_dataset_open(const struct azt_dataset *dataset,
                             size_t index,
                             struct azt_blob **out_blob,
@@ -989,8 +994,8 @@ azt_status azt_dataset_open(const struct azt_dataset *dataset,
 
 // A sample: the bytes of a blob, of a part of a blob or of a file in a tar archive, and where they came from.
 //
-// The caller owns it and frees it with azt_sample_free(). It stays valid after its dataset or stream is freed. A sample
-// is immutable: many threads may read it at once.
+// The caller owns it and frees it with azt_sample_free(). It stays valid after its dataset or stream is freed. A
+// sample is immutable: many threads may read it at once.
 //
 // Functions: azt_sample_data(), azt_sample_size(), azt_sample_url(), azt_sample_blob_name(),
 // azt_sample_container_name(), azt_sample_position(), azt_sample_blob_size(), azt_sample_open(), azt_sample_free().
@@ -1007,8 +1012,8 @@ const uint8_t *azt_sample_data(const struct azt_sample *sample);
 // Thread-safe. Does not block.
 size_t azt_sample_size(const struct azt_sample *sample);
 
-// Returns the URL of a sample's blob without its query, and so without a SAS. For a file in a tar archive, it is the URL
-// of the archive. "" for NULL.
+// Returns the URL of a sample's blob without its query, and so without a SAS. For a file in a tar archive, it is the
+// URL of the archive. "" for NULL.
 //
 // The string is valid until the sample is freed. Thread-safe. Does not block.
 const char *azt_sample_url(const struct azt_sample *sample);
@@ -1035,13 +1040,13 @@ uint64_t azt_sample_position(const struct azt_sample *sample);
 // Thread-safe. Does not block.
 uint64_t azt_sample_blob_size(const struct azt_sample *sample);
 
-// Opens the blob of a sample for reading, in its current version, which may be newer than the sample. A range, or a file
-// in a tar archive, reads like a blob of its own: its first byte is at offset 0, and it has its own size.
+// Opens the blob of a sample for reading, in its current version, which may be newer than the sample. A range, or a
+// file in a tar archive, reads like a blob of its own: its first byte is at offset 0, and it has its own size.
 //
 // Sends one ranged GET, returns when the response begins, and receives the first bytes in the background.
 //
-// The caller frees the blob with azt_blob_free(). It stays valid after the sample is freed. Thread-safe. Blocks. A blob
-// that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that was replaced: AZT_STATUS_MODIFIED.
+// The caller frees the blob with azt_blob_free(). It stays valid after the sample is freed. Thread-safe. Blocks. A
+// blob that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that was replaced: AZT_STATUS_MODIFIED.
 azt_status azt_sample_open(const struct azt_sample *sample,
                            struct azt_blob **out_blob,
                            struct azt_error **error);
@@ -1059,12 +1064,12 @@ void azt_sample_free(struct azt_sample *sample);
 // Shards that list a container on their own agree only while the container does not change. To share one listing, use
 // azt_stream_from_dataset() with a dataset that was loaded from a manifest.
 //
-// Thread-safe: many threads may call all of its functions but azt_stream_free() at once, and each sample goes to one of
-// them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
+// Thread-safe: many threads may call all of its functions but azt_stream_free() at once, and each sample goes to one
+// of them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
 //
 // To create: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(). Before the first sample:
-// azt_stream_set_shuffle(), azt_stream_set_lazy(). Samples: azt_stream_next(), azt_stream_reset(), azt_stream_cursor(),
-// azt_stream_resume(). To end: azt_stream_cancel(), azt_stream_free().
+// azt_stream_set_shuffle(), azt_stream_set_lazy(). Samples: azt_stream_next(), azt_stream_reset(),
+// azt_stream_cursor(), azt_stream_resume(). To end: azt_stream_cancel(), azt_stream_free().
 typedef struct azt_stream azt_stream;
 
 // Creates a stream of the blobs in a container whose names begin with `prefix`; NULL or "" means all. Placeholders of
@@ -1072,8 +1077,8 @@ typedef struct azt_stream azt_stream;
 //
 // Sends no request: the container is listed by azt_stream_next(), which also returns the error if it does not exist.
 //
-// The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A `shard_index` that is not less than
-// `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
+// The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A `shard_index` that is not less
+// than `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
 azt_status azt_stream_list(const struct azt_client *client,
                            const char *container_url,
                            const char *prefix,
@@ -1082,8 +1087,8 @@ azt_status azt_stream_list(const struct azt_client *client,
                            struct azt_stream **out_stream,
                            struct azt_error **error);
 
-// Creates a stream of the blobs at `count` URLs, in this order. The URLs may name several containers, and each may have
-// its own SAS, snapshot or version.
+// Creates a stream of the blobs at `count` URLs, in this order. The URLs may name several containers, and each may
+// have its own SAS, snapshot or version.
 //
 // Sends no request. The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A bad URL, or a
 // `shard_index` that is not less than `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
@@ -1125,8 +1130,8 @@ azt_status azt_stream_set_shuffle(struct azt_stream *stream,
 azt_status azt_stream_set_lazy(struct azt_stream *stream,
                                struct azt_error **error);
 
-// Returns the next sample of a stream. At the end of the epoch the call succeeds and `*out_sample` is NULL; later calls
-// do the same until azt_stream_reset().
+// Returns the next sample of a stream. At the end of the epoch the call succeeds and `*out_sample` is NULL; later
+// calls do the same until azt_stream_reset().
 //
 // The caller frees the sample with azt_sample_free(). Thread-safe: each sample goes to one caller. Blocks.
 //
@@ -1144,12 +1149,12 @@ azt_status azt_stream_next(const struct azt_stream *stream,
 azt_status azt_stream_reset(const struct azt_stream *stream,
                             struct azt_error **error);
 
-// Writes a cursor for azt_stream_resume() to `buffer`, which has `capacity` bytes: one line of ASCII text with a NUL at
-// its end. `*out_size` is its size in bytes with the NUL.
+// Writes a cursor for azt_stream_resume() to `buffer`, which has `capacity` bytes: one line of ASCII text with a NUL
+// at its end. `*out_size` is its size in bytes with the NUL.
 //
-// The cursor is the place after the sample with position `after_position` (azt_sample_position()). Pass the last sample
-// that the program has used, because threads may have fetched more; UINT64_MAX means the last sample that the stream
-// has returned. A cursor can be taken for the last 65,536 positions.
+// The cursor is the place after the sample with position `after_position` (azt_sample_position()). Pass the last
+// sample that the program has used, because threads may have fetched more; UINT64_MAX means the last sample that the
+// stream has returned. A cursor can be taken for the last 65,536 positions.
 //
 // A cursor has about 200 bytes, and about 700 for a container; 11 more for each name in a shuffle buffer; with several
 // shards of a container, up to 11 more for each name of a page of the listing.
@@ -1164,16 +1169,16 @@ azt_status azt_stream_cursor(const struct azt_stream *stream,
                              size_t *out_size,
                              struct azt_error **error);
 
-// Resumes a stream at a cursor, from this process or another one: the samples after the cursor follow in the same order
-// and with the same positions.
+// Resumes a stream at a cursor, from this process or another one: the samples after the cursor follow in the same
+// order and with the same positions.
 //
 // If blobs were added to the container since then, no earlier blob is repeated or lost; deleted blobs are left out.
 // With several shards, this holds for the pages (5,000 names each) that each shard had listed. Behind them the shards
 // count anew, and agree if nothing was added or deleted there.
 //
-// The stream finds the place by the names around it, up to 16 on each side, in whatever order the service lists. If all
-// of these blobs were deleted, the stream continues at the start of the page: no blob is lost, but blobs of this page
-// may be repeated. The log then has a message.
+// The stream finds the place by the names around it, up to 16 on each side, in whatever order the service lists. If
+// all of these blobs were deleted, the stream continues at the start of the page: no blob is lost, but blobs of this
+// page may be repeated. The log then has a message.
 //
 // Thread-safe. Sends no request. A cursor of a stream with another listing (container and prefix, URLs, or dataset),
 // shard or shuffle; a damaged cursor; a cursor of an earlier version of the library that this version cannot read:
@@ -1182,8 +1187,8 @@ azt_status azt_stream_resume(const struct azt_stream *stream,
                              const char *cursor,
                              struct azt_error **error);
 
-// Cancels a stream for good. A running azt_stream_next() ends within 100 ms with AZT_STATUS_CANCELLED, and so does every
-// later one. Samples stay valid, and azt_stream_cursor() still returns the place.
+// Cancels a stream for good. A running azt_stream_next() ends within 100 ms with AZT_STATUS_CANCELLED, and so does
+// every later one. Samples stay valid, and azt_stream_cursor() still returns the place.
 //
 // Any thread may call it, during any other call on the stream but azt_stream_free(). Does not block. NULL is allowed.
 void azt_stream_cancel(const struct azt_stream *stream);
@@ -1268,9 +1273,9 @@ typedef struct azt_stats {
     uint64_t caller_wait_microseconds;
 } azt_stats;
 
-// Writes the counters of a client to `*out_stats`. `stats_size` is sizeof(azt_stats) in the calling program: the library
-// writes only the fields that the program knows, and sets fields that the library does not know to 0. In a forked child
-// the counters start at 0.
+// Writes the counters of a client to `*out_stats`. `stats_size` is sizeof(azt_stats) in the calling program: the
+// library writes only the fields that the program knows, and sets fields that the library does not know to 0. In a
+// forked child the counters start at 0.
 //
 // Thread-safe. Does not block. A size that is 0, not a multiple of 8 or more than 4096: AZT_STATUS_INVALID_ARGUMENT.
 azt_status azt_client_stats(const struct azt_client *client,
@@ -1280,12 +1285,12 @@ azt_status azt_client_stats(const struct azt_client *client,
 
 // ---- Progress ------------------------------------------------------------------------------------
 
-// Receives the progress of a blob. For a reader, `done` is the number of bytes that its reads have returned and `total`
-// is its size. For a writer, `done` is the number of bytes that the service has received, and `total` is UINT64_MAX
-// (not known) until azt_blob_close() has published the blob.
+// Receives the progress of a blob. For a reader, `done` is the number of bytes that its reads have returned and
+// `total` is its size. For a writer, `done` is the number of bytes that the service has received, and `total` is
+// UINT64_MAX (not known) until azt_blob_close() has published the blob.
 //
-// The library calls it only on a thread that is inside a call on the blob, at most ten times a second and at the end of
-// the call. Inside it, functions of the library that block fail with AZT_STATUS_UNSUPPORTED. It must not throw an
+// The library calls it only on a thread that is inside a call on the blob, at most ten times a second and at the end
+// of the call. Inside it, functions of the library that block fail with AZT_STATUS_UNSUPPORTED. It must not throw an
 // exception or call longjmp().
 typedef void (*azt_progress_callback)(void *user_data, uint64_t done, uint64_t total);
 

@@ -41,8 +41,8 @@ impl Client {
         Self { core: self.core.with_timeout(whole_call) }
     }
 
-    /// Cancels this client for good, with the clients derived from it and everything opened with them: running and later
-    /// calls fail with `Status::Cancelled`. Any thread may call it. Does not block.
+    /// Cancels this client for good, with the clients derived from it and everything opened with them: running and
+    /// later calls fail with `Status::Cancelled`. Any thread may call it. Does not block.
     pub fn cancel(&self) {
         self.core.cancel();
     }

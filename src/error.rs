@@ -143,8 +143,8 @@ impl Error {
         })
     }
 
-    /// The throttle of the client delays the next try. So the retry needs no long pause, and no `Retry-After`, which the
-    /// throttle obeys.
+    /// The throttle of the client delays the next try. So the retry needs no long pause, and no `Retry-After`, which
+    /// the throttle obeys.
     pub(crate) fn paced(self) -> Self {
         self.edit(|details| (details.paced, details.retry_after) = (true, None))
     }
@@ -170,8 +170,8 @@ impl Error {
         self.edit(|details| details.no_more_retries = true)
     }
 
-    /// The cause was removed, so the same call tries again at once, at most `most` times in a row. These tries do not count
-    /// as retries.
+    /// The cause was removed, so the same call tries again at once, at most `most` times in a row. These tries do not
+    /// count as retries.
     pub(crate) fn with_tries_at_once(self, most: u32) -> Self {
         self.edit(|details| details.tries_at_once = most)
     }

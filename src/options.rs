@@ -42,8 +42,8 @@ impl Default for ClientOptions {
             memory_limit: None,
             // The fixed cost of a request is small compared with this size, and a retry is cheap.
             block_size: 8 * MIB,
-            // A dead service is reported after about eight seconds. If every third response is a failure, one request in
-            // twenty thousand fails for good.
+            // A dead service is reported after about eight seconds. If every third response is a failure, one request
+            // in twenty thousand fails for good.
             max_retries: 8,
             timeout: None,
             // The service itself may take this time for an operation.
@@ -98,8 +98,8 @@ impl ClientOptions {
         self.set_identity(Identity::client_secret(tenant_id, client_id, secret)?)
     }
 
-    /// Uses tokens of this machine's managed identity: the user-assigned one with this client ID, or the system-assigned
-    /// one for `None`.
+    /// Uses tokens of this machine's managed identity: the user-assigned one with this client ID, or the
+    /// system-assigned one for `None`.
     pub fn set_managed_identity(&mut self, client_id: Option<&str>) -> Result<()> {
         self.set_identity(Identity::managed_identity(client_id)?)
     }
@@ -114,8 +114,8 @@ impl ClientOptions {
         self.set_identity(Identity::AzureCli)
     }
 
-    /// Uses tokens that `ask` returns for a scope and a tenant: "" for any tenant, or the tenant that the storage account
-    /// has named. It runs on a thread of its own, one call at a time.
+    /// Uses tokens that `ask` returns for a scope and a tenant: "" for any tenant, or the tenant that the storage
+    /// account has named. It runs on a thread of its own, one call at a time.
     pub fn set_token_callback(
         &mut self,
         ask: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static,
@@ -157,8 +157,8 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Sets the maximum memory in bytes for read-ahead, prefetched samples and blocks being written. Default: one eighth of
-    /// the memory of the machine or of the cgroup, divided by `LOCAL_WORLD_SIZE`, but 32 to 512 MiB.
+    /// Sets the maximum memory in bytes for read-ahead, prefetched samples and blocks being written. Default: one
+    /// eighth of the memory of the machine or of the cgroup, divided by `LOCAL_WORLD_SIZE`, but 32 to 512 MiB.
     pub fn set_memory_limit(&mut self, bytes: u64) -> Result<()> {
         if bytes < MIN_MEMORY {
             return Err(Error::invalid(format!("memory_limit must be at least {MIN_MEMORY} bytes, not {bytes}")));
@@ -198,8 +198,8 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Sets whether the content of every blob is checked end to end. Default: only uploads over https, with a CRC64 that
-    /// the service compares.
+    /// Sets whether the content of every blob is checked end to end. Default: only uploads over https, with a CRC64
+    /// that the service compares.
     pub fn set_checksum(&mut self, verify: bool) -> Result<()> {
         self.checksum = Some(verify);
         Ok(())

@@ -82,8 +82,8 @@ fn all_checks_pass_with_an_identity_over_https() {
     let has_note = |name: &str, text: &str| notes.iter().any(|line| line[6..].starts_with(name) && line.contains(text));
     assert!(has_note("managed", "works") && has_note("principal", "works"), "{report}");
     assert!(has_note("workload", "AZURE_FEDERATED_TOKEN_FILE is not set") && has_note("az login", "no: "), "{report}");
-    // One token request for each identity alone, and one for the chain, whose first member is the principal. The number of
-    // clients does not matter.
+    // One token request for each identity alone, and one for the chain, whose first member is the principal. The number
+    // of clients does not matter.
     assert_eq!((server.requests().len(), authority.requests().len()), (1, 2));
 }
 

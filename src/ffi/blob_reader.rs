@@ -14,9 +14,8 @@ use crate::sys::memory::Destination;
 
 /// Runs a call that reads into the caller's buffer.
 ///
-/// # Safety
-/// `blob` is NULL or a live blob; `buffer` is NULL or valid for writes of `length` bytes and `out_read` is NULL or valid
-/// for a write until the call returns.
+/// # Safety `blob` is NULL or a live blob; `buffer` is NULL or valid for writes of `length` bytes and `out_read` is
+/// NULL or valid for a write until the call returns.
 unsafe fn read_into(
     blob: *const azt_blob,
     buffer: *mut c_void,
@@ -39,13 +38,14 @@ unsafe fn read_into(
     })
 }
 
-/// Reads up to `length` bytes at a reader's position into `buffer`, and advances the position. `*out_read` is the number
-/// of bytes read. It is less than `length` only at the end of the blob, and 0 at or past the end.
+/// Reads up to `length` bytes at a reader's position into `buffer`, and advances the position. `*out_read` is the
+/// number of bytes read. It is less than `length` only at the end of the blob, and 0 at or past the end.
 ///
 /// The bytes are received straight into `buffer`. A large read is split into ranges that are fetched in parallel.
 ///
-/// One thread at a time. Blocks. A blob that was replaced since it was opened: AZT_STATUS_MODIFIED. A writer or a closed
-/// reader: AZT_STATUS_UNSUPPORTED. On failure the position does not change, and the content of `buffer` is undefined.
+/// One thread at a time. Blocks. A blob that was replaced since it was opened: AZT_STATUS_MODIFIED. A writer or a
+/// closed reader: AZT_STATUS_UNSUPPORTED. On failure the position does not change, and the content of `buffer` is
+/// undefined.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_read(
     blob: *mut azt_blob,

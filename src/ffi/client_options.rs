@@ -14,8 +14,8 @@ use crate::sys::lock::lock;
 
 /// The options of a client: created with default values, changed by setters, read by azt_client_new().
 ///
-/// A setter checks its value. If it refuses the value (AZT_STATUS_INVALID_ARGUMENT), the options do not change. Only the
-/// credential that was set last is used; a SAS in a URL takes its place for that URL.
+/// A setter checks its value. If it refuses the value (AZT_STATUS_INVALID_ARGUMENT), the options do not change. Only
+/// the credential that was set last is used; a SAS in a URL takes its place for that URL.
 ///
 /// One thread at a time. No function blocks.
 ///
@@ -88,8 +88,8 @@ pub unsafe extern "C" fn azt_client_options_set_max_concurrency(
     unsafe { set(options, error, |options| options.set_max_concurrency(requests)) }
 }
 
-/// Sets the maximum memory in bytes that the client uses for read-ahead, prefetched samples and blocks being written: at
-/// least 1 MiB. Default: one eighth of the memory of the machine or of this process's cgroup, divided by
+/// Sets the maximum memory in bytes that the client uses for read-ahead, prefetched samples and blocks being written:
+/// at least 1 MiB. Default: one eighth of the memory of the machine or of this process's cgroup, divided by
 /// LOCAL_WORLD_SIZE (set by torchrun), but at least 32 MiB and at most 512 MiB. More memory does not make transfers
 /// faster. All clients of a process together never use more than the largest of their limits.
 ///
@@ -112,8 +112,8 @@ pub unsafe extern "C" fn azt_client_options_set_memory_limit(
 
 /// Sets the size in bytes of the first blocks of a blob: 64 KiB to 4000 MiB. Default: 8 MiB.
 ///
-/// Block n (from 0) has block_size * (1 + n / 2500) bytes, with n / 2500 rounded down. The service allows 50,000 blocks,
-/// which hold 525,000 * block_size bytes: 4 TiB by default, if the memory limit is large enough (see
+/// Block n (from 0) has block_size * (1 + n / 2500) bytes, with n / 2500 rounded down. The service allows 50,000
+/// blocks, which hold 525,000 * block_size bytes: 4 TiB by default, if the memory limit is large enough (see
 /// azt_client_options_set_memory_limit()). For a blob of S bytes, set at least S / 525,000.
 ///
 /// One thread at a time. Does not block. Other values: AZT_STATUS_INVALID_ARGUMENT.
@@ -127,10 +127,10 @@ pub unsafe extern "C" fn azt_client_options_set_block_size(
     unsafe { set(options, error, |options| options.set_block_size(bytes)) }
 }
 
-/// Sets how often a request is retried after a temporary failure (HTTP 408, 429, 500, 502, 503, 504, a connection error,
-/// an incomplete response body): 0 to 1000. 0 turns retries off. Default: 8, which takes about eight seconds.
+/// Sets how often a request is retried after a temporary failure (HTTP 408, 429, 500, 502, 503, 504, a connection
+/// error, an incomplete response body): 0 to 1000. 0 turns retries off. Default: 8, which takes about eight seconds.
 ///
-/// The pause before a retry is at most 0.005 s, then up to three times as long as the last one, up to 20 s. Each request
+/// The pause before a retry is at most 0.005 s, then up to three times as long each time, up to 20 s. Each request
 /// obeys Retry-After; under a limit of requests per second the whole client does. An incomplete body is resumed where
 /// it ended. A request on an idle connection that was already closed is sent again at once on a new one, which does not
 /// count as a retry.
@@ -201,8 +201,8 @@ pub unsafe extern "C" fn azt_client_options_set_checksum(
 /// the proxy cannot read, requests over http go in plain text. Identity endpoints of this machine are never asked
 /// through a proxy.
 ///
-/// Default: the environment variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or in lower case), which are read
-/// when the client is created.
+/// Default: the environment variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or in lower case), which are
+/// read when the client is created.
 ///
 /// One thread at a time. Does not block. A bad URL: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -219,8 +219,8 @@ pub unsafe extern "C" fn azt_client_options_set_proxy(
 /// proxy that inspects TLS. The file is read during this call. Default: the certificates of the system, or those of
 /// SSL_CERT_FILE and SSL_CERT_DIR in their place.
 ///
-/// One thread at a time. Does not wait for the network. A file that cannot be read: AZT_STATUS_LOCAL_IO. A file that has
-/// no valid certificate: AZT_STATUS_INVALID_ARGUMENT.
+/// One thread at a time. Does not wait for the network. A file that cannot be read: AZT_STATUS_LOCAL_IO. A file that
+/// has no valid certificate: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_options_set_ca_file(
     options: *mut azt_client_options,
@@ -231,8 +231,8 @@ pub unsafe extern "C" fn azt_client_options_set_ca_file(
     unsafe { set(options, error, |options| options.set_ca_file(handle::text(pem_path, "pem_path")?.as_ref())) }
 }
 
-/// Adds text after "aztorch/VERSION" in the User-Agent of each request, which the logs of the storage account show: 1 to
-/// 200 printable ASCII characters, for example "trainer/1.2". Default: no text.
+/// Adds text after "aztorch/VERSION" in the User-Agent of each request, which the logs of the storage account show: 1
+/// to 200 printable ASCII characters, for example "trainer/1.2". Default: no text.
 ///
 /// One thread at a time. Does not block. Other text: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]

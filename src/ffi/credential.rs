@@ -82,9 +82,9 @@ pub unsafe extern "C" fn azt_client_options_set_connection_string(
 /// AZURE_CLIENT_SECRET (or AZURE_CLIENT_CERTIFICATE_PATH, a PEM file); a workload identity; a managed identity (the one
 /// of AZURE_CLIENT_ID, if set); the Azure CLI; the Azure Developer CLI. The client keeps the identity that worked.
 ///
-/// AZURE_TOKEN_CREDENTIALS (prod, dev or the name of one credential) limits the choice. If no identity works, calls fail
-/// with AZT_STATUS_UNAUTHENTICATED, and the message has the reason for each. This is the default if the URL has no SAS
-/// and the environment has no key, SAS or connection string.
+/// AZURE_TOKEN_CREDENTIALS (prod, dev or the name of one credential) limits the choice. If no identity works, calls
+/// fail with AZT_STATUS_UNAUTHENTICATED, and the message has the reason for each. This is the default if the URL has no
+/// SAS and the environment has no key, SAS or connection string.
 ///
 /// One thread at a time. Does not block.
 #[unsafe(no_mangle)]
@@ -120,8 +120,8 @@ pub unsafe extern "C" fn azt_client_options_set_client_secret(
     }
 }
 
-/// Uses tokens of this machine's managed identity (virtual machine, App Service, Functions, AKS node): the user-assigned
-/// identity with this client ID, or the system-assigned identity if `client_id` is NULL.
+/// Uses tokens of this machine's managed identity (virtual machine, App Service, Functions, AKS node): the
+/// user-assigned identity with this client ID, or the system-assigned identity if `client_id` is NULL.
 ///
 /// One thread at a time. Does not block. A malformed client ID: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -189,7 +189,8 @@ pub type azt_token_callback = Option<
     ) -> azt_status,
 >;
 
-/// Sets the token of a token callback, which is copied, and the time when it expires, in seconds since 1970 (Unix time).
+/// Sets the token of a token callback, which is copied, and the time when it expires, in seconds since 1970 (Unix
+/// time).
 ///
 /// Only inside the callback that was given `token`. Does not block. An empty token, or one with characters that a token
 /// cannot have: AZT_STATUS_INVALID_ARGUMENT.
@@ -211,8 +212,8 @@ pub unsafe extern "C" fn azt_token_set(
     })
 }
 
-/// Sets the reason why a token callback has no token. The text is copied and becomes part of the error of the calls that
-/// wait for the token.
+/// Sets the reason why a token callback has no token. The text is copied and becomes part of the error of the calls
+/// that wait for the token.
 ///
 /// Only inside the callback that was given `token`. Does not block.
 #[unsafe(no_mangle)]

@@ -12,8 +12,8 @@ use crate::dataset::{BlobRange, Dataset};
 /// A map-style dataset: blobs, or parts of blobs, by index from 0. Its entries are listed when it is created and never
 /// change.
 ///
-/// Thread-safe: many threads may call all of its functions but azt_dataset_free() at once. Works in a forked child, with
-/// connections of its own.
+/// Thread-safe: many threads may call all of its functions but azt_dataset_free() at once. Works in a forked child,
+/// with connections of its own.
 ///
 /// To create and save: azt_dataset_list(), azt_dataset_from_urls(), azt_dataset_from_ranges(), azt_dataset_from_tars(),
 /// azt_dataset_from_manifest(), azt_dataset_save_manifest(). Entries: azt_dataset_len(), azt_dataset_blob_name(),
@@ -98,15 +98,15 @@ pub unsafe extern "C" fn azt_dataset_from_ranges(
 }
 
 /// Creates a dataset of the regular files in `count` tar archives (ustar, GNU, pax), in the order of the archives. The
-/// name of an entry is its path in the archive, its URL is that of the archive. In names that are not UTF-8, the invalid
-/// bytes become U+FFFD.
+/// name of an entry is its path in the archive, its URL is that of the archive. In names that are not UTF-8, the
+/// invalid bytes become U+FFFD.
 ///
-/// The archives are indexed during this call, in parallel, by ranged reads: files of more than 1 MiB are skipped, smaller
-/// ones are read. To share the index with other processes, save a manifest (azt_dataset_save_manifest()).
+/// The archives are indexed during this call, in parallel, by ranged reads: files of more than 1 MiB are skipped,
+/// smaller ones are read. To share the index with other processes, save a manifest (azt_dataset_save_manifest()).
 ///
 /// The caller frees the dataset with azt_dataset_free(). Thread-safe. Blocks. A damaged or compressed archive:
-/// AZT_STATUS_CORRUPT (a compressed one cannot be read by ranges). An archive that is replaced later: AZT_STATUS_MODIFIED
-/// when an entry is read.
+/// AZT_STATUS_CORRUPT (a compressed one cannot be read by ranges). An archive that is replaced later:
+/// AZT_STATUS_MODIFIED when an entry is read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_dataset_from_tars(
     client: *const azt_client,
@@ -172,8 +172,9 @@ pub unsafe extern "C" fn azt_dataset_save_manifest(
 /// Cancels a dataset for good. Every running call on it, and on blobs and streams that were opened from it, ends within
 /// 100 ms with AZT_STATUS_CANCELLED, and so does every later call that fetches. Names, sizes and samples stay valid.
 ///
-/// Any thread may call it, during any other call on the dataset but azt_dataset_free(). Does not block. NULL is allowed.
-/// To cancel a function that creates a dataset, such as azt_dataset_list(), cancel its client with azt_client_cancel().
+/// Any thread may call it, during any other call on the dataset but azt_dataset_free(). Does not block. NULL is
+/// allowed. To cancel a function that creates a dataset, such as azt_dataset_list(), cancel its client with
+/// azt_client_cancel().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_dataset_cancel(dataset: *const azt_dataset) {
     // SAFETY: the caller passes NULL or a live dataset.

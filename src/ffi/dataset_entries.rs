@@ -23,8 +23,8 @@ pub unsafe extern "C" fn azt_dataset_len(dataset: *const azt_dataset) -> usize {
     unsafe { read(dataset, 0, |dataset| dataset.0.len()) }
 }
 
-/// Returns the name of an entry's blob; for a file in a tar archive, its path in the archive. NULL for an index past the
-/// end, and for NULL.
+/// Returns the name of an entry's blob; for a file in a tar archive, its path in the archive. NULL for an index past
+/// the end, and for NULL.
 ///
 /// The string is valid until the dataset is freed. Thread-safe. Does not block.
 #[unsafe(no_mangle)]
@@ -219,7 +219,8 @@ fn set_sizes(fitted: Fitted, outs: Outs<usize>) -> Result<()> {
 }
 
 /// Announces which entries will be read, in this order, so that they are fetched before. This is a hint: an entry that
-/// was fetched and not read is dropped for a later hint if memory is needed, and a failure shows when the entry is read.
+/// was fetched and not read is dropped for a later hint if memory is needed, and a failure shows when the entry is
+/// read.
 ///
 /// At most three quarters of the client's connections fetch at a time, within the memory limit; further entries follow
 /// as the fetched ones are read. A whole epoch may be announced at once. A `count` of 0 withdraws all earlier hints.
@@ -240,14 +241,14 @@ pub unsafe extern "C" fn azt_dataset_prefetch(
     })
 }
 
-/// Opens an entry for reading. An entry may be opened many times at once. A range, or a file in a tar archive, reads like
-/// a blob of its own: its first byte is at offset 0, and it has its own size.
+/// Opens an entry for reading. An entry may be opened many times at once. A range, or a file in a tar archive, reads
+/// like a blob of its own: its first byte is at offset 0, and it has its own size.
 ///
 /// Sends one ranged GET, returns when the response begins, and receives the first bytes in the background.
 ///
 /// The caller frees the blob with azt_blob_free(). It stays valid after the dataset is freed. Thread-safe. Blocks. An
-/// index past the end: AZT_STATUS_OUT_OF_RANGE. A blob that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that was
-/// replaced: AZT_STATUS_MODIFIED.
+/// index past the end: AZT_STATUS_OUT_OF_RANGE. A blob that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that
+/// was replaced: AZT_STATUS_MODIFIED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_dataset_open(
     dataset: *const azt_dataset,

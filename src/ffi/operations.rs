@@ -13,8 +13,8 @@ use crate::error::Error;
 
 /// Checks whether a blob exists.
 ///
-/// Thread-safe. Blocks. A container that does not exist: AZT_STATUS_NOT_FOUND. A private container, without a credential:
-/// AZT_STATUS_UNAUTHENTICATED, whether the container exists or not, because the service does not tell.
+/// Thread-safe. Blocks. A container that does not exist: AZT_STATUS_NOT_FOUND. A private container, without a
+/// credential: AZT_STATUS_UNAUTHENTICATED, whether the container exists or not, because the service does not tell.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_exists(
     client: *const azt_client,
@@ -33,8 +33,8 @@ pub unsafe extern "C" fn azt_blob_exists(
 
 /// Deletes a blob, or only the snapshot or version that the URL names.
 ///
-/// Thread-safe. Blocks. A blob that does not exist: AZT_STATUS_NOT_FOUND. A blob that has snapshots: AZT_STATUS_REJECTED
-/// with the service code SnapshotsPresent.
+/// Thread-safe. Blocks. A blob that does not exist: AZT_STATUS_NOT_FOUND. A blob that has snapshots:
+/// AZT_STATUS_REJECTED with the service code SnapshotsPresent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_delete(
     client: *const azt_client,
@@ -52,12 +52,12 @@ pub unsafe extern "C" fn azt_blob_delete(
 /// existing file. On failure an existing file stays, and nothing new is left behind.
 ///
 /// The new file has the mode of the file that it replaces, without set-ID bits, and its owner if the system permits
-/// that. Otherwise its mode follows the umask. If `path` is a symbolic link, the link stays and its target is replaced
-/// or created.
+/// that. If no file is replaced, the mode follows the umask. If `path` is a symbolic link, the link stays and its
+/// target is replaced or created.
 ///
-/// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be written; the path is not a regular file but a directory,
-/// a device, a FIFO, a socket or an open file below /proc; or another user owns the file or link in a directory with
-/// the sticky bit, such as /tmp.
+/// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be written; the path is not a regular file but a
+/// directory, a device, a FIFO, a socket or an open file below /proc; or another user owns the file or link in a
+/// directory with the sticky bit, such as /tmp.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_download(
     client: *const azt_client,
@@ -74,10 +74,10 @@ pub unsafe extern "C" fn azt_blob_download(
 }
 
 /// Uploads a file as a blob, in blocks that are large enough for its size. `mode` is AZT_BLOB_MODE_WRITE or
-/// AZT_BLOB_MODE_CREATE. On failure the old blob is unchanged.
+/// AZT_BLOB_MODE_CREATE. On failure the old blob is unchanged, unless the message says that the outcome is unknown.
 ///
-/// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be read or is not a regular file. /dev/null is allowed as an
-/// empty file. For the output of a pipe, use azt_blob_write(). AZT_STATUS_ALREADY_EXISTS: the blob exists, in
+/// Thread-safe. Blocks. AZT_STATUS_LOCAL_IO: the file cannot be read or is not a regular file. /dev/null is allowed as
+/// an empty file. For the output of a pipe, use azt_blob_write(). AZT_STATUS_ALREADY_EXISTS: the blob exists, in
 /// AZT_BLOB_MODE_CREATE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_upload(

@@ -11,12 +11,12 @@ use super::handle;
 use super::status::azt_status;
 use crate::core::progress::Callback;
 
-/// Receives the progress of a blob. For a reader, `done` is the number of bytes that its reads have returned and `total`
-/// is its size. For a writer, `done` is the number of bytes that the service has received, and `total` is UINT64_MAX
-/// (not known) until azt_blob_close() has published the blob.
+/// Receives the progress of a blob. For a reader, `done` is the number of bytes that its reads have returned and
+/// `total` is its size. For a writer, `done` is the number of bytes that the service has received, and `total` is
+/// UINT64_MAX (not known) until azt_blob_close() has published the blob.
 ///
-/// The library calls it only on a thread that is inside a call on the blob, at most ten times a second and at the end of
-/// the call. Inside it, functions of the library that block fail with AZT_STATUS_UNSUPPORTED. It must not throw an
+/// The library calls it only on a thread that is inside a call on the blob, at most ten times a second and at the end
+/// of the call. Inside it, functions of the library that block fail with AZT_STATUS_UNSUPPORTED. It must not throw an
 /// exception or call longjmp().
 pub type azt_progress_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64)>;
 

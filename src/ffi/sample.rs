@@ -15,8 +15,8 @@ use crate::dataset::sample::Sample;
 
 /// A sample: the bytes of a blob, of a part of a blob or of a file in a tar archive, and where they came from.
 ///
-/// The caller owns it and frees it with azt_sample_free(). It stays valid after its dataset or stream is freed. A sample
-/// is immutable: many threads may read it at once.
+/// The caller owns it and frees it with azt_sample_free(). It stays valid after its dataset or stream is freed. A
+/// sample is immutable: many threads may read it at once.
 ///
 /// Functions: azt_sample_data(), azt_sample_size(), azt_sample_url(), azt_sample_blob_name(),
 /// azt_sample_container_name(), azt_sample_position(), azt_sample_blob_size(), azt_sample_open(), azt_sample_free().
@@ -55,8 +55,8 @@ pub unsafe extern "C" fn azt_sample_size(sample: *const azt_sample) -> usize {
     unsafe { read(sample, 0, |sample| sample.sample.bytes().len()) }
 }
 
-/// Returns the URL of a sample's blob without its query, and so without a SAS. For a file in a tar archive, it is the URL
-/// of the archive. "" for NULL.
+/// Returns the URL of a sample's blob without its query, and so without a SAS. For a file in a tar archive, it is the
+/// URL of the archive. "" for NULL.
 ///
 /// The string is valid until the sample is freed. Thread-safe. Does not block.
 #[unsafe(no_mangle)]
@@ -113,13 +113,13 @@ pub unsafe extern "C" fn azt_sample_blob_size(sample: *const azt_sample) -> u64 
     unsafe { read(sample, UNKNOWN_SIZE, |sample| sample.sample.blob_size().unwrap_or(UNKNOWN_SIZE)) }
 }
 
-/// Opens the blob of a sample for reading, in its current version, which may be newer than the sample. A range, or a file
-/// in a tar archive, reads like a blob of its own: its first byte is at offset 0, and it has its own size.
+/// Opens the blob of a sample for reading, in its current version, which may be newer than the sample. A range, or a
+/// file in a tar archive, reads like a blob of its own: its first byte is at offset 0, and it has its own size.
 ///
 /// Sends one ranged GET, returns when the response begins, and receives the first bytes in the background.
 ///
-/// The caller frees the blob with azt_blob_free(). It stays valid after the sample is freed. Thread-safe. Blocks. A blob
-/// that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that was replaced: AZT_STATUS_MODIFIED.
+/// The caller frees the blob with azt_blob_free(). It stays valid after the sample is freed. Thread-safe. Blocks. A
+/// blob that does not exist: AZT_STATUS_NOT_FOUND. A tar archive that was replaced: AZT_STATUS_MODIFIED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_sample_open(
     sample: *const azt_sample,

@@ -36,9 +36,9 @@ pub struct azt_stats {
     pub caller_wait_microseconds: u64,
 }
 
-/// Writes the counters of a client to `*out_stats`. `stats_size` is sizeof(azt_stats) in the calling program: the library
-/// writes only the fields that the program knows, and sets fields that the library does not know to 0. In a forked child
-/// the counters start at 0.
+/// Writes the counters of a client to `*out_stats`. `stats_size` is sizeof(azt_stats) in the calling program: the
+/// library writes only the fields that the program knows, and sets fields that the library does not know to 0. In a
+/// forked child the counters start at 0.
 ///
 /// Thread-safe. Does not block. A size that is 0, not a multiple of 8 or more than 4096: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]

@@ -17,12 +17,12 @@ use crate::stream::Stream;
 /// Shards that list a container on their own agree only while the container does not change. To share one listing, use
 /// azt_stream_from_dataset() with a dataset that was loaded from a manifest.
 ///
-/// Thread-safe: many threads may call all of its functions but azt_stream_free() at once, and each sample goes to one of
-/// them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
+/// Thread-safe: many threads may call all of its functions but azt_stream_free() at once, and each sample goes to one
+/// of them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
 ///
 /// To create: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(). Before the first sample:
-/// azt_stream_set_shuffle(), azt_stream_set_lazy(). Samples: azt_stream_next(), azt_stream_reset(), azt_stream_cursor(),
-/// azt_stream_resume(). To end: azt_stream_cancel(), azt_stream_free().
+/// azt_stream_set_shuffle(), azt_stream_set_lazy(). Samples: azt_stream_next(), azt_stream_reset(),
+/// azt_stream_cursor(), azt_stream_resume(). To end: azt_stream_cancel(), azt_stream_free().
 pub struct azt_stream(Stream);
 
 /// Creates a stream of the blobs in a container whose names begin with `prefix`; NULL or "" means all. Placeholders of
@@ -30,8 +30,8 @@ pub struct azt_stream(Stream);
 ///
 /// Sends no request: the container is listed by azt_stream_next(), which also returns the error if it does not exist.
 ///
-/// The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A `shard_index` that is not less than
-/// `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
+/// The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A `shard_index` that is not less
+/// than `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_list(
     client: *const azt_client,
@@ -52,8 +52,8 @@ pub unsafe extern "C" fn azt_stream_list(
     }
 }
 
-/// Creates a stream of the blobs at `count` URLs, in this order. The URLs may name several containers, and each may have
-/// its own SAS, snapshot or version.
+/// Creates a stream of the blobs at `count` URLs, in this order. The URLs may name several containers, and each may
+/// have its own SAS, snapshot or version.
 ///
 /// Sends no request. The caller frees the stream with azt_stream_free(). Thread-safe. Does not block. A bad URL, or a
 /// `shard_index` that is not less than `shard_count`: AZT_STATUS_INVALID_ARGUMENT.
@@ -130,8 +130,8 @@ pub unsafe extern "C" fn azt_stream_set_lazy(stream: *mut azt_stream, error: *mu
     })
 }
 
-/// Returns the next sample of a stream. At the end of the epoch the call succeeds and `*out_sample` is NULL; later calls
-/// do the same until azt_stream_reset().
+/// Returns the next sample of a stream. At the end of the epoch the call succeeds and `*out_sample` is NULL; later
+/// calls do the same until azt_stream_reset().
 ///
 /// The caller frees the sample with azt_sample_free(). Thread-safe: each sample goes to one caller. Blocks.
 ///
@@ -164,12 +164,12 @@ pub unsafe extern "C" fn azt_stream_reset(stream: *const azt_stream, error: *mut
     })
 }
 
-/// Writes a cursor for azt_stream_resume() to `buffer`, which has `capacity` bytes: one line of ASCII text with a NUL at
-/// its end. `*out_size` is its size in bytes with the NUL.
+/// Writes a cursor for azt_stream_resume() to `buffer`, which has `capacity` bytes: one line of ASCII text with a NUL
+/// at its end. `*out_size` is its size in bytes with the NUL.
 ///
-/// The cursor is the place after the sample with position `after_position` (azt_sample_position()). Pass the last sample
-/// that the program has used, because threads may have fetched more; UINT64_MAX means the last sample that the stream
-/// has returned. A cursor can be taken for the last 65,536 positions.
+/// The cursor is the place after the sample with position `after_position` (azt_sample_position()). Pass the last
+/// sample that the program has used, because threads may have fetched more; UINT64_MAX means the last sample that the
+/// stream has returned. A cursor can be taken for the last 65,536 positions.
 ///
 /// A cursor has about 200 bytes, and about 700 for a container; 11 more for each name in a shuffle buffer; with several
 /// shards of a container, up to 11 more for each name of a page of the listing.
@@ -200,16 +200,16 @@ pub unsafe extern "C" fn azt_stream_cursor(
     })
 }
 
-/// Resumes a stream at a cursor, from this process or another one: the samples after the cursor follow in the same order
-/// and with the same positions.
+/// Resumes a stream at a cursor, from this process or another one: the samples after the cursor follow in the same
+/// order and with the same positions.
 ///
 /// If blobs were added to the container since then, no earlier blob is repeated or lost; deleted blobs are left out.
 /// With several shards, this holds for the pages (5,000 names each) that each shard had listed. Behind them the shards
 /// count anew, and agree if nothing was added or deleted there.
 ///
-/// The stream finds the place by the names around it, up to 16 on each side, in whatever order the service lists. If all
-/// of these blobs were deleted, the stream continues at the start of the page: no blob is lost, but blobs of this page
-/// may be repeated. The log then has a message.
+/// The stream finds the place by the names around it, up to 16 on each side, in whatever order the service lists. If
+/// all of these blobs were deleted, the stream continues at the start of the page: no blob is lost, but blobs of this
+/// page may be repeated. The log then has a message.
 ///
 /// Thread-safe. Sends no request. A cursor of a stream with another listing (container and prefix, URLs, or dataset),
 /// shard or shuffle; a damaged cursor; a cursor of an earlier version of the library that this version cannot read:
@@ -227,8 +227,8 @@ pub unsafe extern "C" fn azt_stream_resume(
     })
 }
 
-/// Cancels a stream for good. A running azt_stream_next() ends within 100 ms with AZT_STATUS_CANCELLED, and so does every
-/// later one. Samples stay valid, and azt_stream_cursor() still returns the place.
+/// Cancels a stream for good. A running azt_stream_next() ends within 100 ms with AZT_STATUS_CANCELLED, and so does
+/// every later one. Samples stay valid, and azt_stream_cursor() still returns the place.
 ///
 /// Any thread may call it, during any other call on the stream but azt_stream_free(). Does not block. NULL is allowed.
 #[unsafe(no_mangle)]

@@ -1,5 +1,5 @@
-//! Calls through the boundary that send no request, with pointers as a C program passes them. `make miri` runs them under
-//! Miri, which detects invalid reads, writes out of bounds, double frees and leaks on both sides.
+//! Calls through the boundary that send no request, with pointers as a C program passes them. `make miri` runs them
+//! under Miri, which detects invalid reads, writes out of bounds, double frees and leaks on both sides.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
