@@ -13,7 +13,7 @@
 //!       └───────┬─────────┘
 //!    stream     │                  samples one after the other: order, shuffling, cursors
 //!    dataset    │                  samples by index: tables of entries, loading, prefetching
-//!    diagnostics│                  requests of `aztorch-doctor`; not part of the public API
+//!    diagnostics│                  requests that tools need
 //!    client ────┘                  what a client can do
 //!    blob                          one blob: reading, writing, files
 //!    service                       requests to the Blob service, and the meaning of its answers
@@ -27,6 +27,7 @@
 //! ```
 //!
 //! `fuzzing` holds the fuzzing targets, for tests only.
+//! `diagnostics` holds the requests of `aztorch-doctor`. It is hidden, because it is not part of the public API.
 //!
 //! # Where is it decided?
 //!

@@ -1,11 +1,10 @@
-//! The wrapper of every exported function: it stops panics and turns results into statuses.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! The wrapper of every exported function that can fail: it turns results, and panics, into statuses.
 
 use super::error::azt_error;
 use super::handle;
+use super::panic::catch_panic;
 use super::status::azt_status;
-use crate::error::{Error, Result, Status};
+use crate::error::{Result, Status};
 
 /// Runs a call that can fail. `out_error` may be NULL; it is set to NULL, and to an error if the call fails.
 pub(super) fn call(out_error: *mut *mut azt_error, body: impl FnOnce() -> Result<()>) -> azt_status {
@@ -13,11 +12,7 @@ pub(super) fn call(out_error: *mut *mut azt_error, body: impl FnOnce() -> Result
         // SAFETY: a caller who passes a pointer for an error passes one that can be written.
         unsafe { out_error.write(std::ptr::null_mut()) };
     }
-    let error = match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => return Status::Ok as azt_status,
-        Ok(Err(error)) => error,
-        Err(panic) => panicked(panic.as_ref()),
-    };
+    let Err(error) = catch_panic(body) else { return Status::Ok as azt_status };
     let status = error.status() as azt_status;
     if !out_error.is_null() {
         // SAFETY: as above.
@@ -58,20 +53,6 @@ pub(super) unsafe fn call_for_optional_handle<T>(
         }
         Ok(())
     })
-}
-
-/// Runs a body that should not panic. If it does, returns `otherwise`.
-pub(super) fn contain_panic<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
-    Error::internal(format!("the library panicked: {text}"))
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::ffi::c_char;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::boundary::{call, contain_panic};
+use super::boundary::call;
 use super::error::azt_error;
 use super::handle;
+use super::panic::contain_panic;
 use super::status::azt_status;
 use crate::error::Result;
 use crate::options::ClientOptions;

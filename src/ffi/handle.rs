@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
-use super::boundary::contain_panic;
+use super::panic::contain_panic;
 use crate::error::{Error, Result, Status};
 use crate::sys::memory::Destination;
 
