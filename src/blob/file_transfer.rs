@@ -1,6 +1,7 @@
 //! Whole blobs from and to files of this machine.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +17,7 @@ use crate::error::{Error, Result, Status};
 use crate::redact::shown;
 use crate::service::body_sink::Sink;
 use crate::service::client_core::ClientCore;
-use crate::service::ranged_get::{self, Only, Opened, fetch};
-use crate::service::ranges;
+use crate::service::ranged_get::{self, Only, Opened, fetch_parts};
 use crate::sys::blocking::check_may_block;
 use crate::url::Target;
 
@@ -69,16 +69,18 @@ pub(crate) fn download(core: &ClientCore, target: Target, path: &Path) -> Result
     let opened = block_on(async move { ranged_get::open(&open_call, &open_target, 0..CHUNK, &Only::Any).await })?;
     let Opened { version, first, body } = opened;
     let file = Arc::new(new.file().try_clone().map_err(|error| Error::file("cannot write", path, &error))?);
-    let connections = call.connections();
-    let mut parts = Vec::new();
-    let mut body = body;
-    let rest = first.end..version.size;
-    for range in std::iter::once(first).chain(ranges::split(rest, connections)) {
-        let mut sink = FileSink { file: file.clone(), at: range.start, accepted: range.start, room: BytesMut::new() };
-        let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
-        parts.push(async move { fetch(&call, &target, &version, range, body, &mut sink).await });
-    }
-    Transfers::start(parts, connections)?.wait().map_err(|error| error.context(shown(&path.to_string_lossy())))?;
+    let all = 0..version.size;
+    let version = Arc::new(version);
+    let mut sink = |part: &Range<u64>| FileSink {
+        file: file.clone(),
+        at: part.start,
+        accepted: part.start,
+        room: BytesMut::new(),
+    };
+    let parts = fetch_parts(&call, &target, &version, all, first, body, &mut sink);
+    Transfers::start(parts, call.connections())?
+        .wait()
+        .map_err(|error| error.context(shown(&path.to_string_lossy())))?;
     new.publish()
 }
 

@@ -15,8 +15,7 @@ use crate::memory::segment_pool::SegmentPool;
 use crate::memory::{Holder, Registration};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
-use crate::service::ranged_get::{self, Only, Opened, Version, fetch};
-use crate::service::ranges;
+use crate::service::ranged_get::{self, Only, Opened, Version, fetch_parts};
 use crate::sys::blocking::check_may_block;
 use crate::sys::lock::lock;
 use crate::sys::memory::Destination;
@@ -290,17 +289,14 @@ impl Inner {
         if missing.is_empty() {
             return Ok(None);
         }
-        let connections = call.connections();
         let mut parts = Vec::new();
         for (range, mut to) in missing {
-            for part in ranges::split(range, connections) {
-                let mut to = to.split_to((part.end - part.start) as usize);
-                let (call, target, version) = (call.clone(), self.target.clone(), self.version.clone());
-                let part = self.in_blob(&part);
-                parts.push(async move { fetch(&call, &target, &version, part, None, &mut to).await });
-            }
+            let range = self.in_blob(&range);
+            let nothing_yet = range.start..range.start;
+            let mut sink = |part: &Range<u64>| to.split_to((part.end - part.start) as usize);
+            parts.extend(fetch_parts(call, &self.target, &self.version, range, nothing_yet, None, &mut sink));
         }
-        Transfers::start(parts, connections).map(Some)
+        Transfers::start(parts, call.connections()).map(Some)
     }
 }
 

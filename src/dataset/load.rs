@@ -11,8 +11,7 @@ use crate::error::{Error, Result, Status};
 use crate::memory::Reservation;
 use crate::service::body_sink::{RangeBody, Sink};
 use crate::service::client_core::Call;
-use crate::service::ranged_get::{self, Only, Opened, Version, fetch};
-use crate::service::ranges;
+use crate::service::ranged_get::{self, Only, Opened, Version, fetch, fetch_parts};
 use crate::sys::block::{self, Block, Filled};
 use crate::sys::memory::{Borrowed, Destination, Loan};
 use crate::url::Target;
@@ -129,23 +128,18 @@ async fn transfer(
     version: &Version,
     whole: Range<u64>,
     first: Range<u64>,
-    mut body: Option<RangeBody>,
+    body: Option<RangeBody>,
     mut place: Place,
 ) -> Result<()> {
     if first.end >= whole.end {
         return fetch(call, target, version, whole, body, &mut place).await;
     }
-    let connections = call.connections();
-    let rest = first.end..whole.end;
-    let mut parts = Vec::new();
-    for range in std::iter::once(first).chain(ranges::split(rest, connections)) {
-        let mut place = place.split_to((range.end - range.start) as usize);
-        let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
-        parts.push(async move { fetch(&call, &target, &version, range, body, &mut place).await });
-    }
+    let version = Arc::new(version.clone());
+    let mut sink = |part: &Range<u64>| place.split_to((part.end - part.start) as usize);
+    let parts = fetch_parts(call, target, &version, whole, first, body, &mut sink);
     // Drop the empty remainder: while it lives, the loan counts as outstanding.
     drop(place);
-    together(parts, connections).await
+    together(parts, call.connections()).await
 }
 
 /// Where an entry's bytes are to lie.

@@ -3,19 +3,20 @@
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::Method;
 use http::StatusCode;
-use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
+use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH};
 
 use crate::core::retry::{Attempt, Attempts, retry};
 use crate::error::{Error, Result, Status};
-use crate::http::{Request, Response};
+use crate::http::Request;
 use crate::service::blob_service::ServiceResponse;
 use crate::service::body_sink::{RangeBody, Sink, receive};
-use crate::service::checksum::{ExpectedChecksum, Judged};
 use crate::service::client_core::Call;
-use crate::service::ranges::{self, parse_content_range};
+use crate::service::range_request::{check_length, content_range, etag, send, wrong_range};
+use crate::service::ranges;
 use crate::url::Target;
 
 /// A body that brought this much before it broke counts as progress: its retries begin anew.
@@ -231,7 +232,7 @@ async fn get_without_range(
         return Ok(Whole::Unchanged);
     }
     let response = response.success().await?;
-    let etag = self::etag(&response)?;
+    let etag = etag(&response)?;
     let is_empty = response.content_length() == Some(0);
     response.discard().await;
     Ok(if is_empty { Whole::Empty(etag) } else { Whole::NotEmpty })
@@ -283,6 +284,28 @@ pub(crate) async fn fetch(
     Ok(())
 }
 
+/// Splits `range` of the pinned version into parts for parallel requests, and makes a future for each part, which fetches
+/// it into the sink that `sink` gives for it. Sinks are asked for in the order of the parts. The first part is `first`,
+/// which `open` may already bring; `first` is empty when nothing was requested yet.
+pub(crate) fn fetch_parts<S: Sink + 'static>(
+    call: &Call,
+    target: &Arc<Target>,
+    version: &Arc<Version>,
+    range: Range<u64>,
+    first: Range<u64>,
+    mut open: Option<RangeBody>,
+    sink: &mut dyn FnMut(&Range<u64>) -> S,
+) -> Vec<impl Future<Output = Result<()>> + Send + 'static + use<S>> {
+    let rest = ranges::split(first.end..range.end, call.connections());
+    let parts = std::iter::once(first).filter(|first| !first.is_empty()).chain(rest);
+    let future = |part: Range<u64>| {
+        let (call, target, version, open) = (call.clone(), target.clone(), version.clone(), open.take());
+        let mut sink = sink(&part);
+        async move { fetch(&call, &target, &version, part, open, &mut sink).await }
+    };
+    parts.map(future).collect()
+}
+
 /// Receives the beginning of `left`, or all of it, and takes from it what was received.
 async fn fetch_once(
     call: &Call,
@@ -329,76 +352,4 @@ async fn get(
     }
     check_length(&body, &range)?;
     Ok((body, range.end))
-}
-
-/// The response to a ranged GET, whatever its status.
-struct RangeReply {
-    response: ServiceResponse,
-    expected_checksum: Option<ExpectedChecksum>,
-    /// The range that was asked for.
-    range: Range<u64>,
-}
-
-impl RangeReply {
-    async fn success(self) -> Result<(RangeBody, Range<u64>)> {
-        let response = self.response.success().await?;
-        Ok((RangeBody { response, expected_checksum: self.expected_checksum }, self.range))
-    }
-}
-
-/// Sends a GET for the beginning of `range`, or all of it, with a checksum of its bytes where one is wanted.
-async fn send(call: &Call, request: Request, range: &Range<u64>, attempt: &Attempt) -> Result<RangeReply> {
-    let checksums = call.service.checksums();
-    if !checksums.of_reads() {
-        let response = call.service.send(request.header(RANGE, &ranges::header(range))?, attempt).await?;
-        return Ok(RangeReply { response, expected_checksum: None, range: range.clone() });
-    }
-    loop {
-        let asked = checksums.ask();
-        let range = range.start..range.end.min(range.start.saturating_add(asked.most()));
-        let mut request = request.clone().header(RANGE, &ranges::header(&range))?;
-        asked.add_to(&mut request.headers);
-        let response = call.service.send(request, attempt).await?;
-        match checksums.judge(asked, &response)? {
-            Judged::Accepted(expected_checksum) => return Ok(RangeReply { response, expected_checksum, range }),
-            Judged::AskDifferently => response.discard().await,
-        }
-    }
-}
-
-fn etag(response: &Response) -> Result<String> {
-    match response.header(&ETAG) {
-        "" => Err(corrupt_answer(response, "it has no ETag")),
-        etag => Ok(etag.to_owned()),
-    }
-}
-
-fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
-    if response.status != StatusCode::PARTIAL_CONTENT {
-        return Err(corrupt_answer(response, "the range that was asked for was ignored"));
-    }
-    parse_content_range(response.header(&CONTENT_RANGE))
-        .ok_or_else(|| corrupt_answer(response, "its Content-Range cannot be read"))
-}
-
-fn check_length(body: &RangeBody, range: &Range<u64>) -> Result<()> {
-    let response = &body.response;
-    let length = response.content_length();
-    let content = body.expected_checksum.as_ref().map_or(length, |expected| expected.content(length));
-    match content {
-        Some(length) if length != range.end - range.start => {
-            Err(corrupt_answer(response, "its length and Content-Range contradict each other"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn wrong_range(response: &Response, asked: &Range<u64>) -> Error {
-    let got = response.header(&CONTENT_RANGE);
-    corrupt_answer(response, &format!("{} was asked for, '{got}' came", ranges::header(asked)))
-}
-
-fn corrupt_answer(response: &Response, reason: &str) -> Error {
-    let message = format!("{}: the answer cannot be right: {reason}", response.shown());
-    Error::new(Status::Corrupt, message).retryable(None)
 }
