@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::memory::segment_pool::SegmentPool;
 use crate::memory::{Holder, Reservation};
 use crate::service::body_sink::Sink;
+use crate::sys::caller_buffer::Destination;
 use crate::sys::lock::lock;
-use crate::sys::memory::Destination;
 
 /// A contiguous piece of a blob that one background request brings.
 pub(crate) struct Chunk {

@@ -17,8 +17,8 @@ use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
 use crate::service::ranged_get::{self, Only, Opened, Version, fetch_parts};
 use crate::sys::blocking::check_may_block;
+use crate::sys::caller_buffer::{CallerBuffer, Destination};
 use crate::sys::lock::lock;
-use crate::sys::memory::Destination;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
@@ -87,7 +87,7 @@ impl BlobReader {
 
     /// Reads at the current position, which moves on. Fewer bytes than asked for come only at the end.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        self.read_into(Destination::from_slice(buffer))
+        self.read_into(CallerBuffer::from_slice(buffer))
     }
 
     /// Reads at `offset` without touching the position. Any number of threads may do so at once.
@@ -95,7 +95,7 @@ impl BlobReader {
     /// What an earlier [`read`](Self::read) left in the window is used; beyond that exactly the bytes asked
     /// for are fetched.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.read_at_into(offset, Destination::from_slice(buffer))
+        self.read_at_into(offset, CallerBuffer::from_slice(buffer))
     }
 
     /// Tells `callback` the bytes that reads have delivered so far and those of the blob, on the reading thread: at
@@ -109,12 +109,12 @@ impl BlobReader {
         Ok(&self.inner.get()?.progress)
     }
 
-    pub(crate) fn read_into(&self, to: Destination) -> Result<usize> {
+    pub(crate) fn read_into(&self, to: CallerBuffer<'_>) -> Result<usize> {
         let inner = self.inner()?;
         inner.reporting(|| self.read_next(inner, to))
     }
 
-    fn read_next(&self, inner: &Inner, to: Destination) -> Result<usize> {
+    fn read_next(&self, inner: &Inner, to: CallerBuffer<'_>) -> Result<usize> {
         let call = inner.call()?;
         let mut cursor = inner.lock_cursor();
         let range = inner.clip(cursor.position, to.len());
@@ -122,24 +122,24 @@ impl BlobReader {
             return Ok(0);
         }
         let pieces = inner.plan(&call, &range, &mut cursor.pattern)?;
-        inner.transfer(&call, pieces, to)?;
+        to.lend(|to| inner.transfer(&call, pieces, to))?;
         cursor.position = range.end;
         Ok((range.end - range.start) as usize)
     }
 
-    pub(crate) fn read_at_into(&self, offset: u64, to: Destination) -> Result<usize> {
+    pub(crate) fn read_at_into(&self, offset: u64, to: CallerBuffer<'_>) -> Result<usize> {
         let inner = self.inner()?;
         inner.reporting(|| self.read_there(inner, offset, to))
     }
 
-    fn read_there(&self, inner: &Inner, offset: u64, to: Destination) -> Result<usize> {
+    fn read_there(&self, inner: &Inner, offset: u64, to: CallerBuffer<'_>) -> Result<usize> {
         let call = inner.call()?;
         let range = inner.clip(offset, to.len());
         if range.is_empty() {
             return Ok(0);
         }
         let pieces = inner.lock_window().plan(range.clone());
-        inner.transfer(&call, pieces, to)?;
+        to.lend(|to| inner.transfer(&call, pieces, to))?;
         Ok((range.end - range.start) as usize)
     }
 

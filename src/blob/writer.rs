@@ -17,8 +17,8 @@ use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
 use crate::service::operations::{self, Condition};
 use crate::sys::blocking::check_may_block;
+use crate::sys::caller_buffer::lend_bytes;
 use crate::sys::lock::lock;
-use crate::sys::memory::Source;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
@@ -314,15 +314,16 @@ impl Inner {
     /// Stages whole blocks from the caller's memory and waits for them; gives the rest.
     fn stage_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8], block_size: usize) -> Result<&'a [u8]> {
         let (blocks, rest) = data.split_at(data.len() - data.len() % block_size);
-        let mut source = Source::from_slice(blocks);
-        let mut parts = Vec::with_capacity(blocks.len() / block_size);
-        while source.len() > 0 {
-            let body = source.split_to(block_size).lend();
-            let id = self.next_id(call, state)?;
-            let (call, target) = (call.clone(), self.target.clone());
-            parts.push(async move { operations::put_block(&call, &target, &id, &body).await });
-        }
-        Transfers::start(parts, call.connections())?.wait()?;
+        lend_bytes(blocks, |mut bytes| {
+            let mut uploads = Vec::with_capacity(blocks.len() / block_size);
+            while bytes.len() > 0 {
+                let body = bytes.split_to(block_size).into_body();
+                let id = self.next_id(call, state)?;
+                let (call, target) = (call.clone(), self.target.clone());
+                uploads.push(async move { operations::put_block(&call, &target, &id, &body).await });
+            }
+            Transfers::start(uploads, call.connections())?.wait()
+        })?;
         Ok(rest)
     }
 

@@ -13,7 +13,7 @@ use crate::service::body_sink::{RangeBody, Sink};
 use crate::service::client_core::Call;
 use crate::service::ranged_get::{self, Only, Opened, Version, fetch, fetch_parts};
 use crate::sys::block::{self, Block, Filled};
-use crate::sys::memory::{Borrowed, Destination, Loan};
+use crate::sys::caller_buffer::{Destination, Loan};
 use crate::url::Target;
 
 /// What one request brings at most; larger entries come as parallel ranges.
@@ -145,7 +145,7 @@ async fn transfer(
 /// Where an entry's bytes are to lie.
 enum Place {
     Own { part: block::Part, left: usize },
-    Borrowed(Borrowed),
+    Borrowed(Destination),
 }
 
 impl Place {
@@ -168,7 +168,7 @@ impl Place {
     fn destination(&mut self) -> &mut Destination {
         match self {
             Self::Own { part, .. } => part.destination(),
-            Self::Borrowed(borrowed) => borrowed.destination(),
+            Self::Borrowed(borrowed) => borrowed,
         }
     }
 }

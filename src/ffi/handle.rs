@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 
 use crate::error::{Error, Result, Status};
-use crate::sys::memory::Destination;
+use crate::sys::caller_buffer::CallerBuffer;
 
 /// Hands an object to the caller, who gives it back through [`free`].
 pub(super) fn into_raw<T>(object: T) -> *mut T {
@@ -94,13 +94,13 @@ pub(super) unsafe fn bytes<'a>(pointer: *const c_void, length: usize, name: &str
 ///
 /// # Safety
 /// `pointer` is NULL or valid for writes of `length` bytes until the call returns.
-pub(super) unsafe fn destination(pointer: *mut c_void, length: usize, name: &str) -> Result<Destination> {
+pub(super) unsafe fn destination<'a>(pointer: *mut c_void, length: usize, name: &str) -> Result<CallerBuffer<'a>> {
     if length == 0 {
-        return Ok(Destination::from_slice(&mut []));
+        return Ok(CallerBuffer::from_slice(&mut []));
     }
     check_memory(pointer, length, name)?;
-    // SAFETY: by the contract above, and every call waits for its transfers before it returns.
-    Ok(unsafe { Destination::new(pointer.cast(), length) })
+    // SAFETY: by the contract above.
+    Ok(unsafe { CallerBuffer::new(pointer.cast(), length) })
 }
 
 /// A place for a result, written on success only.
@@ -183,7 +183,7 @@ pub(super) unsafe fn out_handles<T>(pointer: *mut *mut T, count: usize, name: &s
 }
 
 /// Writes text and a NUL into memory of the caller's, and how much that is into `out_size`, also when it does not fit.
-pub(super) fn copy_text(text: &str, mut buffer: Destination, out_size: Out<usize>) -> Result<()> {
+pub(super) fn copy_text(text: &str, mut buffer: CallerBuffer<'_>, out_size: Out<usize>) -> Result<()> {
     let (size, capacity) = (text.len() + 1, buffer.len());
     out_size.set(size);
     if size > capacity {

@@ -7,7 +7,7 @@ use crate::http::Response;
 use crate::service::checksum::{ExpectedChecksum, Sum, mismatch};
 use crate::service::client_core::Call;
 use crate::service::structured_body::{CHECKSUM, Message};
-use crate::sys::memory::Destination;
+use crate::sys::caller_buffer::Destination;
 use crate::sys::tap::Tap;
 
 /// The body of a range, still arriving.

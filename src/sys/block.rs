@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::memory::Destination;
+use super::caller_buffer::Destination;
 use super::spare::{ALIGNMENT, Memory};
 use crate::error::{Error, Result};
 
