@@ -119,10 +119,10 @@ impl BlobWriter {
 
     /// Takes all of `data`, or fails for good. A failure in the background shows here, or in `flush`, or in `close`.
     pub fn write_all(&self, data: &[u8]) -> Result<()> {
-        self.reporting(|| self.write_some(data))
+        self.reporting(|| self.buffer_all(data))
     }
 
-    fn write_some(&self, data: &[u8]) -> Result<()> {
+    fn buffer_all(&self, data: &[u8]) -> Result<()> {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock_open(&self.url)?;
         if data.is_empty() {
@@ -353,7 +353,8 @@ impl Inner {
         let (call_for_task, target, condition) = (call.clone(), self.target.clone(), state.condition.clone());
         if state.ids.is_empty() {
             let body = state.buffer.take().map(|buffer| self.staging.freeze(buffer)).unwrap_or_default();
-            return block_on(async move { operations::put_blob(&call_for_task, &target, &condition, body).await });
+            let id = state.plan.next_id()?;
+            return block_on(async move { operations::put_blob(&call_for_task, &target, &condition, body, &id).await });
         }
         self.stage_buffer(call, state)?;
         self.staging.wait_all(&call.limits)?;

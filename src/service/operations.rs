@@ -20,11 +20,11 @@ use http::Method;
 use http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::blob::block_plan::Plan;
 use crate::core::retry::{Attempt, Attempts, retry};
 use crate::error::{Error, Result, Status};
 use crate::http::Request;
 use crate::service::blob_service::ServiceResponse;
+use crate::service::checksum::UploadResponse;
 use crate::service::client_core::Call;
 use crate::service::headers::{SERVICE_VERSION, X_MS_BLOB_TYPE};
 use crate::service::sdk::SdkTransport;
@@ -64,17 +64,18 @@ pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Byt
     Ok(())
 }
 
-/// Sends bytes of a blob with what vouches for them; once more if the service turns out not to compare that.
+/// Uploads bytes with their checksum, again with another checksum if the service does not support the first one.
 async fn send_checked(call: &Call, request: Request, attempt: &Attempt) -> Result<ServiceResponse> {
     let checksums = call.service.checksums();
     loop {
-        let mut vouched_for = request.clone();
-        let vouched = checksums.vouch(&mut vouched_for)?;
-        let response = call.service.send(vouched_for, attempt).await?;
-        if checksums.confirm(&vouched, &response)? {
-            return Ok(response);
+        let mut request = request.clone();
+        let sent = checksums.add_to_upload(&mut request)?;
+        let response = call.service.send(request, attempt).await?;
+        let checked = sent.map_or(Ok(UploadResponse::Accepted), |sent| checksums.check_upload(&sent, &response))?;
+        match checked {
+            UploadResponse::Accepted => return Ok(response),
+            UploadResponse::Unsupported => response.discard().await,
         }
-        response.discard().await;
     }
 }
 
@@ -93,8 +94,15 @@ fn foreign_blocks(error: Error) -> Error {
 /// An answer to a write has headers only.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Writes a whole small blob in one request; gives its ETag.
-pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
+/// Writes a whole small blob in one request; returns its ETag. Needs `block_id` (before base64) only where the blob must
+/// be written as a block after all.
+pub(crate) async fn put_blob(
+    call: &Call,
+    target: &Target,
+    condition: &Condition,
+    body: Bytes,
+    block_id: &str,
+) -> Result<String> {
     let mark = new_mark();
     let (result, doubt) = retry_write(call, |attempt| {
         let (mark, body) = (&mark, body.clone());
@@ -132,7 +140,7 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
         && *condition == Condition::Absent
         && let Ok(false) = exists(call, target).await
     {
-        return put_over_leftovers(call, target, condition, body).await;
+        return put_over_leftovers(call, target, condition, body, block_id).await;
     }
     Err(doubt.explain(error, UNKNOWN_BLOB))
 }
@@ -159,13 +167,18 @@ fn is_marked(headers: &Headers, mark: &str) -> bool {
 
 /// Azurite takes blocks that were staged and never committed for a blob, where the service itself does not.
 /// A commit is judged rightly by both.
-async fn put_over_leftovers(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
+async fn put_over_leftovers(
+    call: &Call,
+    target: &Target,
+    condition: &Condition,
+    body: Bytes,
+    block_id: &str,
+) -> Result<String> {
     let mut ids = Vec::new();
     // A block cannot be empty, but a list of no blocks can be committed.
     if !body.is_empty() {
-        let id = Plan::new(body.len() as u64).next_id()?;
-        put_block(call, target, &id, &body).await?;
-        ids.push(id);
+        put_block(call, target, block_id, &body).await?;
+        ids.push(block_id.to_owned());
     }
     commit(call, target, condition, &ids).await
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Status};
 use crate::http::{Request, Response};
 use crate::service::blob_service::ServiceResponse;
 use crate::service::body_sink::RangeBody;
-use crate::service::checksum::{ExpectedChecksum, Judged};
+use crate::service::checksum::{ExpectedChecksum, ReadResponse};
 use crate::service::client_core::Call;
 use crate::service::ranges::{self, parse_content_range};
 
@@ -33,19 +33,19 @@ impl RangeReply {
 /// Sends a GET for the beginning of `range`, or all of it, with a checksum of its bytes where one is wanted.
 pub(crate) async fn send(call: &Call, request: Request, range: &Range<u64>, attempt: &Attempt) -> Result<RangeReply> {
     let checksums = call.service.checksums();
-    if !checksums.of_reads() {
-        let response = call.service.send(request.header(RANGE, &ranges::header(range))?, attempt).await?;
-        return Ok(RangeReply { response, expected_checksum: None, range: range.clone() });
-    }
     loop {
-        let asked = checksums.ask();
-        let range = range.start..range.end.min(range.start.saturating_add(asked.most()));
+        let Some(asked) = checksums.for_read() else {
+            let response = call.service.send(request.header(RANGE, &ranges::header(range))?, attempt).await?;
+            return Ok(RangeReply { response, expected_checksum: None, range: range.clone() });
+        };
+        let most = asked.max_range().unwrap_or(u64::MAX);
+        let range = range.start..range.end.min(range.start.saturating_add(most));
         let mut request = request.clone().header(RANGE, &ranges::header(&range))?;
         asked.add_to(&mut request.headers);
         let response = call.service.send(request, attempt).await?;
-        match checksums.judge(asked, &response)? {
-            Judged::Accepted(expected_checksum) => return Ok(RangeReply { response, expected_checksum, range }),
-            Judged::AskDifferently => response.discard().await,
+        match checksums.check_read(asked, &response)? {
+            ReadResponse::Accepted(expected_checksum) => return Ok(RangeReply { response, expected_checksum, range }),
+            ReadResponse::Unsupported => response.discard().await,
         }
     }
 }
@@ -68,7 +68,7 @@ pub(crate) fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
 pub(crate) fn check_length(body: &RangeBody, range: &Range<u64>) -> Result<()> {
     let response = &body.response;
     let length = response.content_length();
-    let content = body.expected_checksum.as_ref().map_or(length, |expected| expected.content(length));
+    let content = body.expected_checksum.as_ref().map_or(length, |expected| expected.content_length(length));
     match content {
         Some(length) if length != range.end - range.start => {
             Err(corrupt_answer(response, "its length and Content-Range contradict each other"))

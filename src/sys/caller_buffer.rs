@@ -67,7 +67,7 @@ impl<'a> CallerBuffer<'a> {
 /// of them were dropped, also when `call` panics.
 pub(crate) fn lend_bytes<R>(slice: &[u8], call: impl FnOnce(LentBytes) -> R) -> R {
     let (part, _wait) = LentPart::first();
-    call(LentBytes { start: slice.as_ptr(), length: slice.len(), _part: part })
+    call(LentBytes { start: slice.as_ptr(), length: slice.len(), part })
 }
 
 /// Counts the parts of one lent buffer.
@@ -242,7 +242,7 @@ unsafe impl BufMut for Destination {
 pub(crate) struct LentBytes {
     start: *const u8,
     length: usize,
-    _part: LentPart,
+    part: LentPart,
 }
 
 // SAFETY: the bytes are only read, and `lend_bytes` keeps them borrowed until all parts are dropped.
@@ -258,7 +258,7 @@ impl LentBytes {
     /// Splits off the first `length` bytes; all of them when there are fewer.
     pub(crate) fn split_to(&mut self, length: usize) -> Self {
         let length = length.min(self.length);
-        let head = Self { start: self.start, length, _part: self._part.clone() };
+        let head = Self { start: self.start, length, part: self.part.clone() };
         // SAFETY: `length` is at most `self.length`, so the result is in bounds or one past the end.
         self.start = unsafe { self.start.add(length) };
         self.length -= length;

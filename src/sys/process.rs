@@ -1,31 +1,32 @@
 //! Fork and signals: what the host process does that no handle is told of.
 
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use once_cell::race::OnceBox;
+use once_cell::race::{OnceBool, OnceBox};
 use once_cell::sync::OnceCell;
 
 use crate::error::{Error, Result, Status};
 
-static GENERATION: AtomicU32 = AtomicU32::new(0);
-static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
+/// How many forks lie between this process and the one in which the library was first used.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+/// Whether [`count_fork`] runs in each forked child. Set without a lock, which a child could inherit locked.
+static COUNTS_FORKS: OnceBool = OnceBool::new();
 
 extern "C" fn count_fork() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Tells this process from its parent and its children: each fork makes it larger, since the library was first used.
+/// A number that differs between this process, its ancestors and its children.
 pub(crate) fn generation() -> u32 {
-    if !WATCHES_FORKS.load(Ordering::Acquire) {
-        // Without a lock, which a child might inherit locked: two threads may both get here, and forks then count twice.
-        // SAFETY: the handler only touches an atomic, which is allowed after fork in any process.
-        let result = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
-        // ENOMEM is its only failure; without the handler a fork would go unnoticed.
-        assert_eq!(result, 0, "pthread_atfork: out of memory");
-        WATCHES_FORKS.store(true, Ordering::Release);
+    // Two threads may both register the handler; a fork then counts twice, which does not matter.
+    // SAFETY: the handler only touches an atomic, which is allowed in a forked child.
+    let counts_forks = COUNTS_FORKS.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(count_fork)) } == 0);
+    if counts_forks {
+        return FORKS.load(Ordering::Relaxed);
     }
-    GENERATION.load(Ordering::Relaxed)
+    // There was no memory for the handler. The process id tells the processes apart too, at the cost of a system call.
+    std::process::id()
 }
 
 /// The user whose rights the process has now.
