@@ -9,6 +9,7 @@ use crate::core::parallel::together;
 use crate::dataset::entries::Part;
 use crate::error::{Error, Result, Status};
 use crate::memory::Reservation;
+use crate::memory::buffer_pool::SampleMemory;
 use crate::service::body_sink::{RangeBody, Sink};
 use crate::service::client_core::Call;
 use crate::service::ranged_get::{self, Only, Opened, Version, fetch, fetch_parts};
@@ -33,7 +34,7 @@ pub(crate) async fn load_entry(
         if memory.as_mut().is_some_and(|memory| !memory.resize(length)) {
             return Err(Error::new(Status::OutOfMemory, "the memory limit leaves no room to read ahead"));
         }
-        let (new, part) = Block::new(length)?;
+        let (new, part) = Block::new(length, &SampleMemory)?;
         block = Some(new);
         Ok(Some(Place::own(part)))
     };
