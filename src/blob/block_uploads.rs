@@ -134,8 +134,8 @@ impl BlockUploads {
         self.changed.notify_all();
     }
 
-    /// Ends the uploads that still run; the service will not publish their blocks. Frees the kept buffers now, because the
-    /// task of an upload may keep this alive for a while after it has reported its end.
+    /// Ends the uploads that still run; the service will not publish their blocks. Frees the kept buffers now, because
+    /// the task of an upload may keep this alive for a while after it has reported its end.
     pub(crate) fn abort(&self) {
         let mut state = self.lock();
         state.free.clear();
@@ -144,8 +144,8 @@ impl BlockUploads {
         }
     }
 
-    /// An empty buffer of the largest of `sizes`, or a smaller one when the budget has less. It waits for a buffer that is
-    /// larger than the smallest size only while memory is in flight.
+    /// An empty buffer of the largest of `sizes`, or a smaller one when the budget has less. It waits for a buffer that
+    /// is larger than the smallest size only while memory is in flight.
     pub(crate) fn buffer(
         &self,
         budget: &Arc<Budget>,
@@ -175,8 +175,8 @@ impl BlockUploads {
         }
     }
 
-    /// A kept buffer of `size` bytes. When there is none, buffers of other sizes are freed: blocks grow, so they are too
-    /// small for the next ones.
+    /// A kept buffer of `size` bytes. When there is none, buffers of other sizes are freed: blocks grow, so they are
+    /// too small for the next ones.
     fn free_buffer(&self, size: u64) -> Option<BlockBuffer> {
         let mut state = self.lock();
         let buffer = state.free.take(|buffer| buffer.size as u64 == size);

@@ -1,5 +1,5 @@
-//! One version of a blob (or of a part of it) with a cache: plans which bytes of a read are cached, which are fetched, and
-//! what is fetched beyond them, and carries the plan out.
+//! One version of a blob (or of a part of it) with a cache: plans which bytes of a read are cached, which are fetched,
+//! and what is fetched beyond them, and carries the plan out.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -86,8 +86,8 @@ impl CachedBlob {
         start.min(end)..end
     }
 
-    /// Plans the next read of a sequence whose history is `pattern`: starts the requests for small gaps and for what is read
-    /// ahead, and returns the parts of `range` in order.
+    /// Plans the next read of a sequence whose history is `pattern`: starts the requests for small gaps and for what is
+    /// read ahead, and returns the parts of `range` in order.
     pub(super) fn plan_next(&self, call: &Call, range: &Range<u64>, pattern: &mut Pattern) -> Result<Vec<ReadPart>> {
         let mut cache = self.lock();
         pattern.observe(range, self.size, || cache.begins_with(ZIP_MAGIC));
@@ -116,8 +116,8 @@ impl CachedBlob {
         self.lock().split(range.clone())
     }
 
-    /// Brings all parts into `to`: fetches what is missing in parallel, straight from the network, while this thread copies
-    /// what is cached.
+    /// Brings all parts into `to`: fetches what is missing in parallel, straight from the network, while this thread
+    /// copies what is cached.
     pub(super) fn read(&self, call: &Call, parts: Vec<ReadPart>, mut to: Destination) -> Result<()> {
         let (mut cached, mut missing) = (Vec::new(), Vec::new());
         for part in parts {
@@ -165,8 +165,8 @@ impl CachedBlob {
         Transfers::start(fetches, call.connections()).map(Some)
     }
 
-    /// Starts the request of a chunk that covers a small gap. When memory is short, it drops chunks that were read before,
-    /// and then makes the chunk smaller. Without any memory the gap stays, and is fetched without the cache.
+    /// Starts the request of a chunk that covers a small gap. When memory is short, it drops chunks that were read
+    /// before, and then makes the chunk smaller. Without any memory the gap stays, and is fetched without the cache.
     fn fetch_around(
         &self,
         cache: &mut ReadCache,
@@ -199,8 +199,8 @@ impl CachedBlob {
         gap.start..(gap.start + pattern.window()).max(gap.end).min(limit)
     }
 
-    /// Starts the requests for what lies beyond the reads so far. They are for whole chunks, or for the rest of a gap, so that
-    /// small reads do not make small requests.
+    /// Starts the requests for what lies beyond the reads so far. They are for whole chunks, or for the rest of a gap,
+    /// so that small reads do not make small requests.
     fn read_ahead(&self, cache: &mut ReadCache, call: &Call, pattern: &Pattern) -> Result<()> {
         if pattern.ahead() == 0 {
             return Ok(());
@@ -217,8 +217,8 @@ impl CachedBlob {
         }
     }
 
-    /// Starts a chunk's request if the budget has memory for it, after evicting what was not used for `idle`. `body` may
-    /// already bring the chunk. Returns whether it started.
+    /// Starts a chunk's request if the budget has memory for it, after evicting what was not used for `idle`. `body`
+    /// may already bring the chunk. Returns whether it started.
     fn fetch_chunk(
         &self,
         cache: &mut ReadCache,

@@ -260,8 +260,8 @@ impl ReadCache {
         first.is_some_and(|chunk| chunk.lock().segments.first().is_some_and(|(_, bytes)| bytes.starts_with(magic)))
     }
 
-    /// Splits `range` into parts that are cached and parts that are missing, in order. Drops chunks whose request failed
-    /// first, so that they are requested again.
+    /// Splits `range` into parts that are cached and parts that are missing, in order. Drops chunks whose request
+    /// failed first, so that they are requested again.
     pub(crate) fn split(&mut self, range: Range<u64>) -> Vec<ReadPart> {
         self.chunks.retain(|cached| !cached.chunk.has_failed());
         let mut parts = Vec::new();
@@ -312,8 +312,8 @@ impl ReadCache {
         self.chunks.retain(|cached| cached.chunk.range.end > at);
     }
 
-    /// Drops the chunks that were not used for the longest time until at most `limit` bytes are cached. Keeps those that
-    /// overlap `wanted`.
+    /// Drops the chunks that were not used for the longest time until at most `limit` bytes are cached. Keeps those
+    /// that overlap `wanted`.
     pub(crate) fn shrink(&mut self, limit: u64, wanted: &Range<u64>) {
         let mut total: u64 = self.chunks.iter().map(CachedChunk::size).sum();
         while total > limit {

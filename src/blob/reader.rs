@@ -19,8 +19,8 @@ use crate::sys::lock::lock;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
-/// A blob opened for reading. All bytes are of the version that was current when the blob was opened, or that the URL names.
-/// Once the blob is replaced, reads fail with `Status::Modified`. Safe to share between threads.
+/// A blob opened for reading. All bytes are of the version that was current when the blob was opened, or that the URL
+/// names. Once the blob is replaced, reads fail with `Status::Modified`. Safe to share between threads.
 pub struct BlobReader {
     url: String,
     version: Arc<Version>,
@@ -60,7 +60,8 @@ impl BlobReader {
         opened.map(|opened| opening.reader(None, opened)).transpose()
     }
 
-    /// Opens the bytes `part` of a blob as if they were a whole blob. Opens `version`, or the current version with `None`.
+    /// Opens the bytes `part` of a blob as if they were a whole blob. Opens `version`, or the current version with
+    /// `None`.
     pub(crate) fn open_part(
         core: &ClientCore,
         target: Target,
@@ -74,8 +75,8 @@ impl BlobReader {
         opening.reader(Some(part), opened)
     }
 
-    /// Reads at the current position and moves it. Returns the number of bytes, which is less than the buffer's only at the
-    /// end of the blob.
+    /// Reads at the current position and moves it. Returns the number of bytes, which is less than the buffer's only at
+    /// the end of the blob.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
         self.read_into(CallerBuffer::from_slice(buffer))
     }
@@ -87,8 +88,8 @@ impl BlobReader {
         self.read_at_into(offset, CallerBuffer::from_slice(buffer))
     }
 
-    /// Calls `callback` on the reading thread with the number of bytes that reads have delivered so far and the blob's size:
-    /// at most ten times a second while a read waits, and at its end. `None` removes the callback.
+    /// Calls `callback` on the reading thread with the number of bytes that reads have delivered so far and the blob's
+    /// size: at most ten times a second while a read waits, and at its end. `None` removes the callback.
     pub fn set_progress(&self, callback: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Result<()> {
         self.progress()?.set(callback);
         Ok(())

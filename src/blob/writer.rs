@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use once_cell::sync::OnceCell;
 
-use crate::blob::block_plan::Plan;
+use crate::blob::block_plan::BlockPlan;
 use crate::blob::block_uploads::{BlockBuffer, BlockUploads};
 use crate::core::limits::LastError;
 use crate::core::parallel::Transfers;
@@ -53,11 +53,13 @@ struct Inner {
 }
 
 struct State {
-    plan: Plan,
-    /// Ids of the blocks staged so far, in the blob's order.
+    plan: BlockPlan,
+    /// The ids of the blocks so far, in the order of the blob.
     ids: Vec<String>,
+    /// The buffer that is being filled.
     buffer: Option<BlockBuffer>,
     condition: Condition,
+    /// The result of `close`.
     outcome: Option<Result<()>>,
 }
 
@@ -71,11 +73,11 @@ impl BlobWriter {
         Self::with_plan(core, target, mode, Self::plan(core)?.for_size(size)?)
     }
 
-    fn plan(core: &ClientCore) -> Result<Plan> {
-        Ok(Plan::new(core.block_size()).within(core.budget()?.limit()))
+    fn plan(core: &ClientCore) -> Result<BlockPlan> {
+        Ok(BlockPlan::new(core.block_size()).within(core.budget()?.limit()))
     }
 
-    fn with_plan(core: &ClientCore, target: Target, mode: WriteMode, plan: Plan) -> Result<Self> {
+    fn with_plan(core: &ClientCore, target: Target, mode: WriteMode, plan: BlockPlan) -> Result<Self> {
         target.require_writable()?;
         let condition = match mode {
             WriteMode::Replace => Condition::None,
@@ -118,8 +120,8 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Writes all of `data`. After an error the writer cannot be used any more. An error of an upload in the background is
-    /// returned by the next `write_all`, `flush` or `close`.
+    /// Writes all of `data`. After an error the writer cannot be used any more. An error of an upload in the background
+    /// is returned by the next `write_all`, `flush` or `close`.
     pub fn write_all(&self, data: &[u8]) -> Result<()> {
         self.reporting(|| self.buffer_all(data))
     }
@@ -210,8 +212,8 @@ impl BlobWriter {
         outcome
     }
 
-    /// Makes running and later calls fail with `Status::Cancelled`: a cancelled writer never publishes. Returns at once, and
-    /// may be called from any thread.
+    /// Makes running and later calls fail with `Status::Cancelled`: a cancelled writer never publishes. Returns at
+    /// once, and may be called from any thread.
     pub fn cancel(&self) {
         // In a forked child no call of the parent's runs.
         if let Ok(inner) = self.inner.get() {
@@ -271,7 +273,7 @@ impl Inner {
 
     fn write(&self, call: &Call, state: &mut State, mut data: &[u8], written: u64) -> Result<()> {
         let buffered = state.buffer.as_ref().map(|buffer| buffer.room() as u64);
-        state.plan.check_room(written, data.len() as u64, buffered)?;
+        state.plan.check_capacity(written, data.len() as u64, buffered)?;
         while !data.is_empty() {
             call.limits.check()?;
             let is_full_or_none = state.buffer.as_ref().is_none_or(|buffer| buffer.room() == 0);
@@ -288,8 +290,8 @@ impl Inner {
         Ok(())
     }
 
-    /// The buffer to fill next. A full one is uploaded only now, when more data comes, so that a blob of one block needs only
-    /// one request (Put Blob).
+    /// The buffer to fill next. A full one is uploaded only now, when more data comes, so that a blob of one block
+    /// needs only one request (Put Blob).
     fn buffer_with_room(&self, call: &Call, state: &mut State, written: u64) -> Result<BlockBuffer> {
         if state.buffer.as_ref().is_some_and(|buffer| buffer.room() == 0) {
             self.upload_buffer(call, state)?;
@@ -337,8 +339,8 @@ impl Inner {
         Ok(id)
     }
 
-    /// Checks in the background, beside the first block, whether the blob exists, so that the writer need not upload all
-    /// blocks before it fails.
+    /// Checks in the background, beside the first block, whether the blob exists, so that the writer need not upload
+    /// all blocks before it fails.
     fn check_existence(&self, call: &Call) -> Result<()> {
         let (call, target, uploads) = (call.in_background(), self.target.clone(), self.uploads.clone());
         spawn(async move {

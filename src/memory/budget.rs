@@ -62,8 +62,8 @@ impl ProcessBudget {
         lock(&self.returned)
     }
 
-    /// Wakes the threads that wait for memory. Call it after the memory was given back: a thread counts itself as waiting
-    /// before it looks for memory once more.
+    /// Wakes the threads that wait for memory. Call it after the memory was given back: a thread counts itself as
+    /// waiting before it looks for memory once more.
     fn notify(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             *self.lock() += 1;
@@ -152,8 +152,8 @@ impl Budget {
         (exceeded == ExceededLimit::Client).then(|| self.id())
     }
 
-    /// Makes writers send blocks early so that `bytes` are freed soon. Returns `false` when nothing will be freed without
-    /// a caller's help.
+    /// Makes writers send blocks early so that `bytes` are freed soon. Returns `false` when nothing will be freed
+    /// without a caller's help.
     pub(crate) fn request_release(self: &Arc<Self>, bytes: u64) -> bool {
         let Err(exceeded) = self.take(bytes) else { return true };
         let in_flight = match exceeded {
@@ -246,8 +246,8 @@ impl Reservation {
         self.set_in_flight(self.bytes);
     }
 
-    /// Ends what [`begin_flight`](Self::begin_flight) began. [Notify](Budget::notify) the budget that this returns when the
-    /// memory can be evicted or used again.
+    /// Ends what [`begin_flight`](Self::begin_flight) began. [Notify](Budget::notify) the budget that this returns when
+    /// the memory can be evicted or used again.
     pub(crate) fn end_flight(&mut self) -> Arc<Budget> {
         self.set_in_flight(0);
         self.budget.clone()

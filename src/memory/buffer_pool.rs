@@ -1,5 +1,5 @@
-//! Memory that is kept for reuse. An allocator often gives large memory back to the kernel, and fresh memory costs a page
-//! fault for every 4 KiB: as much CPU time as receiving data into it.
+//! Memory that is kept for reuse. An allocator often gives large memory back to the kernel, and fresh memory costs a
+//! page fault for every 4 KiB: as much CPU time as receiving data into it.
 //!
 //! | kept | size of one | at most | by | counted in a budget |
 //! |---|---|---|---|---|
@@ -7,11 +7,11 @@
 //! | segments of read caches | 256 KiB | 6 MiB | the process | no |
 //! | buffers of a writer's blocks | a block | 4 blocks | the writer | yes |
 //!
-//! All of it lies in a [`FreeList`]. The process keeps memory until it is used again or newer memory displaces it. A writer
-//! frees its buffers when it ends, and earlier when a budget needs their memory (`blob/block_uploads`).
+//! All of it lies in a [`FreeList`]. The process keeps memory until it is used again or newer memory displaces it. A
+//! writer frees its buffers when it ends, and earlier when a budget needs their memory (`blob/block_uploads`).
 //!
-//! A forked child starts with empty lists, because a lock that it inherits may be held for ever. It neither uses nor frees
-//! what its parent has kept.
+//! A forked child starts with empty lists, because a lock that it inherits may be held for ever. It neither uses nor
+//! frees what its parent has kept.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -66,7 +66,8 @@ impl<T> Default for FreeList<T> {
 }
 
 impl<T: Reusable> FreeList<T> {
-    /// Takes the memory that was put here last of all that `fits`. It is the most likely to be in the processor's cache.
+    /// Takes the memory that was put here last of all that `fits`. It is the most likely to be in the processor's
+    /// cache.
     pub(crate) fn take(&mut self, fits: impl Fn(&T) -> bool) -> Option<T> {
         let at = self.kept.iter().rposition(fits)?;
         let memory = self.kept.remove(at)?;
@@ -74,8 +75,8 @@ impl<T: Reusable> FreeList<T> {
         Some(memory)
     }
 
-    /// Keeps `memory`, and returns the oldest memory, so that at most `limit` bytes are kept. Drop what it returns without
-    /// a lock: freeing takes time.
+    /// Keeps `memory`, and returns the oldest memory, so that at most `limit` bytes are kept. Drop what it returns
+    /// without a lock: freeing takes time.
     pub(crate) fn put(&mut self, memory: T, limit: usize) -> Vec<T> {
         self.bytes += memory.size();
         self.kept.push_back(memory);

@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::budget::ProcessBudget;
 use crate::sys::lock::lock;
 
-/// Holds memory that can be evicted. Its functions are called from any thread, also while the holder works, so they must
-/// not wait for a lock: a holder whose lock is taken has nothing to evict.
+/// Holds memory that can be evicted. Its functions are called from any thread, also while the holder works, so they
+/// must not wait for a lock: a holder whose lock is taken has nothing to evict.
 pub(crate) trait EvictableHolder: Send + Sync {
     /// Since when the memory that can be evicted at once was not used; `None` when there is none.
     fn idle_since(&self) -> Option<Instant> {
@@ -20,7 +20,8 @@ pub(crate) trait EvictableHolder: Send + Sync {
         0
     }
 
-    /// Begins to send what it has buffered, so that its memory is freed without its caller. Returns whether there was any.
+    /// Begins to send what it has buffered, so that its memory is freed without its caller. Returns whether there was
+    /// any.
     fn flush(&self) -> bool {
         false
     }

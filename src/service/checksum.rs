@@ -1,8 +1,8 @@
 //! Checksums of bytes on their way to the service and back: CRC64 or MD5, of a whole body or of its segments.
 //!
-//! The service has three methods, and not every service has all of them: Azurite has MD5 only, and before 3.37 it ignores
-//! the CRC64 of an upload. So a client begins with the best method and falls back to the next one that the service has,
-//! but never to no checksum where one was asked for.
+//! The service has three methods, and not every service has all of them: Azurite has MD5 only, and before 3.37 it
+//! ignores the CRC64 of an upload. So a client begins with the best method and falls back to the next one that the
+//! service has, but never to no checksum where one was asked for.
 
 use std::sync::Mutex;
 
@@ -212,8 +212,8 @@ impl Checksums {
         (self.policy == Policy::Required).then(|| lock(&self.support).reads)
     }
 
-    /// Looks in the response to a ranged GET for the checksum that was `asked` for. Fails when the service has no method
-    /// that is left to try.
+    /// Looks in the response to a ranged GET for the checksum that was `asked` for. Fails when the service has no
+    /// method that is left to try.
     pub(crate) fn check_read(&self, asked: ReadChecksum, response: &Response) -> Result<ReadResponse> {
         let expected = match asked {
             ReadChecksum::Structured | ReadChecksum::Crc64 if is_unsupported(response) => None,

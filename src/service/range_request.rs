@@ -15,7 +15,7 @@ use crate::service::checksum::{ExpectedChecksum, ReadResponse};
 use crate::service::client_core::Call;
 use crate::service::ranges::{self, parse_content_range};
 
-/// The response to a ranged GET, whatever its status.
+/// The response to a ranged GET, of any status.
 pub(crate) struct RangeReply {
     pub(crate) response: ServiceResponse,
     expected_checksum: Option<ExpectedChecksum>,
@@ -24,13 +24,14 @@ pub(crate) struct RangeReply {
 }
 
 impl RangeReply {
+    /// The body and the range that was asked for, or the error of an unsuccessful response.
     pub(crate) async fn success(self) -> Result<(RangeBody, Range<u64>)> {
         let response = self.response.success().await?;
         Ok((RangeBody { response, expected_checksum: self.expected_checksum }, self.range))
     }
 }
 
-/// Sends a GET for the beginning of `range`, or all of it, with a checksum of its bytes where one is wanted.
+/// Requests the beginning of `range`, or all of it, and its checksum if the client wants one.
 pub(crate) async fn send(call: &Call, request: Request, range: &Range<u64>, attempt: &Attempt) -> Result<RangeReply> {
     let checksums = call.service.checksums();
     loop {
@@ -50,6 +51,7 @@ pub(crate) async fn send(call: &Call, request: Request, range: &Range<u64>, atte
     }
 }
 
+/// The blob's ETag.
 pub(crate) fn etag(response: &Response) -> Result<String> {
     match response.header(&ETAG) {
         "" => Err(corrupt_answer(response, "it has no ETag")),
@@ -57,6 +59,7 @@ pub(crate) fn etag(response: &Response) -> Result<String> {
     }
 }
 
+/// The range that the response brings, and the blob's size.
 pub(crate) fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
     if response.status != StatusCode::PARTIAL_CONTENT {
         return Err(corrupt_answer(response, "the range that was asked for was ignored"));
@@ -65,6 +68,7 @@ pub(crate) fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
         .ok_or_else(|| corrupt_answer(response, "its Content-Range cannot be read"))
 }
 
+/// Checks that the body has as many bytes as `range`.
 pub(crate) fn check_length(body: &RangeBody, range: &Range<u64>) -> Result<()> {
     let response = &body.response;
     let length = response.content_length();
@@ -77,6 +81,7 @@ pub(crate) fn check_length(body: &RangeBody, range: &Range<u64>) -> Result<()> {
     }
 }
 
+/// The error of a response that brings another range than was `asked` for.
 pub(crate) fn wrong_range(response: &Response, asked: &Range<u64>) -> Error {
     let got = response.header(&CONTENT_RANGE);
     corrupt_answer(response, &format!("{} was asked for, '{got}' came", ranges::header(asked)))

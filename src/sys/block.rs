@@ -1,5 +1,5 @@
-//! Memory of the library's own that the network fills once and that then belongs to a sample: allocated at its final size,
-//! and aligned as tensors want it.
+//! Memory of the library's own that the network fills once and that then belongs to a sample: allocated at its final
+//! size, and aligned as tensors want it.
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,5 +1,5 @@
-//! Memory that belongs to the caller of a blocking call: received bytes are written into it, sent bytes are read from it,
-//! both by tasks on other threads and without a copy.
+//! Memory that belongs to the caller of a blocking call: received bytes are written into it, sent bytes are read from
+//! it, both by tasks on other threads and without a copy.
 //!
 //! The compiler cannot see how long a task uses the memory. [`CallerBuffer::lend`], [`CallerBuffer::lend_all`] and
 //! [`lend_bytes`] make it safe: they count the parts that they give out, and return only when all parts were dropped.
@@ -27,8 +27,8 @@ impl<'a> CallerBuffer<'a> {
     /// # Safety
     /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, for the lifetime `'a`.
     pub(crate) unsafe fn new(start: *mut u8, length: usize) -> Self {
-        // SAFETY: the caller's promise covers `'a`, and this destination is private: what tasks get of it is counted, and
-        // gone when `lend` or `lend_all` returns.
+        // SAFETY: the caller's promise covers `'a`, and this destination is private: what tasks get of it is counted,
+        // and gone when `lend` or `lend_all` returns.
         let to = unsafe { Destination::new(start, length) };
         Self { to, _borrowed: PhantomData }
     }
@@ -48,8 +48,8 @@ impl<'a> CallerBuffer<'a> {
         self.to.fill(bytes)
     }
 
-    /// Runs `call` with the buffer as a destination that tasks may own. Returns when `call` has ended and all parts of the
-    /// destination were dropped, also when `call` panics.
+    /// Runs `call` with the buffer as a destination that tasks may own. Returns when `call` has ended and all parts of
+    /// the destination were dropped, also when `call` panics.
     pub(crate) fn lend<R>(self, call: impl FnOnce(Destination) -> R) -> R {
         let (part, _wait) = LentPart::first();
         call(Destination { lent: Some(part), ..self.to })
@@ -63,8 +63,8 @@ impl<'a> CallerBuffer<'a> {
     }
 }
 
-/// Runs `call` with the bytes of `slice` as [`LentBytes`] that tasks may own. Returns when `call` has ended and all parts
-/// of them were dropped, also when `call` panics.
+/// Runs `call` with the bytes of `slice` as [`LentBytes`] that tasks may own. Returns when `call` has ended and all
+/// parts of them were dropped, also when `call` panics.
 pub(crate) fn lend_bytes<R>(slice: &[u8], call: impl FnOnce(LentBytes) -> R) -> R {
     let (part, _wait) = LentPart::first();
     call(LentBytes { start: slice.as_ptr(), length: slice.len(), part })
@@ -161,14 +161,14 @@ pub(crate) struct Destination {
     lent: Option<LentPart>,
 }
 
-// SAFETY: no two Destinations have a byte in common (`split_to` divides, `Loan::lend` gives out one at a time), so moving
-// one to another thread moves the only right to write there.
+// SAFETY: no two Destinations have a byte in common (`split_to` divides, `Loan::lend` gives out one at a time), so
+// moving one to another thread moves the only right to write there.
 unsafe impl Send for Destination {}
 
 impl Destination {
     /// # Safety
-    /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, until the Destination and all
-    /// parts split off it are dropped.
+    /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, until the Destination and
+    /// all parts split off it are dropped.
     pub(super) unsafe fn new(start: *mut u8, length: usize) -> Self {
         Self { start, length, since_mark: 0, lent: None }
     }
