@@ -62,7 +62,7 @@ fn redirect_hint(location: &str) -> String {
     let shown = location.split(['?', '#']).next().unwrap_or_default();
     let to = if shown.is_empty() { String::new() } else { format!(" (this one leads to {shown})") };
     format!(
-        "redirects are not followed, because the credential must not go to another host{to}: use the URL of the service itself"
+        "redirects are not followed, since a credential must not go to another host{to}: use the URL of the service itself"
     )
 }
 

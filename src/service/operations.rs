@@ -285,8 +285,8 @@ impl WriteOutcome {
 }
 
 const UNKNOWN: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown";
-const UNKNOWN_BLOB: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown: the \
-                            blob is wholly old or wholly new";
+const UNKNOWN_BLOB: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown: \
+                            the blob is wholly old or wholly new";
 
 /// Whether the blob exists.
 pub(crate) async fn exists(call: &Call, target: &Target) -> Result<bool> {
