@@ -33,10 +33,18 @@ struct Arrival {
     /// What has arrived: the bytes with their offsets, ascending and without gaps.
     segments: Vec<(u64, Bytes)>,
     received: u64,
-    /// How the request has ended; `Some(Ok)` when all bytes have arrived.
-    ended: Option<Result<()>>,
-    /// Whether the cache has dropped the chunk, so that its request may never end.
-    discarded: bool,
+    request: RequestState,
+}
+
+/// The state of the request that fills a chunk.
+#[derive(Default)]
+enum RequestState {
+    #[default]
+    Running,
+    Succeeded,
+    Failed(Error),
+    /// The cache has dropped the chunk and aborted the request.
+    Discarded,
 }
 
 /// How a copy out of a chunk ended.
@@ -67,12 +75,25 @@ impl Chunk {
     }
 
     fn discard(&self) {
-        self.lock().discarded = true;
+        self.lock().request = RequestState::Discarded;
         self.arrived.notify_all();
     }
 
     fn has_failed(&self) -> bool {
-        matches!(self.lock().ended, Some(Err(_)))
+        matches!(self.lock().request, RequestState::Failed(_))
+    }
+
+    /// Records the end of the request, unless it has ended before, and wakes waiting readers.
+    fn end(&self, result: Result<()>) {
+        let mut state = self.lock();
+        if let RequestState::Running = state.request {
+            state.request = match result {
+                Ok(()) => RequestState::Succeeded,
+                Err(error) => RequestState::Failed(error),
+            };
+        }
+        drop(state);
+        self.arrived.notify_all();
     }
 
     /// Copies `range`, which lies in this chunk, into `to`. Waits for bytes that have not arrived.
@@ -94,11 +115,11 @@ impl Chunk {
             if at == range.end {
                 return Ok(Copied::All);
             }
-            if state.discarded {
-                return Ok(Copied::Discarded(at..range.end, to));
-            }
-            if let Some(result) = &state.ended {
-                return Err(result.clone().err().unwrap_or_else(|| Error::internal("a chunk ended before its end")));
+            match &state.request {
+                RequestState::Running => {}
+                RequestState::Succeeded => return Err(Error::internal("a chunk ended before its end")),
+                RequestState::Failed(error) => return Err(error.clone()),
+                RequestState::Discarded => return Ok(Copied::Discarded(at..range.end, to)),
             }
             state = self.limits.wait_for(&self.arrived, state, deadline)?;
         }
@@ -130,8 +151,7 @@ impl ChunkSink {
     }
 
     pub(crate) fn end(&self, result: Result<()>) {
-        self.chunk.lock().ended = Some(result);
-        self.chunk.arrived.notify_all();
+        self.chunk.end(result);
     }
 }
 
@@ -174,8 +194,7 @@ impl Sink for ChunkSink {
 impl Drop for ChunkSink {
     fn drop(&mut self) {
         // The task was aborted or has panicked if it did not call `end`. Readers must not wait for it.
-        self.chunk.lock().ended.get_or_insert_with(|| Err(Error::internal("a read-ahead task ended early")));
-        self.chunk.arrived.notify_all();
+        self.chunk.end(Err(Error::internal("a read-ahead task ended early")));
     }
 }
 
