@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use memchr::memmem;
 use sha2::{Digest, Sha256};
 
-use crate::blob::block_plan::Plan;
+use crate::blob::block_plan::BlockPlan;
 use crate::blob::read_pattern::{CHUNK, MAX_AHEAD, Pattern};
 use crate::credential::{AuthHints, ConnectionString, Signed};
 use crate::dataset::manifest;
@@ -175,12 +175,12 @@ pub fn range_planning(data: &[u8]) {
 
     let base = numbers.up_to(MAX_BLOCK_SIZE - 1) + 1;
     let size = numbers.up_to(1 << 48);
-    if let Some(mut plan) = checked(Plan::new(base).for_size(size)) {
-        assert!(plan.room() >= size && plan.check_room(0, size, None).is_ok());
-        let before = plan.room();
+    if let Some(mut plan) = checked(BlockPlan::new(base).for_size(size)) {
+        assert!(plan.capacity() >= size && plan.check_capacity(0, size, None).is_ok());
+        let before = plan.capacity();
         let block = plan.block_size();
         assert_eq!(plan.next_id().unwrap().len(), 36);
-        assert_eq!(plan.room(), before - block);
+        assert_eq!(plan.capacity(), before - block);
         if let Some(direct) = plan.direct_block_size(length) {
             assert!((plan.block_size()..=MAX_BLOCK_SIZE).contains(&direct) && direct <= length / 4);
         }

@@ -38,7 +38,7 @@
 //! | when a request may go out | `http/throttle`; its rate under a quota: `http/throttle/rate_controller` |
 //! | what signs a request | `credential/signer`; a new credential is a case of `credential/mod` and a file beside it |
 //! | how memory is counted, and what is evicted | `memory`, `memory/eviction` |
-//! | how far a reader reads ahead | `blob/read_pattern`, carried out by `blob/read_plan` |
+//! | how far a reader reads ahead | `blob/read_pattern`, carried out by `blob/cached_blob` |
 //! | how many samples are fetched ahead | `dataset/prefetch` |
 //! | how a blob is cut into blocks | `blob/block_plan` |
 //! | which bytes are checked, and how | `service/checksum`, on the way in `service/body_sink` |
@@ -47,7 +47,7 @@
 //!
 //! # How bytes travel
 //!
-//! A read: `ffi/blob_reader` → `blob/reader` (position) → `blob/read_plan` (which bytes are cached, which are fetched) →
+//! A read: `ffi/blob_reader` → `blob/reader` (position) → `blob/cached_blob` (which bytes are cached, which are fetched) →
 //! `service/ranged_get` (pinned to an ETag, resumed) → `service/blob_service` (headers, signature) → `http` (connection) →
 //! `service/body_sink` (checked), straight into the caller's memory.
 //!

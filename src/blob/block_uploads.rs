@@ -1,4 +1,4 @@
-//! Blocks on their way to the service while the caller goes on writing.
+//! A writer's blocks: the buffers that are being filled, and the uploads that run while the caller goes on writing.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -11,43 +11,53 @@ use crate::core::limits::Limits;
 use crate::core::progress;
 use crate::core::runtime::spawn;
 use crate::error::{Error, Result};
-use crate::memory::{Budget, Holder, Reservation};
+use crate::memory::buffer_pool::{FreeList, Reusable};
+use crate::memory::{Budget, EvictableHolder, Reservation};
 use crate::service::client_core::Call;
 use crate::service::operations;
 use crate::sys::lock::lock;
 use crate::url::Target;
 
-/// What one writer has under way at most: enough for 16 connections with blocks of 8 MiB.
+/// The most bytes that one writer uploads at once: enough for 16 connections with blocks of 8 MiB.
 const MAX_IN_FLIGHT: u64 = 128 << 20;
-/// How many landed buffers a writer keeps for its next blocks.
-const MAX_SPARE: usize = 4;
-/// How often a writer that waits for memory looks whether it still should: within the 100 ms that a cancel may take.
-const LOOK: Duration = Duration::from_millis(50);
+/// How many buffers of uploaded blocks a writer keeps for its next blocks.
+const MAX_KEPT: usize = 4;
+/// How often a writer that waits for memory checks its deadline and for a cancel, which must take effect within 100 ms.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A block being filled.
-pub(crate) struct Buffer {
+/// The buffer of one block. Its memory is reserved in the budget.
+pub(crate) struct BlockBuffer {
     bytes: Vec<u8>,
     size: usize,
     memory: Reservation,
 }
 
-impl Buffer {
+impl BlockBuffer {
+    fn allocate(size: u64, memory: Reservation) -> Result<Self> {
+        let size = usize::try_from(size).map_err(|_| Error::out_of_memory(usize::MAX))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size).map_err(|_| Error::out_of_memory(size))?;
+        Ok(Self { bytes, size, memory })
+    }
+
+    /// How many bytes it has.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
+    /// How many more bytes it can take.
     pub(crate) fn room(&self) -> usize {
         self.size - self.bytes.len()
     }
 
-    /// Takes the beginning of `data`, as much as there is room for; gives the rest.
+    /// Takes the beginning of `data`, as far as there is room; returns the rest.
     pub(crate) fn fill<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
         let (head, rest) = data.split_at(data.len().min(self.room()));
         self.bytes.extend_from_slice(head);
         rest
     }
 
-    /// Takes as much from `source` as there is room for; gives how much came.
+    /// Reads from `source` until it ends or the buffer is full; returns the number of bytes.
     pub(crate) fn fill_from(&mut self, source: &mut impl std::io::Read) -> std::io::Result<usize> {
         use std::io::Read;
         let room = self.room() as u64;
@@ -55,53 +65,60 @@ impl Buffer {
     }
 }
 
-/// A filled buffer as a request body; when the last copy is gone the memory serves the next block.
-struct Filled {
-    buffer: Option<Buffer>,
-    staging: Arc<Staging>,
+impl Reusable for BlockBuffer {
+    fn size(&self) -> usize {
+        self.size
+    }
 }
 
-impl AsRef<[u8]> for Filled {
+/// A full buffer as a request body. The writer uses its memory again when the last clone of the body is dropped.
+struct BlockBody {
+    buffer: Option<BlockBuffer>,
+    uploads: Arc<BlockUploads>,
+}
+
+impl AsRef<[u8]> for BlockBody {
     fn as_ref(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer.bytes)
     }
 }
 
-impl Drop for Filled {
+impl Drop for BlockBody {
     fn drop(&mut self) {
         if let Some(mut buffer) = self.buffer.take() {
             buffer.bytes.clear();
-            let budget = buffer.memory.has_landed();
-            let mut state = self.staging.lock();
-            if state.spare.len() < MAX_SPARE {
-                state.spare.push(buffer);
-                state.landed = Some(Instant::now());
-            }
+            let budget = buffer.memory.end_flight();
+            let limit = MAX_KEPT * buffer.size;
+            let mut state = self.uploads.lock();
+            let displaced = state.free.put(buffer, limit);
+            state.free_since = Some(Instant::now());
             drop(state);
-            budget.tell();
+            drop(displaced);
+            budget.notify();
         }
     }
 }
 
-/// A writer's blocks under way.
+/// The uploads of one writer, and the buffers that it can fill again.
 #[derive(Default)]
-pub(crate) struct Staging {
+pub(crate) struct BlockUploads {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
+    /// How many bytes are being uploaded.
     in_flight: u64,
+    /// The first failure.
     failed: Option<Error>,
-    /// Buffers to use again: fresh memory costs a page fault for every 4 KiB.
-    spare: Vec<Buffer>,
-    /// When the last of them came back.
-    landed: Option<Instant>,
+    free: FreeList<BlockBuffer>,
+    /// When the last buffer was put into `free`.
+    free_since: Option<Instant>,
     requests: Vec<AbortHandle>,
 }
 
-impl Staging {
+impl BlockUploads {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -111,68 +128,78 @@ impl Staging {
         self.lock().failed.clone().map_or(Ok(()), Err)
     }
 
+    /// Records a failure; the first one stays.
     pub(crate) fn fail(&self, error: Error) {
         self.lock().failed.get_or_insert(error);
         self.changed.notify_all();
     }
 
-    /// Ends what is under way; nothing of it will be published. The buffers that have landed go back at once: a request's
-    /// task may have reported its end and not have let go of this yet.
+    /// Ends the uploads that still run; the service will not publish their blocks. Frees the kept buffers now, because
+    /// the task of an upload may keep this alive for a while after it has reported its end.
     pub(crate) fn abort(&self) {
         let mut state = self.lock();
-        state.spare.clear();
+        state.free.clear();
         for request in state.requests.drain(..) {
             request.abort();
         }
     }
 
-    /// An empty buffer of the largest of `sizes`, or a smaller one where the budget leaves less. One that is larger than
-    /// the smallest is waited for only while memory is on its way back.
-    pub(crate) fn buffer(&self, budget: &Arc<Budget>, sizes: RangeInclusive<u64>, limits: &Limits) -> Result<Buffer> {
+    /// An empty buffer of the largest of `sizes`, or a smaller one when the budget has less. It waits for a buffer that
+    /// is larger than the smallest size only while memory is in flight.
+    pub(crate) fn buffer(
+        &self,
+        budget: &Arc<Budget>,
+        sizes: RangeInclusive<u64>,
+        limits: &Limits,
+    ) -> Result<BlockBuffer> {
         let (least, mut size) = sizes.into_inner();
         loop {
-            if let Some(buffer) = self.spare(size) {
+            if let Some(buffer) = self.free_buffer(size) {
                 return Ok(buffer);
             }
             if let Some(memory) = budget.reserve(size, Duration::ZERO) {
-                return allocate(size, memory);
+                return BlockBuffer::allocate(size, memory);
             }
             let listener = budget.listen();
-            // Again: what came back before this was not heard of.
+            // The listener does not notice memory that was freed before it existed, so try again.
             if let Some(memory) = budget.reserve(size, Duration::ZERO) {
-                return allocate(size, memory);
+                return BlockBuffer::allocate(size, memory);
             }
             self.check()?;
             limits.check()?;
-            if !budget.ask_for(size) && size > least {
+            if !budget.request_release(size) && size > least {
                 size = (size / 2).max(least);
                 continue;
             }
-            // What comes back is heard of; a cancel and the deadline are looked for.
-            listener.wait(LOOK);
+            listener.wait(CHECK_INTERVAL);
         }
     }
 
-    /// A landed buffer of this size to fill again. Blocks grow: the memory of smaller ones goes back to the budget.
-    fn spare(&self, size: u64) -> Option<Buffer> {
+    /// A kept buffer of `size` bytes. When there is none, buffers of other sizes are freed: blocks grow, so they are
+    /// too small for the next ones.
+    fn free_buffer(&self, size: u64) -> Option<BlockBuffer> {
         let mut state = self.lock();
-        match state.spare.pop() {
-            Some(buffer) if buffer.size as u64 == size => Some(buffer),
-            _ => {
-                state.spare.clear();
-                None
-            }
+        let buffer = state.free.take(|buffer| buffer.size as u64 == size);
+        if buffer.is_none() {
+            state.free.clear();
         }
+        buffer
     }
 
-    /// Whether a block of `length` bytes could be staged without waiting.
+    /// Whether a block of `length` bytes can be uploaded without waiting.
     pub(crate) fn has_room(&self, length: u64) -> bool {
         let state = self.lock();
         state.in_flight == 0 || state.in_flight + length <= MAX_IN_FLIGHT
     }
 
-    /// Stages a filled buffer in the background, once there is room for it.
-    pub(crate) fn stage(self: &Arc<Self>, call: &Call, target: &Arc<Target>, id: String, buffer: Buffer) -> Result<()> {
+    /// Uploads a buffer in the background as the block `id`. Waits first while too many bytes are in flight.
+    pub(crate) fn upload(
+        self: &Arc<Self>,
+        call: &Call,
+        target: &Arc<Target>,
+        id: String,
+        buffer: BlockBuffer,
+    ) -> Result<()> {
         let length = buffer.len() as u64;
         let mut state = self.lock();
         while state.in_flight > 0 && state.in_flight + length > MAX_IN_FLIGHT && state.failed.is_none() {
@@ -183,27 +210,28 @@ impl Staging {
         }
         state.in_flight += length;
         state.requests.retain(|request| !request.is_finished());
-        // What the task owns takes the lock when it is dropped, also if the task cannot start.
+        // The body and the guard take the lock when they are dropped, also when the task cannot start.
         drop(state);
         let body = self.freeze(buffer);
-        let landing = Landing { staging: self.clone(), length, result: None };
+        let guard = UploadGuard { uploads: self.clone(), length, result: None };
         let (call, target) = (in_background(call), target.clone());
         let request = spawn(async move {
             let result = operations::put_block(&call, &target, &id, &body).await;
-            // The memory is free before anyone hears that the block has landed.
+            // Free the memory before the writer learns that the upload has ended.
             drop(body);
-            landing.land(result);
+            guard.end(result);
         })?;
         self.lock().requests.push(request);
         Ok(())
     }
 
-    pub(crate) fn freeze(self: &Arc<Self>, mut buffer: Buffer) -> Bytes {
-        buffer.memory.is_landing();
-        Bytes::from_owner(Filled { buffer: Some(buffer), staging: self.clone() })
+    /// The buffer as a request body.
+    pub(crate) fn freeze(self: &Arc<Self>, mut buffer: BlockBuffer) -> Bytes {
+        buffer.memory.begin_flight();
+        Bytes::from_owner(BlockBody { buffer: Some(buffer), uploads: self.clone() })
     }
 
-    /// Waits until everything staged so far has landed.
+    /// Waits until all uploads have ended.
     pub(crate) fn wait_all(&self, limits: &Limits) -> Result<()> {
         let mut state = self.lock();
         while state.in_flight > 0 && state.failed.is_none() {
@@ -218,20 +246,19 @@ impl Staging {
     }
 }
 
-impl Holder for Staging {
-    /// A landed buffer that waits for the next block can be had at once.
+impl EvictableHolder for BlockUploads {
     fn idle_since(&self) -> Option<Instant> {
         let state = self.state.try_lock().ok()?;
-        if state.spare.is_empty() { None } else { state.landed }
+        if state.free.is_empty() { None } else { state.free_since }
     }
 
-    fn give_up(&self, _bytes: u64) -> u64 {
+    fn evict(&self, _bytes: u64) -> u64 {
         let Ok(mut state) = self.state.try_lock() else { return 0 };
-        state.spare.drain(..).map(|buffer| buffer.memory.bytes()).sum()
+        state.free.clear() as u64
     }
 }
 
-/// Background requests outlive the call that began them, but report their trouble to the writer's calls.
+/// For uploads, which outlive the call that began them. Their errors and their progress still belong to that call.
 fn in_background(call: &Call) -> Call {
     let mut background = call.in_background();
     background.limits.last_error = call.limits.last_error.clone();
@@ -239,37 +266,30 @@ fn in_background(call: &Call) -> Call {
     background
 }
 
-/// Tells the writer that a block's request has ended, even by a panic.
-struct Landing {
-    staging: Arc<Staging>,
+/// Tells the writer that an upload has ended, also when its task was aborted or has panicked.
+struct UploadGuard {
+    uploads: Arc<BlockUploads>,
     length: u64,
     result: Option<Result<()>>,
 }
 
-impl Landing {
-    fn land(mut self, result: Result<()>) {
+impl UploadGuard {
+    fn end(mut self, result: Result<()>) {
         self.result = Some(result);
     }
 }
 
-impl Drop for Landing {
+impl Drop for UploadGuard {
     fn drop(&mut self) {
-        let mut state = self.staging.lock();
+        let mut state = self.uploads.lock();
         state.in_flight -= self.length;
         let result = self.result.take().unwrap_or_else(|| Err(Error::internal("a block's task ended early")));
         if let Err(error) = result {
             state.failed.get_or_insert(error);
         }
         drop(state);
-        self.staging.changed.notify_all();
+        self.uploads.changed.notify_all();
     }
-}
-
-fn allocate(size: u64, memory: Reservation) -> Result<Buffer> {
-    let size = usize::try_from(size).map_err(|_| Error::out_of_memory(usize::MAX))?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Error::out_of_memory(size))?;
-    Ok(Buffer { bytes, size, memory })
 }
 
 #[cfg(test)]
@@ -278,15 +298,15 @@ mod tests {
     use crate::core::cancel::{Cancellation, Watch};
 
     #[test]
-    fn what_has_landed_goes_back_when_the_writer_ends() {
+    fn kept_buffers_are_freed_when_the_writer_ends() {
         let budget = Budget::new(1 << 20).unwrap();
         let watch = Watch::new(Arc::<Cancellation>::default(), Arc::default());
         let limits = Limits::new(0, None, Arc::default(), watch);
-        let staging: Arc<Staging> = Arc::default();
-        let buffer = staging.buffer(&budget, 64 << 10..=64 << 10, &limits).unwrap();
-        drop(staging.freeze(buffer));
+        let uploads: Arc<BlockUploads> = Arc::default();
+        let buffer = uploads.buffer(&budget, 64 << 10..=64 << 10, &limits).unwrap();
+        drop(uploads.freeze(buffer));
         assert_eq!(budget.use_and_peak().0, 64 << 10);
-        staging.abort();
+        uploads.abort();
         assert_eq!(budget.use_and_peak().0, 0);
     }
 }

@@ -1,6 +1,7 @@
-//! Whole blobs from and to files of this machine.
+//! Downloads a blob to a local file, and uploads a local file as a blob.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,30 +17,31 @@ use crate::error::{Error, Result, Status};
 use crate::redact::shown;
 use crate::service::body_sink::Sink;
 use crate::service::client_core::ClientCore;
-use crate::service::ranged_get::{self, Only, Opened, fetch};
-use crate::service::ranges;
+use crate::service::ranged_get::{self, Only, Opened, fetch_parts};
 use crate::sys::blocking::check_may_block;
 use crate::url::Target;
 
-/// Writes a range's bytes to their place in a file.
+/// Writes the bytes of a range to their position in a file.
 struct FileSink {
     file: Arc<File>,
+    /// Where the next bytes go.
     at: u64,
+    /// The end of the accepted bytes.
     accepted: u64,
     room: BytesMut,
 }
 
-/// Small enough to stay in a core's cache between the socket and the file.
-const PIECE: usize = 256 << 10;
+/// How many bytes a sink receives before it writes them: few enough to stay in the processor's cache.
+const BUFFER: usize = 256 << 10;
 
 impl Sink for FileSink {
     fn room(&mut self) -> &mut (impl BufMut + Send) {
-        self.room.reserve(PIECE);
+        self.room.reserve(BUFFER);
         &mut self.room
     }
 
     fn received(&mut self) -> Result<()> {
-        // The page cache takes these at memory speed; when it does not, other threads take over meanwhile.
+        // The page cache usually takes the bytes at memory speed. When it does not, other threads run this one's tasks.
         let written = tokio::task::block_in_place(|| self.file.write_all_at(&self.room, self.at));
         written.map_err(|error| Error::new(Status::LocalIo, format!("cannot write the file: {error}")))?;
         self.at += self.room.len() as u64;
@@ -58,31 +60,33 @@ impl Sink for FileSink {
     }
 }
 
-/// Brings a blob into a temporary file beside `path`, which takes that name once it is whole.
+/// Downloads a blob to a temporary file beside `path`, and renames that file to `path` when it is complete.
 pub(crate) fn download(core: &ClientCore, target: Target, path: &Path) -> Result<()> {
     check_may_block()?;
     let call = core.call()?;
-    // What cannot be written needs no request.
+    // Before the first request, which is not needed if the file cannot be written.
     let new = NewFile::at(path)?;
     let target = Arc::new(target);
     let (open_call, open_target) = (call.clone(), target.clone());
     let opened = block_on(async move { ranged_get::open(&open_call, &open_target, 0..CHUNK, &Only::Any).await })?;
     let Opened { version, first, body } = opened;
     let file = Arc::new(new.file().try_clone().map_err(|error| Error::file("cannot write", path, &error))?);
-    let connections = call.connections();
-    let mut parts = Vec::new();
-    let mut body = body;
-    let rest = first.end..version.size;
-    for range in std::iter::once(first).chain(ranges::split(rest, connections)) {
-        let mut sink = FileSink { file: file.clone(), at: range.start, accepted: range.start, room: BytesMut::new() };
-        let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
-        parts.push(async move { fetch(&call, &target, &version, range, body, &mut sink).await });
-    }
-    Transfers::start(parts, connections)?.wait().map_err(|error| error.context(shown(&path.to_string_lossy())))?;
+    let all = 0..version.size;
+    let version = Arc::new(version);
+    let mut sink = |part: &Range<u64>| FileSink {
+        file: file.clone(),
+        at: part.start,
+        accepted: part.start,
+        room: BytesMut::new(),
+    };
+    let parts = fetch_parts(&call, &target, &version, all, first, body, &mut sink);
+    Transfers::start(parts, call.connections())?
+        .wait()
+        .map_err(|error| error.context(shown(&path.to_string_lossy())))?;
     new.publish()
 }
 
-/// Writes a file as a blob.
+/// Uploads the file `path` as a blob.
 pub(crate) fn upload(core: &ClientCore, path: &Path, target: Target, mode: WriteMode) -> Result<()> {
     check_may_block()?;
     let (mut file, size) = local_file::open(path)?;

@@ -1,4 +1,4 @@
-//! Files of this machine: which a download may replace, and which an upload may read.
+//! Local files: which of them a download may replace, and which an upload may read.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -12,29 +12,31 @@ use crate::error::{Error, Result, Status};
 use crate::redact::shown;
 use crate::sys::process::effective_user;
 
-/// As many symbolic links as Linux follows in one path.
-const MOST_LINKS: usize = 40;
-/// A folder in which only its owner and a file's may rename or remove the file.
+/// The most symbolic links that Linux follows in one path.
+const MAX_LINKS: usize = 40;
+/// The mode of a folder in which only its owner and the owner of a file may rename or remove the file.
 const STICKY: u32 = 0o1000;
 const OTHERS_WRITE: u32 = 0o022;
-/// What a new file takes over of the old one's mode. Set-ID bits are not for bytes from elsewhere.
+/// The mode bits that a new file takes over from the old one. Set-ID bits are left out: they must not apply to
+/// downloaded bytes.
 const MODE: u32 = 0o777;
 
-/// A file that takes its name when it is whole. Until then it lies beside its place under another name, and is removed
-/// when this is dropped.
+/// A file that gets its name when it is complete. Until then it lies in the same folder under another name, and is
+/// removed when this is dropped.
 pub(crate) struct NewFile {
     temporary: NamedTempFile,
     place: PathBuf,
 }
 
 impl NewFile {
-    /// For `path`. A symbolic link stays, and what it leads to is replaced. A file that is replaced hands on its mode without
-    /// set-ID bits, and its owner, as far as that is permitted. What is there and no regular file is refused, and so are
-    /// links and files that others have put into a folder like `/tmp`.
+    /// A new file for `path`. A symbolic link stays, and the file that it leads to is replaced. The new file gets the
+    /// mode (without set-ID bits) and the owner of the replaced one, as far as that is permitted. Refused are existing
+    /// files that are not regular ones, and links and files of other users in a folder like `/tmp`.
     pub(crate) fn at(path: &Path) -> Result<Self> {
         let Found { place, old } = find(path)?;
         let directory = folder_of(&place);
-        // The mode of any new file: the umask still applies. Nobody else may look into one that will be kept from them.
+        // A new file gets the usual mode, to which the umask applies. A file that replaces another one stays closed to
+        // other users until it has that one's mode.
         let mode = if old.is_some() { 0o600 } else { 0o666 };
         let temporary = tempfile::Builder::new()
             .prefix(".aztorch-")
@@ -42,7 +44,8 @@ impl NewFile {
             .tempfile_in(directory)
             .map_err(|error| Error::file("cannot write in", directory, &error))?;
         if let Some(old) = old {
-            hand_on(temporary.as_file(), &old).map_err(|error| Error::file("cannot write", path, &error))?;
+            copy_mode_and_owner(temporary.as_file(), &old)
+                .map_err(|error| Error::file("cannot write", path, &error))?;
         }
         Ok(Self { temporary, place })
     }
@@ -51,9 +54,10 @@ impl NewFile {
         self.temporary.as_file()
     }
 
+    /// Gives the file its name.
     pub(crate) fn publish(self) -> Result<()> {
         let Self { temporary, place } = self;
-        // It was looked at before the download, which may have taken hours.
+        // Check again: the download may have taken hours.
         match fs::symlink_metadata(&place) {
             Ok(now) => require_regular(&place, &now, "cannot replace")?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -63,7 +67,7 @@ impl NewFile {
     }
 }
 
-/// Where a path leads to, and what is there now.
+/// Where a path leads to, and the file that is there now.
 struct Found {
     place: PathBuf,
     old: Option<Metadata>,
@@ -72,13 +76,13 @@ struct Found {
 fn find(path: &Path) -> Result<Found> {
     let cannot = |error: &io::Error| Error::file("cannot write", path, error);
     let mut place = path.to_owned();
-    for _ in 0..=MOST_LINKS {
-        // "folder/.." and "folder/" are folders, whether they are there or not; such a path is not cut to its last name.
+    for _ in 0..=MAX_LINKS {
+        // "folder/.." and "folder/" name folders, also when they do not exist.
         let is_folder = place.file_name().is_none() || place.as_os_str().as_bytes().ends_with(b"/");
         match fs::symlink_metadata(&place) {
             Err(error) if error.kind() == ErrorKind::NotFound && !is_folder => return Ok(Found { place, old: None }),
             Err(error) => return Err(cannot(&error)),
-            Ok(metadata) if is_strangers(&place, &metadata).map_err(|error| cannot(&error))? => {
+            Ok(metadata) if is_of_another_user(&place, &metadata).map_err(|error| cannot(&error))? => {
                 let message = format!(
                     "cannot write {}: another user owns {}, in a folder with the sticky bit",
                     shown(&path.to_string_lossy()),
@@ -86,7 +90,7 @@ fn find(path: &Path) -> Result<Found> {
                 );
                 return Err(Error::new(Status::LocalIo, message));
             }
-            // It leads to an open file, which may have no name, or none that is reachable.
+            // The link leads to an open file, which may have no name, or none that this process can reach.
             Ok(metadata) if metadata.is_symlink() && is_on_proc(&metadata) => {
                 let message = format!(
                     "cannot write {}: it stands for an open file; a download needs the file's name",
@@ -97,7 +101,7 @@ fn find(path: &Path) -> Result<Found> {
             Ok(metadata) if metadata.is_symlink() => {
                 let target = fs::read_link(&place).map_err(|error| cannot(&error))?;
                 place = match place.parent() {
-                    // An absolute target takes the place of all of it.
+                    // `join` replaces the whole path by an absolute target.
                     Some(parent) => parent.join(target),
                     None => target,
                 };
@@ -111,11 +115,11 @@ fn find(path: &Path) -> Result<Found> {
     Err(cannot(&io::Error::from_raw_os_error(libc::ELOOP)))
 }
 
-/// Whether another user has put this link or file where everybody may: it could lead a privileged process anywhere, or make
-/// the downloaded bytes that user's own. The rule is the kernel's, of `fs.protected_symlinks` and `fs.protected_regular`,
-/// which does not see us as we follow links ourselves:
+/// Whether another user has put this link or file into a folder that all users may write to. A link could lead a
+/// privileged process anywhere, and a file would make the downloaded bytes that user's. These are the kernel's rules
+/// `fs.protected_symlinks` and `fs.protected_regular`, which do not apply here because this file follows links itself:
 /// <https://docs.kernel.org/admin-guide/sysctl/fs.html#protected-symlinks>.
-fn is_strangers(place: &Path, metadata: &Metadata) -> io::Result<bool> {
+fn is_of_another_user(place: &Path, metadata: &Metadata) -> io::Result<bool> {
     let folder = fs::metadata(folder_of(place))?;
     let is_shared = folder.mode() & STICKY != 0 && folder.mode() & OTHERS_WRITE != 0;
     Ok(is_shared && metadata.uid() != folder.uid() && metadata.uid() != effective_user())
@@ -129,33 +133,33 @@ fn folder_of(place: &Path) -> &Path {
     place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Owner and mode, before anything is written into the file.
-fn hand_on(file: &File, old: &Metadata) -> io::Result<()> {
+/// Gives `file` the owner and mode of `old`. Call it before anything is written into the file.
+fn copy_mode_and_owner(file: &File, old: &Metadata) -> io::Result<()> {
     let new = file.metadata()?;
     let mut mode = old.permissions().mode() & MODE;
     let is_same = (new.uid(), new.gid()) == (old.uid(), old.gid());
-    // Few may give files away. The group alone is permitted to its members.
+    // Few users may change a file's owner. Members of a group may set the group.
     if !is_same
         && fchown(file, Some(old.uid()), Some(old.gid())).is_err()
         && fchown(file, None, Some(old.gid())).is_err()
     {
-        // What its group was permitted is not for another group.
+        // The permissions of the old group must not apply to another group.
         mode &= !0o070;
     }
     match file.set_permissions(Permissions::from_mode(mode)) {
-        // Some file systems give all files one mode. And who may give files away need not be permitted to change them after
-        // that. The file then stays as closed as it is.
+        // Some file systems have one mode for all files, and a process that gave a file away may not change its mode
+        // any more. The file then keeps its stricter mode.
         Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => Ok(()),
         result => result,
     }
 }
 
-/// A file to be read to its end, and how much it has now.
+/// Opens a file to be read to its end; returns it with its current size in bytes.
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let cannot = |error: io::Error| Error::file("cannot read", path, &error);
-    // Before it is opened: that already moves a tape, and waits for the other end of a FIFO.
+    // Before it is opened: opening moves a tape, and waits for the other end of a FIFO.
     require_readable(path, &fs::metadata(path).map_err(cannot)?)?;
-    // It may be another file by now, a FIFO even, whose other end nobody opens.
+    // Without blocking: the path may name another file by now, even a FIFO without another end.
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
@@ -163,8 +167,8 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     Ok((file, metadata.len()))
 }
 
-/// No deadline ends a read of a FIFO, a terminal or a socket, and some devices never end. The null device is the usual
-/// way to name an empty file.
+/// Refuses files that an upload cannot read to the end: no deadline ends a read of a FIFO, a terminal or a socket, and
+/// some devices never end. The null device is accepted as an empty file.
 fn require_readable(path: &Path, metadata: &Metadata) -> Result<()> {
     let is_null = metadata.file_type().is_char_device() && metadata.rdev() == libc::makedev(1, 3);
     if is_null { Ok(()) } else { require_regular(path, metadata, "cannot read") }
@@ -180,7 +184,7 @@ fn require_regular(path: &Path, metadata: &Metadata, what: &str) -> Result<()> {
     }
 }
 
-/// What a file is, unless it is a regular one.
+/// The kind of a file; `None` for a regular file.
 fn kind(file_type: FileType) -> Option<&'static str> {
     match file_type {
         _ if file_type.is_file() => None,

@@ -2,11 +2,11 @@
 
 pub(crate) mod block_plan;
 mod block_uploads;
+mod cached_blob;
 pub(crate) mod file_transfer;
 mod local_file;
 mod read_cache;
 pub(crate) mod read_pattern;
-mod read_plan;
 mod reader;
 mod writer;
 

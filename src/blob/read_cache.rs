@@ -1,5 +1,5 @@
-//! The part of a blob that a reader keeps: pieces that arrived or are arriving, in memory as the network
-//! brought them, so that a small read costs one copy and no request.
+//! A reader's cache: chunks of a blob that have arrived or are arriving, so that a small read costs one copy and no
+//! request.
 
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,46 +10,60 @@ use tokio::time::Instant;
 
 use crate::core::limits::Limits;
 use crate::error::{Error, Result};
-use crate::memory::segment_pool::SegmentPool;
-use crate::memory::{Holder, Reservation};
+use crate::memory::buffer_pool::BufferPool;
+use crate::memory::{EvictableHolder, Reservation};
 use crate::service::body_sink::Sink;
+use crate::sys::caller_buffer::Destination;
 use crate::sys::lock::lock;
-use crate::sys::memory::Destination;
 
-/// A contiguous piece of a blob that one background request brings.
+/// A range of a blob that one background request brings.
 pub(crate) struct Chunk {
     range: Range<u64>,
-    /// Those of the request that fills it.
+    /// The limits of the request that fills it.
     limits: Limits,
     state: Mutex<Arrival>,
     arrived: Condvar,
-    pieces: Arc<SegmentPool>,
-    /// Given back when nobody uses the bytes any more.
+    buffers: &'static BufferPool,
+    /// Given back when the last user of the bytes has dropped the chunk.
     _memory: Reservation,
 }
 
 #[derive(Default)]
 struct Arrival {
-    /// What came so far: the offset of each segment, ascending, without gaps.
+    /// What has arrived: the bytes with their offsets, ascending and without gaps.
     segments: Vec<(u64, Bytes)>,
     received: u64,
-    /// The request's end: `Some(Ok)` when all came.
-    ended: Option<Result<()>>,
-    discarded: bool,
+    request: RequestState,
+}
+
+/// The state of the request that fills a chunk.
+#[derive(Default)]
+enum RequestState {
+    #[default]
+    Running,
+    Succeeded,
+    Failed(Error),
+    /// The cache has dropped the chunk and aborted the request.
+    Discarded,
 }
 
 /// How a copy out of a chunk ended.
 pub(crate) enum Copied {
-    /// All of it is in place.
-    Whole,
-    /// The chunk was given up meanwhile: this range is still to be fetched, into what is left of the destination.
-    Gone(Range<u64>, Destination),
+    /// All bytes were copied.
+    All,
+    /// The cache has dropped the chunk. This range must be fetched into the rest of the destination.
+    Discarded(Range<u64>, Destination),
 }
 
 impl Chunk {
-    pub(crate) fn new(range: Range<u64>, limits: Limits, pieces: Arc<SegmentPool>, memory: Reservation) -> Arc<Self> {
+    pub(crate) fn new(
+        range: Range<u64>,
+        limits: Limits,
+        buffers: &'static BufferPool,
+        memory: Reservation,
+    ) -> Arc<Self> {
         let (state, arrived) = (Mutex::default(), Condvar::new());
-        Arc::new(Self { range, limits, state, arrived, pieces, _memory: memory })
+        Arc::new(Self { range, limits, state, arrived, buffers, _memory: memory })
     }
 
     pub(crate) fn range(&self) -> Range<u64> {
@@ -61,38 +75,51 @@ impl Chunk {
     }
 
     fn discard(&self) {
-        self.lock().discarded = true;
+        self.lock().request = RequestState::Discarded;
         self.arrived.notify_all();
     }
 
     fn has_failed(&self) -> bool {
-        matches!(self.lock().ended, Some(Err(_)))
+        matches!(self.lock().request, RequestState::Failed(_))
     }
 
-    /// Copies `range`, which lies in this chunk, waiting for what has not arrived.
+    /// Records the end of the request, unless it has ended before, and wakes waiting readers.
+    fn end(&self, result: Result<()>) {
+        let mut state = self.lock();
+        if let RequestState::Running = state.request {
+            state.request = match result {
+                Ok(()) => RequestState::Succeeded,
+                Err(error) => RequestState::Failed(error),
+            };
+        }
+        drop(state);
+        self.arrived.notify_all();
+    }
+
+    /// Copies `range`, which lies in this chunk, into `to`. Waits for bytes that have not arrived.
     pub(crate) fn copy(&self, range: Range<u64>, mut to: Destination, deadline: Option<Instant>) -> Result<Copied> {
         let mut at = range.start;
         let mut state = self.lock();
         loop {
             while at < range.end && at < self.range.start + state.received {
                 let index = state.segments.partition_point(|(start, _)| *start <= at) - 1;
-                let (start, segment) = &state.segments[index];
+                let (start, bytes) = &state.segments[index];
                 let from = (at - start) as usize;
-                let length = (segment.len() - from).min((range.end - at) as usize);
-                let piece = segment.slice(from..from + length);
+                let length = (bytes.len() - from).min((range.end - at) as usize);
+                let bytes = bytes.slice(from..from + length);
                 // The network goes on filling the chunk while this thread copies.
                 drop(state);
-                at += to.fill(&piece) as u64;
+                at += to.fill(&bytes) as u64;
                 state = self.lock();
             }
             if at == range.end {
-                return Ok(Copied::Whole);
+                return Ok(Copied::All);
             }
-            if state.discarded {
-                return Ok(Copied::Gone(at..range.end, to));
-            }
-            if let Some(result) = &state.ended {
-                return Err(result.clone().err().unwrap_or_else(|| Error::internal("a chunk ended before its end")));
+            match &state.request {
+                RequestState::Running => {}
+                RequestState::Succeeded => return Err(Error::internal("a chunk ended before its end")),
+                RequestState::Failed(error) => return Err(error.clone()),
+                RequestState::Discarded => return Ok(Copied::Discarded(at..range.end, to)),
             }
             state = self.limits.wait_for(&self.arrived, state, deadline)?;
         }
@@ -102,7 +129,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.pieces.keep(state.segments.drain(..).map(|(_, segment)| segment));
+        self.buffers.put_segments(state.segments.drain(..).map(|(_, segment)| segment));
     }
 }
 
@@ -110,13 +137,13 @@ impl Drop for Chunk {
 pub(crate) struct ChunkSink {
     chunk: Arc<Chunk>,
     room: BytesMut,
-    /// What came and was not accepted yet.
+    /// What has arrived and was not accepted yet.
     pending: Vec<Bytes>,
     pending_bytes: u64,
 }
 
-/// Less room than this is not worth a system call.
-const LEAST_ROOM: usize = 16 << 10;
+/// With less room than this, in bytes, a sink takes a new segment: a system call should bring more.
+const MIN_ROOM: usize = 16 << 10;
 
 impl ChunkSink {
     pub(crate) fn new(chunk: Arc<Chunk>) -> Self {
@@ -124,33 +151,32 @@ impl ChunkSink {
     }
 
     pub(crate) fn end(&self, result: Result<()>) {
-        self.chunk.lock().ended = Some(result);
-        self.chunk.arrived.notify_all();
+        self.chunk.end(result);
     }
 }
 
 impl Sink for ChunkSink {
     fn room(&mut self) -> &mut (impl BufMut + Send) {
-        if self.room.capacity() < LEAST_ROOM {
+        if self.room.capacity() < MIN_ROOM {
             let left = self.chunk.range.end - self.chunk.range.start - self.chunk.lock().received - self.pending_bytes;
-            self.room = self.chunk.pieces.take(left as usize);
+            self.room = self.chunk.buffers.take_segment(left as usize);
         }
         &mut self.room
     }
 
     fn received(&mut self) -> Result<()> {
-        let piece = self.room.split().freeze();
-        self.pending_bytes += piece.len() as u64;
-        self.pending.push(piece);
+        let bytes = self.room.split().freeze();
+        self.pending_bytes += bytes.len() as u64;
+        self.pending.push(bytes);
         Ok(())
     }
 
     fn accept(&mut self) -> Result<()> {
         let mut state = self.chunk.lock();
-        for piece in self.pending.drain(..) {
+        for bytes in self.pending.drain(..) {
             let at = self.chunk.range.start + state.received;
-            state.received += piece.len() as u64;
-            state.segments.push((at, piece));
+            state.received += bytes.len() as u64;
+            state.segments.push((at, bytes));
         }
         drop(state);
         self.pending_bytes = 0;
@@ -160,70 +186,73 @@ impl Sink for ChunkSink {
 
     fn reject(&mut self) {
         self.room.clear();
-        self.chunk.pieces.keep(self.pending.drain(..));
+        self.chunk.buffers.put_segments(self.pending.drain(..));
         self.pending_bytes = 0;
     }
 }
 
 impl Drop for ChunkSink {
     fn drop(&mut self) {
-        // Reached without an end when the task was aborted or panicked: nobody may wait for more.
-        self.chunk.lock().ended.get_or_insert_with(|| Err(Error::internal("a read-ahead task ended early")));
-        self.chunk.arrived.notify_all();
+        // The task was aborted or has panicked if it did not call `end`. Readers must not wait for it.
+        self.chunk.end(Err(Error::internal("a read-ahead task ended early")));
     }
 }
 
-/// A chunk in the window; dropped, it ends its request and gives its memory back once nobody reads from it.
-pub(crate) struct Held {
+/// A chunk in the cache. Dropping it ends its request; its memory is freed when no reader uses it any more.
+pub(crate) struct CachedChunk {
     pub(crate) chunk: Arc<Chunk>,
     pub(crate) request: AbortHandle,
     pub(crate) last_used: u64,
 }
 
-impl Held {
+impl CachedChunk {
     fn size(&self) -> u64 {
         self.chunk.range.end - self.chunk.range.start
     }
 }
 
-impl Drop for Held {
+impl Drop for CachedChunk {
     fn drop(&mut self) {
-        // First, so that whoever waits hears that it was given up rather than that it failed.
+        // Before the abort, so that a waiting reader sees a discarded chunk and not a failed one.
         self.chunk.discard();
         self.request.abort();
     }
 }
 
-/// A part of a read: from a chunk, or still to be fetched.
-pub(crate) enum Piece {
-    Kept(Arc<Chunk>, Range<u64>),
+/// A part of a read.
+pub(crate) enum ReadPart {
+    /// The range lies in this chunk.
+    Cached(Arc<Chunk>, Range<u64>),
+    /// The range must be fetched.
     Missing(Range<u64>),
 }
 
-/// A reader's chunks, disjoint and ascending.
-pub(crate) struct Window {
-    held: Vec<Held>,
+/// A reader's chunks.
+pub(crate) struct ReadCache {
+    /// Disjoint and ascending.
+    chunks: Vec<CachedChunk>,
+    /// Counts the uses, for `CachedChunk::last_used`.
     clock: u64,
     used: std::time::Instant,
 }
 
-impl Default for Window {
+impl Default for ReadCache {
     fn default() -> Self {
-        Self { held: Vec::new(), clock: 0, used: std::time::Instant::now() }
+        Self { chunks: Vec::new(), clock: 0, used: std::time::Instant::now() }
     }
 }
 
-impl Holder for Mutex<Window> {
+impl EvictableHolder for Mutex<ReadCache> {
     fn idle_since(&self) -> Option<std::time::Instant> {
-        let window = self.try_lock().ok()?;
-        (!window.held.is_empty()).then_some(window.used)
+        let cache = self.try_lock().ok()?;
+        (!cache.chunks.is_empty()).then_some(cache.used)
     }
 
-    fn give_up(&self, bytes: u64) -> u64 {
-        let Ok(mut window) = self.try_lock() else { return 0 };
+    fn evict(&self, bytes: u64) -> u64 {
+        let Ok(mut cache) = self.try_lock() else { return 0 };
         let mut freed = 0;
         while freed < bytes {
-            match window.drop_oldest(&(0..0)) {
+            match cache.drop_oldest(&(0..0)) {
                 0 => break,
                 more => freed += more,
             }
@@ -232,79 +261,80 @@ impl Holder for Mutex<Window> {
     }
 }
 
-impl Window {
-    pub(crate) fn insert(&mut self, mut held: Held) {
+impl ReadCache {
+    pub(crate) fn insert(&mut self, mut added: CachedChunk) {
         self.clock += 1;
-        held.last_used = self.clock;
-        let at = self.held.partition_point(|other| other.chunk.range.start < held.chunk.range.start);
-        self.held.insert(at, held);
+        added.last_used = self.clock;
+        let at = self.chunks.partition_point(|other| other.chunk.range.start < added.chunk.range.start);
+        self.chunks.insert(at, added);
     }
 
     pub(crate) fn clear(&mut self) {
-        self.held.clear();
+        self.chunks.clear();
     }
 
-    /// Whether the blob's first bytes are here and are these.
+    /// Whether the blob's first bytes are cached and are `magic`.
     pub(crate) fn begins_with(&self, magic: &[u8]) -> bool {
-        let first = self.held.first().map(|held| &held.chunk).filter(|chunk| chunk.range.start == 0);
+        let first = self.chunks.first().map(|cached| &cached.chunk).filter(|chunk| chunk.range.start == 0);
         first.is_some_and(|chunk| chunk.lock().segments.first().is_some_and(|(_, bytes)| bytes.starts_with(magic)))
     }
 
-    /// Divides `range` into what is here and what is not, in order. Chunks whose request failed are forgotten first, so
-    /// that they are asked for anew.
-    pub(crate) fn plan(&mut self, range: Range<u64>) -> Vec<Piece> {
-        self.held.retain(|held| !held.chunk.has_failed());
-        let mut pieces = Vec::new();
+    /// Splits `range` into parts that are cached and parts that are missing, in order. Drops chunks whose request
+    /// failed first, so that they are requested again.
+    pub(crate) fn split(&mut self, range: Range<u64>) -> Vec<ReadPart> {
+        self.chunks.retain(|cached| !cached.chunk.has_failed());
+        let mut parts = Vec::new();
         let mut at = range.start;
         self.clock += 1;
         self.used = std::time::Instant::now();
-        let first = self.held.partition_point(|held| held.chunk.range.end <= at);
-        for held in &mut self.held[first..] {
-            let kept = held.chunk.range();
+        let first = self.chunks.partition_point(|cached| cached.chunk.range.end <= at);
+        for cached in &mut self.chunks[first..] {
+            let kept = cached.chunk.range();
             if kept.start >= range.end {
                 break;
             }
             if at < kept.start {
-                pieces.push(Piece::Missing(at..kept.start));
+                parts.push(ReadPart::Missing(at..kept.start));
             }
             let end = kept.end.min(range.end);
-            pieces.push(Piece::Kept(held.chunk.clone(), at.max(kept.start)..end));
-            held.last_used = self.clock;
+            parts.push(ReadPart::Cached(cached.chunk.clone(), at.max(kept.start)..end));
+            cached.last_used = self.clock;
             at = end;
         }
         if at < range.end {
-            pieces.push(Piece::Missing(at..range.end));
+            parts.push(ReadPart::Missing(at..range.end));
         }
-        pieces
+        parts
     }
 
-    /// The stretch without chunks that begins at or after `at`; its end is `limit` when nothing follows.
+    /// The first range without chunks at or after `at`; it ends at `limit` when no chunk follows.
     pub(crate) fn next_gap(&self, at: u64, limit: u64) -> Range<u64> {
         let mut start = at;
-        let first = self.held.partition_point(|held| held.chunk.range.end <= at);
-        for held in &self.held[first..] {
-            if held.chunk.range.start > start {
-                return start.min(limit)..held.chunk.range.start.min(limit);
+        let first = self.chunks.partition_point(|cached| cached.chunk.range.end <= at);
+        for cached in &self.chunks[first..] {
+            if cached.chunk.range.start > start {
+                return start.min(limit)..cached.chunk.range.start.min(limit);
             }
-            start = held.chunk.range.end;
+            start = cached.chunk.range.end;
         }
         start.min(limit)..limit
     }
 
-    /// Where the chunk before `at` ends; 0 when there is none.
+    /// The end of the last chunk before `at`; 0 when there is none.
     pub(crate) fn end_before(&self, at: u64) -> u64 {
-        let after = self.held.partition_point(|held| held.chunk.range.end <= at);
-        after.checked_sub(1).map_or(0, |index| self.held[index].chunk.range.end)
+        let after = self.chunks.partition_point(|cached| cached.chunk.range.end <= at);
+        after.checked_sub(1).map_or(0, |index| self.chunks[index].chunk.range.end)
     }
 
-    /// Lets go of what lies wholly before `at`.
+    /// Drops the chunks that end before `at`.
     pub(crate) fn drop_before(&mut self, at: u64) {
-        self.held.retain(|held| held.chunk.range.end > at);
+        self.chunks.retain(|cached| cached.chunk.range.end > at);
     }
 
-    /// Lets go of what was not used for longest, until at most `limit` bytes are held; spares `wanted`.
+    /// Drops the chunks that were not used for the longest time until at most `limit` bytes are cached. Keeps those
+    /// that overlap `wanted`.
     pub(crate) fn shrink(&mut self, limit: u64, wanted: &Range<u64>) {
-        let mut total: u64 = self.held.iter().map(Held::size).sum();
+        let mut total: u64 = self.chunks.iter().map(CachedChunk::size).sum();
         while total > limit {
             match self.drop_oldest(wanted) {
                 0 => return,
@@ -313,12 +343,13 @@ impl Window {
         }
     }
 
-    /// Lets go of the chunk that was not used for longest and lies outside of `wanted`; gives its size.
+    /// Drops the chunk that was not used for the longest time and does not overlap `wanted`; returns its size.
     pub(crate) fn drop_oldest(&mut self, wanted: &Range<u64>) -> u64 {
-        let spared = |held: &Held| held.chunk.range.start < wanted.end && held.chunk.range.end > wanted.start;
-        let candidates = self.held.iter().enumerate().filter(|(_, held)| !spared(held));
-        match candidates.min_by_key(|(_, held)| held.last_used) {
-            Some((index, _)) => self.held.remove(index).size(),
+        let is_wanted =
+            |cached: &CachedChunk| cached.chunk.range.start < wanted.end && cached.chunk.range.end > wanted.start;
+        let candidates = self.chunks.iter().enumerate().filter(|(_, cached)| !is_wanted(cached));
+        match candidates.min_by_key(|(_, cached)| cached.last_used) {
+            Some((index, _)) => self.chunks.remove(index).size(),
             None => 0,
         }
     }

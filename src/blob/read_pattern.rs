@@ -1,45 +1,50 @@
-//! What a reader's reads look like so far, and how much it pays to fetch beyond them.
+//! Recognises patterns in a reader's reads, and decides how much to fetch beyond them.
 
 use std::ops::Range;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// The end of a blob holds the directory of a zip archive, which is what `torch::save` writes.
+/// The last bytes of a blob that are fetched together. They hold the directory of a zip archive, which `torch::save`
+/// writes.
 pub(crate) const TAIL: u64 = MIB;
-/// What one background request brings at most.
+/// The most bytes of one background request.
 pub(crate) const CHUNK: u64 = 3 * MIB;
-/// The farthest that a reader reads ahead.
+/// The most bytes that a reader reads ahead.
 pub(crate) const MAX_AHEAD: u64 = 64 * MIB;
 
+/// The fewest bytes that are fetched for a small read.
 const FIRST_WINDOW: u64 = 64 * KIB;
-/// Archives pad their records to 64 bytes, and readers skip headers: that is still reading on.
+/// A read that skips at most this many bytes still continues the sequence: archives have padding, and readers skip
+/// headers.
 const MAX_SKIP: u64 = 64 * KIB;
-/// Who reads no more than this of the beginning looks at what sort of file it is.
+/// A reader that reads at most this many bytes of the beginning is looking for a magic number.
 const MAGIC: u64 = 512;
-/// So much in a row is no accident.
+/// A sequence of this many bytes is taken for sequential reading.
 const SEQUENTIAL: u64 = 256 * KIB;
 
 /// The history of a reader's reads.
 #[derive(Debug, Default)]
 pub(crate) struct Pattern {
+    /// Where the next read of the sequence begins.
     next: u64,
-    /// How many bytes were read in a row.
+    /// The length of the sequence in bytes.
     streak: u64,
+    /// Whether the blob's last bytes were read.
     tail_seen: bool,
-    /// Whether reading began as torch begins to load an archive: its first bytes, then its end.
+    /// Whether reading began with the first bytes of an archive and then its end, as torch does to load it.
     loading: bool,
 }
 
 impl Pattern {
-    /// Takes note of a read; `is_archive` is asked only when it matters.
+    /// Adds a read of `range` in a blob of `size` bytes. `is_archive` is called only if its answer matters.
     pub(crate) fn observe(&mut self, range: &Range<u64>, size: u64, is_archive: impl FnOnce() -> bool) {
-        let reads_on = range.start >= self.next && range.start - self.next <= MAX_SKIP;
-        if reads_on {
+        let continues = range.start >= self.next && range.start - self.next <= MAX_SKIP;
+        if continues {
             self.streak += range.end - self.next;
             self.next = range.end;
         } else if is_in_tail(range.start, size) {
-            // A look at the directory does not end a row of reads.
+            // A read of the directory does not end a sequence.
             self.tail_seen = true;
             self.loading = self.loading || (1..=MAGIC).contains(&self.next) && is_archive();
         } else {
@@ -49,34 +54,34 @@ impl Pattern {
         }
     }
 
-    /// Where the next read begins if the reader just reads on.
+    /// Where the next read begins if it continues the sequence.
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
-    /// How much to fetch for a small read that nothing is there for.
+    /// How many bytes to fetch for a small read that is not cached.
     pub(crate) fn window(&self) -> u64 {
         self.streak.next_power_of_two().clamp(FIRST_WINDOW, CHUNK)
     }
 
-    /// How far to fetch beyond [`next`](Self::next).
+    /// How many bytes to fetch beyond [`next`](Self::next).
     pub(crate) fn ahead(&self) -> u64 {
         if self.loading {
-            // The directory is still on its way, which is time that the rest can use.
+            // Fetch the rest while the directory is arriving.
             return MAX_AHEAD;
         }
         if self.streak < SEQUENTIAL {
             return 0;
         }
         if self.tail_seen {
-            // The directory and then record after record: the whole archive is being loaded.
+            // The directory, and then one record after the other: the whole archive is being loaded.
             return MAX_AHEAD;
         }
         (2 * self.streak).clamp(CHUNK, MAX_AHEAD)
     }
 }
 
-/// Whether a read at `start` looks at the blob's last part.
+/// Whether a read at `start` lies in the last bytes of a blob of `size` bytes.
 pub(crate) fn is_in_tail(start: u64, size: u64) -> bool {
     size - start.min(size) <= TAIL
 }
@@ -88,7 +93,7 @@ mod tests {
     const SIZE: u64 = 100 * MIB;
 
     #[test]
-    fn one_read_asks_for_little_and_a_row_for_more_and_more() {
+    fn the_window_grows_with_a_sequence_of_reads() {
         let mut pattern = Pattern::default();
         pattern.observe(&(50 * MIB..50 * MIB + 100), SIZE, || true);
         assert_eq!((pattern.window(), pattern.ahead()), (FIRST_WINDOW, 0));
@@ -106,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_the_magic_number_and_the_end_is_torch_about_to_load_all() {
+    fn reading_the_magic_number_and_the_end_starts_reading_ahead() {
         let mut pattern = Pattern::default();
         pattern.observe(&(0..8), SIZE, || true);
         assert_eq!(pattern.ahead(), 0);
@@ -122,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_being_loaded_is_fetched_as_a_whole() {
+    fn reading_records_after_the_directory_fetches_the_whole_archive() {
         let mut pattern = Pattern::default();
         pattern.observe(&(SIZE - 22..SIZE), SIZE, || true);
         assert_eq!(pattern.ahead(), 0);

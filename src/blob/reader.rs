@@ -1,30 +1,26 @@
-//! A blob opened for reading, pinned to the version that was there at the time.
+//! The handle of a blob that is read: its position, its state, and how it is opened. The bytes come from `cached_blob`.
 
 use std::io::SeekFrom;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::blob::read_cache::{Chunk, Copied, Piece, Window};
+use crate::blob::cached_blob::CachedBlob;
 use crate::blob::read_pattern::{CHUNK, Pattern};
-use crate::core::parallel::Transfers;
 use crate::core::progress::Progress;
 use crate::core::runtime::block_on;
 use crate::error::{Error, Result};
-use crate::memory::segment_pool::SegmentPool;
-use crate::memory::{Holder, Registration};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
-use crate::service::ranged_get::{self, Only, Opened, Version, fetch};
-use crate::service::ranges;
+use crate::service::ranged_get::{self, Only, Opened, Version};
 use crate::sys::blocking::check_may_block;
+use crate::sys::caller_buffer::CallerBuffer;
 use crate::sys::lock::lock;
-use crate::sys::memory::Destination;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
-/// A blob opened for reading. Every byte is of the version that was current at the time (or that the URL
-/// names); a blob replaced meanwhile gives `Status::Modified`, never a mix. Safe to share between threads.
+/// A blob opened for reading. All bytes are of the version that was current when the blob was opened, or that the URL
+/// names. Once the blob is replaced, reads fail with `Status::Modified`. Safe to share between threads.
 pub struct BlobReader {
     url: String,
     version: Arc<Version>,
@@ -32,23 +28,15 @@ pub struct BlobReader {
     inner: ProcessBound<Inner>,
 }
 
-pub(super) struct Inner {
-    pub(super) core: ClientCore,
-    pub(super) target: Arc<Target>,
-    pub(super) version: Arc<Version>,
-    /// Where in the blob the part begins that is read; all other positions here are relative to it.
-    base: u64,
-    /// How many bytes the part has.
-    pub(super) size: u64,
+struct Inner {
+    core: ClientCore,
+    blob: CachedBlob,
     cursor: Mutex<Cursor>,
-    window: Arc<Mutex<Window>>,
-    pub(super) pieces: Arc<SegmentPool>,
-    /// Lets others have what the window holds, should they need it more.
-    _registered: Registration,
     closed: AtomicBool,
     progress: Arc<Progress>,
 }
 
+/// The position of a reader, and the history of its reads.
 #[derive(Default)]
 struct Cursor {
     position: u64,
@@ -72,7 +60,8 @@ impl BlobReader {
         opened.map(|opened| opening.reader(None, opened)).transpose()
     }
 
-    /// Opens a part of a blob as if it were all of it, of `version` or else of the current one.
+    /// Opens the bytes `part` of a blob as if they were a whole blob. Opens `version`, or the current version with
+    /// `None`.
     pub(crate) fn open_part(
         core: &ClientCore,
         target: Target,
@@ -86,21 +75,21 @@ impl BlobReader {
         opening.reader(Some(part), opened)
     }
 
-    /// Reads at the current position, which moves on. Fewer bytes than asked for come only at the end.
+    /// Reads at the current position and moves it. Returns the number of bytes, which is less than the buffer's only at
+    /// the end of the blob.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        self.read_into(Destination::from_slice(buffer))
+        self.read_into(CallerBuffer::from_slice(buffer))
     }
 
-    /// Reads at `offset` without touching the position. Any number of threads may do so at once.
+    /// Reads at `offset` and leaves the position alone. Any number of threads may do so at once.
     ///
-    /// What an earlier [`read`](Self::read) left in the window is used; beyond that exactly the bytes asked
-    /// for are fetched.
+    /// Uses bytes that an earlier [`read`](Self::read) has cached, and fetches exactly the other ones.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.read_at_into(offset, Destination::from_slice(buffer))
+        self.read_at_into(offset, CallerBuffer::from_slice(buffer))
     }
 
-    /// Tells `callback` the bytes that reads have delivered so far and those of the blob, on the reading thread: at
-    /// most ten times a second while a read waits, and at its end. `None` ends that.
+    /// Calls `callback` on the reading thread with the number of bytes that reads have delivered so far and the blob's
+    /// size: at most ten times a second while a read waits, and at its end. `None` removes the callback.
     pub fn set_progress(&self, callback: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Result<()> {
         self.progress()?.set(callback);
         Ok(())
@@ -110,54 +99,56 @@ impl BlobReader {
         Ok(&self.inner.get()?.progress)
     }
 
-    pub(crate) fn read_into(&self, to: Destination) -> Result<usize> {
+    pub(crate) fn read_into(&self, to: CallerBuffer<'_>) -> Result<usize> {
         let inner = self.inner()?;
         inner.reporting(|| self.read_next(inner, to))
     }
 
-    fn read_next(&self, inner: &Inner, to: Destination) -> Result<usize> {
+    fn read_next(&self, inner: &Inner, to: CallerBuffer<'_>) -> Result<usize> {
         let call = inner.call()?;
         let mut cursor = inner.lock_cursor();
-        let range = inner.clip(cursor.position, to.len());
+        let range = inner.blob.clip(cursor.position, to.len());
         if range.is_empty() {
             return Ok(0);
         }
-        let pieces = inner.plan(&call, &range, &mut cursor.pattern)?;
-        inner.transfer(&call, pieces, to)?;
+        let parts = inner.blob.plan_next(&call, &range, &mut cursor.pattern)?;
+        to.lend(|to| inner.blob.read(&call, parts, to))?;
         cursor.position = range.end;
         Ok((range.end - range.start) as usize)
     }
 
-    pub(crate) fn read_at_into(&self, offset: u64, to: Destination) -> Result<usize> {
+    pub(crate) fn read_at_into(&self, offset: u64, to: CallerBuffer<'_>) -> Result<usize> {
         let inner = self.inner()?;
-        inner.reporting(|| self.read_there(inner, offset, to))
+        inner.reporting(|| self.read_single(inner, offset, to))
     }
 
-    fn read_there(&self, inner: &Inner, offset: u64, to: Destination) -> Result<usize> {
+    fn read_single(&self, inner: &Inner, offset: u64, to: CallerBuffer<'_>) -> Result<usize> {
         let call = inner.call()?;
-        let range = inner.clip(offset, to.len());
+        let range = inner.blob.clip(offset, to.len());
         if range.is_empty() {
             return Ok(0);
         }
-        let pieces = inner.lock_window().plan(range.clone());
-        inner.transfer(&call, pieces, to)?;
+        let parts = inner.blob.plan_single(&range);
+        to.lend(|to| inner.blob.read(&call, parts, to))?;
         Ok((range.end - range.start) as usize)
     }
 
-    /// Moves the position; past the end is allowed, and reads there give no bytes.
+    /// Moves the position and returns it. It may lie past the end, where reads return 0 bytes.
     pub fn seek(&self, to: SeekFrom) -> Result<u64> {
         let inner = self.inner()?;
         let mut cursor = inner.lock_cursor();
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),
             SeekFrom::Current(offset) => cursor.position.checked_add_signed(offset),
-            SeekFrom::End(offset) => inner.size.checked_add_signed(offset),
+            SeekFrom::End(offset) => inner.blob.size().checked_add_signed(offset),
         };
-        // Positions travel as signed 64-bit numbers in C and C++ streams.
+        // C and C++ streams have signed 64-bit positions.
         cursor.position = target.filter(|&position| i64::try_from(position).is_ok()).ok_or_else(|| {
             Error::invalid(format!(
                 "{}: cannot seek to {to:?} from position {} of {} bytes",
-                self.url, cursor.position, inner.size
+                self.url,
+                cursor.position,
+                inner.blob.size()
             ))
         })?;
         Ok(cursor.position)
@@ -168,12 +159,12 @@ impl BlobReader {
         Ok(self.inner()?.lock_cursor().position)
     }
 
-    /// The size in bytes, of the blob or of the part of it that was opened.
+    /// The size of the blob, or of the part of it that was opened, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The ETag of the version being read, quoted as the service gives it.
+    /// The ETag of the version that is read, in quotes as the service sends it.
     pub fn etag(&self) -> &str {
         &self.version.etag
     }
@@ -183,18 +174,17 @@ impl BlobReader {
         &self.url
     }
 
-    /// Ends reading and what is being read ahead.
+    /// Ends the requests that read ahead, and frees the cache. Later reads fail.
     pub fn close(&self) -> Result<()> {
         let inner = self.inner.get()?;
         inner.closed.store(true, Ordering::Relaxed);
-        inner.lock_window().clear();
+        inner.blob.clear();
         Ok(())
     }
 
-    /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good. Returns at once; from any
-    /// thread.
+    /// Makes running and later calls fail with `Status::Cancelled`. Returns at once, and may be called from any thread.
     pub fn cancel(&self) {
-        // Nothing of the parent's runs in a forked child.
+        // In a forked child no call of the parent's runs.
         if let Ok(inner) = self.inner.get() {
             inner.core.cancel();
         }
@@ -218,93 +208,18 @@ impl Inner {
         Ok(call)
     }
 
-    /// Reports a read: what it counted on the way gives way to what it delivered.
+    /// Runs a read with its progress reports. At its end the count of received bytes is replaced by the delivered ones.
     fn reporting(&self, read: impl FnOnce() -> Result<usize>) -> Result<usize> {
-        let size = self.size;
+        let size = self.blob.size();
         self.progress.during(size, read, |result, before| (before + *result.as_ref().unwrap_or(&0) as u64, size))
     }
 
     fn lock_cursor(&self) -> MutexGuard<'_, Cursor> {
         lock(&self.cursor)
     }
-
-    pub(super) fn lock_window(&self) -> MutexGuard<'_, Window> {
-        lock(&self.window)
-    }
-
-    /// A range of what is read as a range of the blob.
-    pub(super) fn in_blob(&self, range: &Range<u64>) -> Range<u64> {
-        self.base + range.start..self.base + range.end
-    }
-
-    /// What of a read lies inside the blob.
-    fn clip(&self, start: u64, length: usize) -> Range<u64> {
-        let end = start.saturating_add(length as u64).min(self.size);
-        start.min(end)..end
-    }
-
-    /// Brings all pieces into place: what is missing in parallel, straight from the network, while this
-    /// thread copies what is kept.
-    fn transfer(&self, call: &Call, pieces: Vec<Piece>, mut to: Destination) -> Result<()> {
-        let (mut kept, mut missing) = (Vec::new(), Vec::new());
-        for piece in pieces {
-            match piece {
-                Piece::Kept(chunk, range) => {
-                    let part = to.split_to((range.end - range.start) as usize);
-                    kept.push((chunk, range, part));
-                }
-                Piece::Missing(range) => {
-                    let part = to.split_to((range.end - range.start) as usize);
-                    missing.push((range, part));
-                }
-            }
-        }
-        let direct = self.fetch_direct(call, missing)?;
-        let copied = self.copy_kept(call, kept);
-        if let (Some(direct), Err(_)) = (&direct, &copied) {
-            direct.cancel();
-        }
-        // The caller's memory is lent to these until they have ended, whatever became of the copies.
-        let fetched = direct.map_or(Ok(()), Transfers::wait);
-        let given_up = copied?;
-        fetched?;
-        self.fetch_direct(call, given_up)?.map_or(Ok(()), Transfers::wait)
-    }
-
-    /// Copies out of chunks; gives back what has to be fetched after all.
-    fn copy_kept(
-        &self,
-        call: &Call,
-        kept: Vec<(Arc<Chunk>, Range<u64>, Destination)>,
-    ) -> Result<Vec<(Range<u64>, Destination)>> {
-        let mut gone = Vec::new();
-        for (chunk, range, part) in kept {
-            if let Copied::Gone(range, part) = chunk.copy(range, part, call.limits.deadline)? {
-                gone.push((range, part));
-            }
-        }
-        Ok(gone)
-    }
-
-    fn fetch_direct(&self, call: &Call, missing: Vec<(Range<u64>, Destination)>) -> Result<Option<Transfers>> {
-        if missing.is_empty() {
-            return Ok(None);
-        }
-        let connections = call.connections();
-        let mut parts = Vec::new();
-        for (range, mut to) in missing {
-            for part in ranges::split(range, connections) {
-                let mut to = to.split_to((part.end - part.start) as usize);
-                let (call, target, version) = (call.clone(), self.target.clone(), self.version.clone());
-                let part = self.in_blob(&part);
-                parts.push(async move { fetch(&call, &target, &version, part, None, &mut to).await });
-            }
-        }
-        Transfers::start(parts, connections).map(Some)
-    }
 }
 
-/// What the open functions have in common: the call that opens a blob, and the reader that it becomes.
+/// The common part of the open functions: the call that opens a blob, and what the reader keeps of it.
 #[derive(Clone)]
 struct Opening {
     core: ClientCore,
@@ -326,28 +241,14 @@ impl Opening {
         let Self { core, call, target, .. } = self;
         let Opened { version, first, body } = opened;
         let part = part.unwrap_or(0..version.size);
-        let version = Arc::new(version);
-        let size = part.end - part.start;
-        let window: Arc<Mutex<Window>> = Arc::default();
-        let as_holder: Arc<dyn Holder> = window.clone();
-        let registered = core.budget()?.register(Arc::downgrade(&as_holder));
-        let url = target.display();
-        let inner = Inner {
-            core,
-            target,
-            version: version.clone(),
-            base: part.start,
-            size,
-            cursor: Mutex::default(),
-            window,
-            pieces: SegmentPool::of_process()?,
-            _registered: registered,
-            closed: AtomicBool::new(false),
-            progress: Arc::default(),
-        };
+        let (url, version) = (target.display(), Arc::new(version));
+        let blob = CachedBlob::new(target, version.clone(), &part, core.budget()?)?;
         if let Some(body) = body {
-            inner.keep_first(&call, first.start - part.start..first.end - part.start, body)?;
+            blob.cache_first(&call, &first, body)?;
         }
+        let size = blob.size();
+        let (closed, progress) = (AtomicBool::new(false), Arc::default());
+        let inner = Inner { core, blob, cursor: Mutex::default(), closed, progress };
         Ok(BlobReader { url, version, size, inner: ProcessBound::new(inner) })
     }
 }
@@ -357,7 +258,7 @@ async fn open_part(call: &Call, target: &Target, part: Range<u64>, most: u64, on
     if !part.is_empty() {
         return ranged_get::open_part(call, target, &part, most, only).await;
     }
-    // No byte can be asked for, but the reader needs a version that it is pinned to.
+    // There is no byte to request, but the reader must be pinned to a version.
     let version = ranged_get::probe_version(call, target, only).await?;
     match part.end > version.size {
         true => Err(ranged_get::past_the_end(target, &part, &format!("/{}", version.size))),

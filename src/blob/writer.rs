@@ -1,44 +1,44 @@
-//! A blob being written: staged in the background, published whole by `close` or not at all.
+//! Writes a blob: buffers what the caller writes, uploads it in blocks, and publishes the blob when it is closed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use once_cell::sync::OnceCell;
 
-use crate::blob::block_plan::Plan;
-use crate::blob::block_uploads::{Buffer, Staging};
+use crate::blob::block_plan::BlockPlan;
+use crate::blob::block_uploads::{BlockBuffer, BlockUploads};
 use crate::core::limits::LastError;
 use crate::core::parallel::Transfers;
 use crate::core::progress::{self, Progress};
 use crate::core::runtime::{block_on, spawn};
 use crate::error::{Error, Result, Status};
-use crate::memory::{Holder, Registration};
+use crate::memory::{EvictableHolder, Registration};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
 use crate::service::operations::{self, Condition};
 use crate::sys::blocking::check_may_block;
+use crate::sys::caller_buffer::lend_bytes;
 use crate::sys::lock::lock;
-use crate::sys::memory::Source;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
-/// What happens to a blob that is there already.
+/// What a writer does when the blob exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
-    /// It is replaced when the writer is closed.
+    /// Replace the blob when the writer is closed.
     Replace,
-    /// It stays, and the writer fails with `Status::AlreadyExists`.
+    /// Keep the blob, and fail with `Status::AlreadyExists`.
     Create,
 }
 
-/// A blob opened for writing. Nothing is visible until [`close`](Self::close), which publishes all or
-/// nothing; a writer that is dropped without it leaves the old blob as it was.
+/// A blob opened for writing. [`close`](Self::close) publishes all that was written, or fails and publishes nothing. A
+/// writer that is dropped before that changes nothing.
 pub struct BlobWriter {
     url: String,
     etag: OnceCell<String>,
     written: AtomicU64,
     inner: ProcessBound<Arc<Inner>>,
-    /// Lets others have what this one has begun or could use again, should they need it more.
+    /// Lets the budget flush the buffer that was begun, and evict kept buffers.
     _registered: ProcessBound<[Registration; 2]>,
 }
 
@@ -46,18 +46,20 @@ struct Inner {
     core: ClientCore,
     target: Arc<Target>,
     mode: WriteMode,
-    staging: Arc<Staging>,
+    uploads: Arc<BlockUploads>,
     last_error: Arc<LastError>,
     state: Mutex<State>,
     progress: Arc<Progress>,
 }
 
 struct State {
-    plan: Plan,
-    /// Ids of the blocks staged so far, in the blob's order.
+    plan: BlockPlan,
+    /// The ids of the blocks so far, in the order of the blob.
     ids: Vec<String>,
-    buffer: Option<Buffer>,
+    /// The buffer that is being filled.
+    buffer: Option<BlockBuffer>,
     condition: Condition,
+    /// The result of `close`.
     outcome: Option<Result<()>>,
 }
 
@@ -66,16 +68,16 @@ impl BlobWriter {
         Self::with_plan(core, target, mode, Self::plan(core)?)
     }
 
-    /// A writer for `size` bytes, which picks its block size accordingly.
+    /// A writer for a blob of `size` bytes, with blocks that are large enough for it.
     pub(crate) fn for_size(core: &ClientCore, target: Target, mode: WriteMode, size: u64) -> Result<Self> {
         Self::with_plan(core, target, mode, Self::plan(core)?.for_size(size)?)
     }
 
-    fn plan(core: &ClientCore) -> Result<Plan> {
-        Ok(Plan::new(core.block_size()).within(core.budget()?.limit()))
+    fn plan(core: &ClientCore) -> Result<BlockPlan> {
+        Ok(BlockPlan::new(core.block_size()).within(core.budget()?.limit()))
     }
 
-    fn with_plan(core: &ClientCore, target: Target, mode: WriteMode, plan: Plan) -> Result<Self> {
+    fn with_plan(core: &ClientCore, target: Target, mode: WriteMode, plan: BlockPlan) -> Result<Self> {
         target.require_writable()?;
         let condition = match mode {
             WriteMode::Replace => Condition::None,
@@ -86,14 +88,15 @@ impl BlobWriter {
             core: core.child(),
             target: Arc::new(target),
             mode,
-            staging: Arc::default(),
+            uploads: Arc::default(),
             last_error: Arc::default(),
             state: Mutex::new(State { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
             progress: Arc::default(),
         };
         let (budget, inner) = (core.budget()?, Arc::new(inner));
-        let (begun, landed): (Arc<dyn Holder>, Arc<dyn Holder>) = (inner.clone(), inner.staging.clone());
-        let registered = [begun, landed].map(|holder| budget.register(Arc::downgrade(&holder)));
+        let (begun, kept): (Arc<dyn EvictableHolder>, Arc<dyn EvictableHolder>) =
+            (inner.clone(), inner.uploads.clone());
+        let registered = [begun, kept].map(|holder| budget.register(Arc::downgrade(&holder)));
         Ok(Self {
             url,
             etag: OnceCell::new(),
@@ -105,7 +108,7 @@ impl BlobWriter {
 
     /// Publishes only over the version with this ETag; otherwise `close` fails with `Status::Modified`.
     pub fn set_if_match(&self, etag: &str) -> Result<()> {
-        // Inside a progress callback the call that it reports on holds the lock that is taken here.
+        // A progress callback runs while its call holds the lock that is taken below.
         check_may_block()?;
         let etag = quoted(etag)?;
         let inner = self.inner.get()?;
@@ -117,12 +120,13 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Takes all of `data`, or fails for good. A failure in the background shows here, or in `flush`, or in `close`.
+    /// Writes all of `data`. After an error the writer cannot be used any more. An error of an upload in the background
+    /// is returned by the next `write_all`, `flush` or `close`.
     pub fn write_all(&self, data: &[u8]) -> Result<()> {
-        self.reporting(|| self.write_some(data))
+        self.reporting(|| self.buffer_all(data))
     }
 
-    fn write_some(&self, data: &[u8]) -> Result<()> {
+    fn buffer_all(&self, data: &[u8]) -> Result<()> {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock_open(&self.url)?;
         if data.is_empty() {
@@ -133,12 +137,12 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Takes all that `source` gives, without a buffer in between.
+    /// Writes all bytes of `source`, the file `from`, without a buffer in between.
     pub(crate) fn write_from(&self, source: &mut impl std::io::Read, from: &std::path::Path) -> Result<()> {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock_open(&self.url)?;
         loop {
-            // A file may grow as fast as it is read.
+            // The file may grow as fast as it is read, so that the loop never ends by itself.
             call.limits.check()?;
             let mut buffer = inner.buffer_with_room(&call, &mut state, self.written.load(Ordering::Relaxed))?;
             let read = buffer.fill_from(source).map_err(|error| Error::file("cannot read", from, &error))?;
@@ -150,7 +154,7 @@ impl BlobWriter {
         }
     }
 
-    /// Returns when everything written so far is staged. Nothing is published.
+    /// Returns when all that was written so far is uploaded. Publishes nothing.
     pub fn flush(&self) -> Result<()> {
         self.reporting(|| self.flush_all())
     }
@@ -158,11 +162,11 @@ impl BlobWriter {
     fn flush_all(&self) -> Result<()> {
         let (inner, call) = self.begin()?;
         let mut state = inner.lock_open(&self.url)?;
-        inner.stage_buffer(&call, &mut state).map_err(|error| inner.remember(error))?;
-        inner.staging.wait_all(&call.limits)
+        inner.upload_buffer(&call, &mut state).map_err(|error| inner.remember(error))?;
+        inner.uploads.wait_all(&call.limits)
     }
 
-    /// Publishes the blob. Called again, it gives the same answer.
+    /// Publishes the blob. A second call returns the same result.
     pub fn close(&self) -> Result<()> {
         let progress = self.progress()?;
         let written = self.written.load(Ordering::Relaxed);
@@ -176,8 +180,8 @@ impl BlobWriter {
         )
     }
 
-    /// Tells `callback` the bytes that have landed at the service, on the writing thread; in all there are `u64::MAX`,
-    /// not known, until the blob is closed. `None` ends that.
+    /// Calls `callback` on the writing thread with the number of bytes that were uploaded, and the total, which is
+    /// `u64::MAX` (unknown) until the blob is closed. `None` removes the callback.
     pub fn set_progress(&self, callback: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Result<()> {
         self.progress()?.set(callback);
         Ok(())
@@ -203,21 +207,21 @@ impl BlobWriter {
             self.etag.get_or_init(|| etag);
         });
         let outcome = outcome.map_err(|error| error.context(format!("{} was not published", self.url)));
-        inner.staging.abort();
+        inner.uploads.abort();
         state.outcome = Some(outcome.clone());
         outcome
     }
 
-    /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good: a cancelled writer never
-    /// publishes. Returns at once; from any thread.
+    /// Makes running and later calls fail with `Status::Cancelled`: a cancelled writer never publishes. Returns at
+    /// once, and may be called from any thread.
     pub fn cancel(&self) {
-        // Nothing of the parent's runs in a forked child.
+        // In a forked child no call of the parent's runs.
         if let Ok(inner) = self.inner.get() {
             inner.core.cancel();
         }
     }
 
-    /// How many bytes were written.
+    /// The number of bytes written so far.
     pub fn position(&self) -> Result<u64> {
         self.inner.get()?.core.check_cancelled()?;
         Ok(self.written.load(Ordering::Relaxed))
@@ -257,27 +261,26 @@ impl Inner {
         if state.outcome.is_some() {
             return Err(Error::unsupported(format!("{url}: the writer is closed")));
         }
-        self.staging.check()?;
+        self.uploads.check()?;
         Ok(state)
     }
 
-    /// Every failure but a passed deadline is final: bytes are missing, so nothing may be published. A
-    /// deadline is too when it ended a write, of which a part may have been taken.
+    /// Makes every later call fail with `error` too: bytes are missing, so the blob must not be published.
     fn remember(&self, error: Error) -> Error {
-        self.staging.fail(error.clone());
+        self.uploads.fail(error.clone());
         error
     }
 
     fn write(&self, call: &Call, state: &mut State, mut data: &[u8], written: u64) -> Result<()> {
         let buffered = state.buffer.as_ref().map(|buffer| buffer.room() as u64);
-        state.plan.check_room(written, data.len() as u64, buffered)?;
+        state.plan.check_capacity(written, data.len() as u64, buffered)?;
         while !data.is_empty() {
             call.limits.check()?;
-            let full_or_none = state.buffer.as_ref().is_none_or(|buffer| buffer.room() == 0);
-            let direct = if full_or_none { state.plan.direct_block_size(data.len() as u64) } else { None };
+            let is_full_or_none = state.buffer.as_ref().is_none_or(|buffer| buffer.room() == 0);
+            let direct = if is_full_or_none { state.plan.direct_block_size(data.len() as u64) } else { None };
             if let Some(block_size) = direct {
-                self.stage_buffer(call, state)?;
-                data = self.stage_direct(call, state, data, block_size as usize)?;
+                self.upload_buffer(call, state)?;
+                data = self.upload_direct(call, state, data, block_size as usize)?;
                 continue;
             }
             let mut buffer = self.buffer_with_room(call, state, written)?;
@@ -287,97 +290,100 @@ impl Inner {
         Ok(())
     }
 
-    /// The buffer being filled; a full one is staged only now, when more comes, so that a blob of one
-    /// block is one Put Blob.
-    fn buffer_with_room(&self, call: &Call, state: &mut State, written: u64) -> Result<Buffer> {
+    /// The buffer to fill next. A full one is uploaded only now, when more data comes, so that a blob of one block
+    /// needs only one request (Put Blob).
+    fn buffer_with_room(&self, call: &Call, state: &mut State, written: u64) -> Result<BlockBuffer> {
         if state.buffer.as_ref().is_some_and(|buffer| buffer.room() == 0) {
-            self.stage_buffer(call, state)?;
+            self.upload_buffer(call, state)?;
         }
         match state.buffer.take() {
             Some(buffer) => Ok(buffer),
             None => {
                 let sizes = state.plan.least_block_size(written)..=state.plan.block_size();
-                self.staging.buffer(self.core.budget()?, sizes, &call.limits)
+                self.uploads.buffer(self.core.budget()?, sizes, &call.limits)
             }
         }
     }
 
-    fn stage_buffer(&self, call: &Call, state: &mut State) -> Result<()> {
+    fn upload_buffer(&self, call: &Call, state: &mut State) -> Result<()> {
         let Some(buffer) = state.buffer.take() else { return Ok(()) };
         if buffer.len() == 0 {
             return Ok(());
         }
         let id = self.next_id(call, state)?;
-        self.staging.stage(call, &self.target, id, buffer)
+        self.uploads.upload(call, &self.target, id, buffer)
     }
 
-    /// Stages whole blocks from the caller's memory and waits for them; gives the rest.
-    fn stage_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8], block_size: usize) -> Result<&'a [u8]> {
+    /// Uploads whole blocks from the caller's memory and waits for them; returns the rest of `data`.
+    fn upload_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8], block_size: usize) -> Result<&'a [u8]> {
         let (blocks, rest) = data.split_at(data.len() - data.len() % block_size);
-        let mut source = Source::from_slice(blocks);
-        let mut parts = Vec::with_capacity(blocks.len() / block_size);
-        while source.len() > 0 {
-            let body = source.split_to(block_size).lend();
-            let id = self.next_id(call, state)?;
-            let (call, target) = (call.clone(), self.target.clone());
-            parts.push(async move { operations::put_block(&call, &target, &id, &body).await });
-        }
-        Transfers::start(parts, call.connections())?.wait()?;
+        lend_bytes(blocks, |mut bytes| {
+            let mut uploads = Vec::with_capacity(blocks.len() / block_size);
+            while bytes.len() > 0 {
+                let body = bytes.split_to(block_size).into_body();
+                let id = self.next_id(call, state)?;
+                let (call, target) = (call.clone(), self.target.clone());
+                uploads.push(async move { operations::put_block(&call, &target, &id, &body).await });
+            }
+            Transfers::start(uploads, call.connections())?.wait()
+        })?;
         Ok(rest)
     }
 
     fn next_id(&self, call: &Call, state: &mut State) -> Result<String> {
         if state.ids.is_empty() && self.mode == WriteMode::Create {
-            self.look_for_existing(call)?;
+            self.check_existence(call)?;
         }
         let id = state.plan.next_id()?;
         state.ids.push(id.clone());
         Ok(id)
     }
 
-    /// Finds out beside the first block that the blob exists, rather than after the last one.
-    fn look_for_existing(&self, call: &Call) -> Result<()> {
-        let (call, target, staging) = (call.in_background(), self.target.clone(), self.staging.clone());
+    /// Checks in the background, beside the first block, whether the blob exists, so that the writer need not upload
+    /// all blocks before it fails.
+    fn check_existence(&self, call: &Call) -> Result<()> {
+        let (call, target, uploads) = (call.in_background(), self.target.clone(), self.uploads.clone());
         spawn(async move {
-            // Whoever may only create cannot look; then the commit's own condition is what decides.
+            // Some credentials may create blobs and not read them. Then the condition of the commit decides.
             if let Ok(true) = operations::exists(&call, &target).await {
-                staging.fail(Error::new(Status::AlreadyExists, format!("{} exists already", target.display())));
+                uploads.fail(Error::new(Status::AlreadyExists, format!("{} exists already", target.display())));
             }
         })
         .map(drop)
     }
 
     fn publish(&self, call: &Call, state: &mut State) -> Result<String> {
-        self.staging.check()?;
+        self.uploads.check()?;
         let (call_for_task, target, condition) = (call.clone(), self.target.clone(), state.condition.clone());
         if state.ids.is_empty() {
-            let body = state.buffer.take().map(|buffer| self.staging.freeze(buffer)).unwrap_or_default();
-            return block_on(async move { operations::put_blob(&call_for_task, &target, &condition, body).await });
+            let body = state.buffer.take().map(|buffer| self.uploads.freeze(buffer)).unwrap_or_default();
+            let id = state.plan.next_id()?;
+            return block_on(async move { operations::put_blob(&call_for_task, &target, &condition, body, &id).await });
         }
-        self.stage_buffer(call, state)?;
-        self.staging.wait_all(&call.limits)?;
+        self.upload_buffer(call, state)?;
+        self.uploads.wait_all(&call.limits)?;
         let ids = std::mem::take(&mut state.ids);
         block_on(async move { operations::commit(&call_for_task, &target, &condition, &ids).await })
     }
 }
 
-impl Holder for Inner {
-    /// Sends a block as it is, so that its memory comes back though its caller does not go on.
-    fn send_off(&self) -> bool {
+impl EvictableHolder for Inner {
+    /// Uploads the buffer that was begun, as a shorter block.
+    fn flush(&self) -> bool {
         let Ok(mut state) = self.state.try_lock() else { return false };
         let length = state.buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
-        if state.outcome.is_some() || state.buffer.is_none() || !self.staging.has_room(length) {
+        if state.outcome.is_some() || state.buffer.is_none() || !self.uploads.has_room(length) {
             return false;
         }
         let Ok(call) = self.call() else { return false };
-        // A failure shows in the writer's next call.
-        self.stage_buffer(&call, &mut state).map_err(|error| self.remember(error)).is_ok()
+        // The writer's next call returns the error.
+        self.upload_buffer(&call, &mut state).map_err(|error| self.remember(error)).is_ok()
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.staging.abort();
+        self.uploads.abort();
     }
 }
 

@@ -9,12 +9,12 @@ use crate::core::parallel::together;
 use crate::dataset::entries::Part;
 use crate::error::{Error, Result, Status};
 use crate::memory::Reservation;
+use crate::memory::buffer_pool::SampleMemory;
 use crate::service::body_sink::{RangeBody, Sink};
 use crate::service::client_core::Call;
-use crate::service::ranged_get::{self, Only, Opened, Version, fetch};
-use crate::service::ranges;
+use crate::service::ranged_get::{self, Only, Opened, Version, fetch, fetch_parts};
 use crate::sys::block::{self, Block, Filled};
-use crate::sys::memory::{Borrowed, Destination, Loan};
+use crate::sys::caller_buffer::{Destination, Loan};
 use crate::url::Target;
 
 /// What one request brings at most; larger entries come as parallel ranges.
@@ -34,7 +34,7 @@ pub(crate) async fn load_entry(
         if memory.as_mut().is_some_and(|memory| !memory.resize(length)) {
             return Err(Error::new(Status::OutOfMemory, "the memory limit leaves no room to read ahead"));
         }
-        let (new, part) = Block::new(length)?;
+        let (new, part) = Block::new(length, &SampleMemory)?;
         block = Some(new);
         Ok(Some(Place::own(part)))
     };
@@ -129,29 +129,24 @@ async fn transfer(
     version: &Version,
     whole: Range<u64>,
     first: Range<u64>,
-    mut body: Option<RangeBody>,
+    body: Option<RangeBody>,
     mut place: Place,
 ) -> Result<()> {
     if first.end >= whole.end {
         return fetch(call, target, version, whole, body, &mut place).await;
     }
-    let connections = call.connections();
-    let rest = first.end..whole.end;
-    let mut parts = Vec::new();
-    for range in std::iter::once(first).chain(ranges::split(rest, connections)) {
-        let mut place = place.split_to((range.end - range.start) as usize);
-        let (call, target, version, body) = (call.clone(), target.clone(), version.clone(), body.take());
-        parts.push(async move { fetch(&call, &target, &version, range, body, &mut place).await });
-    }
+    let version = Arc::new(version.clone());
+    let mut sink = |part: &Range<u64>| place.split_to((part.end - part.start) as usize);
+    let parts = fetch_parts(call, target, &version, whole, first, body, &mut sink);
     // Drop the empty remainder: while it lives, the loan counts as outstanding.
     drop(place);
-    together(parts, connections).await
+    together(parts, call.connections()).await
 }
 
 /// Where an entry's bytes are to lie.
 enum Place {
     Own { part: block::Part, left: usize },
-    Borrowed(Borrowed),
+    Borrowed(Destination),
 }
 
 impl Place {
@@ -174,7 +169,7 @@ impl Place {
     fn destination(&mut self) -> &mut Destination {
         match self {
             Self::Own { part, .. } => part.destination(),
-            Self::Borrowed(borrowed) => borrowed.destination(),
+            Self::Borrowed(borrowed) => borrowed,
         }
     }
 }

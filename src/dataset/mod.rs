@@ -14,8 +14,8 @@ use crate::error::{Error, Result, Status};
 use crate::service::client_core::{Call, ClientCore};
 use crate::sys::block::Filled;
 use crate::sys::blocking::check_may_block;
+use crate::sys::caller_buffer::{CallerBuffer, Loan};
 use crate::sys::lock::lock;
-use crate::sys::memory::{Destination, Loan};
 use crate::sys::process::PerProcess;
 
 mod build;
@@ -130,7 +130,7 @@ impl Dataset {
 
     /// Reads an entry into memory of the caller's; its size. `Status::BufferTooSmall` when it does not fit.
     pub fn get_into(&self, index: usize, buffer: &mut [u8]) -> Result<usize> {
-        self.get_into_all(&[index], vec![Destination::from_slice(buffer)]).into_sizes().map(|sizes| sizes[0])
+        self.get_into_all(&[index], vec![CallerBuffer::from_slice(buffer)]).into_sizes().map(|sizes| sizes[0])
     }
 
     /// Reads entries into memory of the caller's, concurrently, all or none; their sizes.
@@ -138,24 +138,24 @@ impl Dataset {
         if indices.len() != buffers.len() {
             return Err(Error::invalid(format!("{} buffers for {} indices", buffers.len(), indices.len())));
         }
-        let buffers = buffers.iter_mut().map(|buffer| Destination::from_slice(buffer)).collect();
+        let buffers = buffers.iter_mut().map(|buffer| CallerBuffer::from_slice(buffer)).collect();
         self.get_into_all(indices, buffers).into_sizes()
     }
 
-    pub(crate) fn get_into_all(&self, indices: &[usize], buffers: Vec<Destination>) -> Fitted {
+    pub(crate) fn get_into_all(&self, indices: &[usize], buffers: Vec<CallerBuffer<'_>>) -> Fitted {
         match self.fit(indices, buffers) {
             Ok(fitted) => fitted,
             Err(error) => Fitted { sizes: Vec::new(), error: Some(error) },
         }
     }
 
-    fn fit(&self, indices: &[usize], mut buffers: Vec<Destination>) -> Result<Fitted> {
+    fn fit(&self, indices: &[usize], mut buffers: Vec<CallerBuffer<'_>>) -> Result<Fitted> {
         check_may_block()?;
         for &index in indices {
             self.entry(index)?;
         }
         let (call, prefetcher) = (self.0.core.call()?, self.prefetcher()?);
-        let capacities: Vec<_> = buffers.iter().map(Destination::len).collect();
+        let capacities: Vec<_> = buffers.iter().map(CallerBuffer::len).collect();
         let mut sizes = vec![None; indices.len()];
         let mut missing = Vec::new();
         for (slot, &index) in indices.iter().enumerate() {
@@ -170,7 +170,7 @@ impl Dataset {
                 None => missing.push(slot),
             }
         }
-        let found = self.lend_all(&call, indices, missing, buffers)?;
+        let found = CallerBuffer::lend_all(buffers, |loans| self.load_into(&call, indices, missing, loans))?;
         for (slot, size) in found {
             sizes[slot] = Some(size);
         }
@@ -192,21 +192,19 @@ impl Dataset {
         Ok(fitted)
     }
 
-    /// Brings the entries of some slots into the caller's buffers. Nobody holds a part of those any more when this
-    /// returns.
-    fn lend_all(
+    /// Loads the entries of `slots` into the caller's buffers; returns the slots with the sizes of their entries.
+    fn load_into(
         &self,
         call: &Call,
         indices: &[usize],
         slots: Vec<usize>,
-        buffers: Vec<Destination>,
+        loans: Vec<Loan>,
     ) -> Result<Vec<(usize, u64)>> {
-        let mut loans: Vec<_> = buffers.into_iter().map(|buffer| Some(Loan::new(buffer))).collect();
+        let mut loans: Vec<_> = loans.into_iter().map(Some).collect();
         let found = Arc::new(Mutex::new(Vec::with_capacity(slots.len())));
-        let (mut parts, mut watches) = (Vec::new(), Vec::new());
+        let mut parts = Vec::new();
         for slot in slots {
             let Some(mut loan) = loans[slot].take() else { continue };
-            watches.push(loan.watch());
             let entry = self.entry(indices[slot])?;
             let (call, target, part, found) = (call.clone(), Arc::new(entry.target()), entry.part(), found.clone());
             parts.push(Box::pin(async move {
@@ -215,11 +213,7 @@ impl Dataset {
                 Ok(())
             }));
         }
-        let result = Transfers::start(parts, call.service.max_concurrency()).and_then(Transfers::wait);
-        for watch in watches {
-            watch.wait_returned();
-        }
-        result?;
+        Transfers::start(parts, call.service.max_concurrency()).and_then(Transfers::wait)?;
         let mut found = lock(&found);
         Ok(std::mem::take(&mut *found))
     }

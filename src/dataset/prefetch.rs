@@ -12,7 +12,7 @@ use crate::dataset::entries::Entries;
 use crate::dataset::sample::{Item, Pending, UsualSize};
 use crate::dataset::sequential::SequentialDetector;
 use crate::error::Result;
-use crate::memory::{Holder, IDLE, Registration, Reservation};
+use crate::memory::{EvictableHolder, IDLE, Registration, Reservation};
 use crate::service::client_core::{Call, ClientCore};
 use crate::sys::lock::lock;
 
@@ -67,7 +67,7 @@ impl Prefetcher {
             usual: UsualSize::default(),
             _registered: OnceCell::new(),
         });
-        let as_holder: Arc<dyn Holder> = prefetcher.clone();
+        let as_holder: Arc<dyn EvictableHolder> = prefetcher.clone();
         prefetcher._registered.get_or_init(|| budget.register(Arc::downgrade(&as_holder)));
         Ok(prefetcher)
     }
@@ -246,14 +246,14 @@ impl State {
     }
 }
 
-impl Holder for Prefetcher {
+impl EvictableHolder for Prefetcher {
     fn idle_since(&self) -> Option<Instant> {
         let state = self.state.try_lock().ok()?;
         if state.held.is_empty() { None } else { state.used }
     }
 
     /// What nobody wants goes first, then what would have been taken last.
-    fn give_up(&self, bytes: u64) -> u64 {
+    fn evict(&self, bytes: u64) -> u64 {
         let Ok(mut guard) = self.state.try_lock() else { return 0 };
         let state = &mut *guard;
         let (mut freed, mut dropped) = (0, Vec::new());

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 
 use super::panic::contain_panic;
 use crate::error::{Error, Result, Status};
-use crate::sys::memory::Destination;
+use crate::sys::caller_buffer::CallerBuffer;
 
 /// Moves an object to the heap and gives it to the caller, who returns it through [`free`].
 pub(super) fn into_raw<T>(object: T) -> *mut T {
@@ -104,13 +104,13 @@ pub(super) unsafe fn bytes<'a>(pointer: *const c_void, length: usize, name: &str
 ///
 /// # Safety
 /// `pointer` is NULL or valid for writes of `length` bytes until the call returns.
-pub(super) unsafe fn destination(pointer: *mut c_void, length: usize, name: &str) -> Result<Destination> {
+pub(super) unsafe fn destination<'a>(pointer: *mut c_void, length: usize, name: &str) -> Result<CallerBuffer<'a>> {
     if length == 0 {
-        return Ok(Destination::from_slice(&mut []));
+        return Ok(CallerBuffer::from_slice(&mut []));
     }
     check_memory(pointer, length, name)?;
-    // SAFETY: by the contract above, and every call waits for its transfers before it returns.
-    Ok(unsafe { Destination::new(pointer.cast(), length) })
+    // SAFETY: by the contract above.
+    Ok(unsafe { CallerBuffer::new(pointer.cast(), length) })
 }
 
 /// An output of a call, written on success only.
@@ -197,7 +197,7 @@ pub(super) unsafe fn out_handles<T>(pointer: *mut *mut T, count: usize, name: &s
 }
 
 /// Writes text and a NUL to `buffer`, and their size to `out_size`. `out_size` is also written if they do not fit.
-pub(super) fn copy_text(text: &str, mut buffer: Destination, out_size: Out<usize>) -> Result<()> {
+pub(super) fn copy_text(text: &str, mut buffer: CallerBuffer<'_>, out_size: Out<usize>) -> Result<()> {
     let (size, capacity) = (text.len() + 1, buffer.len());
     out_size.set(size);
     if size > capacity {

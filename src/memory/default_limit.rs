@@ -1,22 +1,24 @@
-//! How much memory a client may hold when nobody said otherwise.
+//! The default of the option `memory_limit`.
 
 use std::path::{Path, PathBuf};
 
-const LEAST_DEFAULT: u64 = 32 << 20;
-const MOST_DEFAULT: u64 = 512 << 20;
+/// The smallest and the largest default, in bytes.
+const MIN_DEFAULT: u64 = 32 << 20;
+const MAX_DEFAULT: u64 = 512 << 20;
 
-/// An eighth of the memory that this process can have, shared with the ranks beside it, and 512 MiB where there is
-/// plenty.
+/// The default limit in bytes: an eighth of the memory that this process can use, divided by the number of ranks on
+/// this machine; at least 32 MiB and at most 512 MiB.
 pub(crate) fn default_memory_limit() -> u64 {
     let ranks = std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|value| value.trim().parse().ok()).unwrap_or(1);
     share(available(Path::new("/proc"), Path::new("/sys/fs/cgroup")), ranks)
 }
 
 fn share(available: u64, ranks: u64) -> u64 {
-    (available / 8 / ranks.max(1)).clamp(LEAST_DEFAULT, MOST_DEFAULT)
+    (available / 8 / ranks.max(1)).clamp(MIN_DEFAULT, MAX_DEFAULT)
 }
 
-/// The machine's memory, or what the cgroups around this process leave of it. What cannot be read sets no limit.
+/// The machine's memory in bytes, or the smallest limit of this process's cgroups. A file that cannot be read sets no
+/// limit.
 fn available(proc: &Path, cgroups: &Path) -> u64 {
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
     let number = |text: String| text.trim().parse::<u64>().ok();
@@ -35,7 +37,7 @@ fn available(proc: &Path, cgroups: &Path) -> u64 {
             }
             _ => continue,
         };
-        // In a container the path may be the host's, which is not there; the root is then the container's own.
+        // In a container the path may be the host's and not exist here. The root is then the container's cgroup.
         let inner = Path::new(fields.next().unwrap_or_default().trim_start_matches('/'));
         for group in inner.ancestors() {
             least = number(read(root.join(group).join(file))).unwrap_or(u64::MAX).min(least);

@@ -1,39 +1,40 @@
-//! Those who hold memory that they could do without.
+//! The holders of memory that can be evicted, and the choice between them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-use super::Budget;
+use super::budget::ProcessBudget;
 use crate::sys::lock::lock;
 
-/// Someone who holds memory. Asked from any thread and in the middle of its own work, so it must not wait for a lock:
-/// who is busy has nothing to give.
-pub(crate) trait Holder: Send + Sync {
-    /// Since when it has not used what it could give up at once; `None` when there is nothing.
+/// Holds memory that can be evicted. Its functions are called from any thread, also while the holder works, so they
+/// must not wait for a lock: a holder whose lock is taken has nothing to evict.
+pub(crate) trait EvictableHolder: Send + Sync {
+    /// Since when the memory that can be evicted at once was not used; `None` when there is none.
     fn idle_since(&self) -> Option<Instant> {
         None
     }
 
-    /// Gives up some `bytes`, what it needs least first; how many.
-    fn give_up(&self, _bytes: u64) -> u64 {
+    /// Frees about `bytes`, the least needed memory first; returns how many bytes it frees.
+    fn evict(&self, _bytes: u64) -> u64 {
         0
     }
 
-    /// Sends what it holds on its way, so that the memory comes back without its caller; whether there was something.
-    fn send_off(&self) -> bool {
+    /// Begins to send what it has buffered, so that its memory is freed without its caller. Returns whether there was
+    /// any.
+    fn flush(&self) -> bool {
         false
     }
 }
 
-/// The process's holders, each with its budget's number.
+/// The holders of a process. Each belongs to a budget, which is known by its number.
 #[derive(Default)]
 pub(super) struct Holders(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
     next: u64,
-    entries: HashMap<u64, (usize, Weak<dyn Holder>)>,
+    entries: HashMap<u64, (usize, Weak<dyn EvictableHolder>)>,
 }
 
 impl std::fmt::Debug for Holders {
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Holders {
 }
 
 impl Holders {
-    pub(super) fn add(&self, budget: usize, holder: Weak<dyn Holder>) -> u64 {
+    fn add(&self, budget: usize, holder: Weak<dyn EvictableHolder>) -> u64 {
         let mut table = lock(&self.0);
         table.next += 1;
         let number = table.next;
@@ -55,43 +56,44 @@ impl Holders {
         lock(&self.0).entries.remove(&number);
     }
 
-    /// Those of one budget, or all.
-    fn of(&self, budget: Option<usize>) -> Vec<Arc<dyn Holder>> {
+    /// The holders of one budget, or all with `None`.
+    fn of(&self, budget: Option<usize>) -> Vec<Arc<dyn EvictableHolder>> {
         let table = lock(&self.0);
         let wanted = table.entries.values().filter(|(of, _)| budget.is_none_or(|budget| budget == *of));
         wanted.filter_map(|(_, holder)| holder.upgrade()).collect()
     }
 
-    /// Has the one that was idle longest give up memory, if it was since `before`; how much.
-    pub(super) fn evict(&self, bytes: u64, before: Option<Instant>, budget: Option<usize>) -> u64 {
-        let Some(before) = before else { return 0 };
-        // Outside of the lock: the last owner of a holder may be this list.
+    /// Evicts about `bytes` from the holder that was not used for the longest time, if it was not used since
+    /// `used_before`. Returns how many bytes that frees.
+    pub(super) fn evict(&self, bytes: u64, used_before: Instant, budget: Option<usize>) -> u64 {
+        // Without the lock: dropping the last reference to a holder takes it, to remove the holder from the table.
         let mut idle: Vec<_> = self.of(budget).into_iter().filter_map(|one| Some((one.idle_since()?, one))).collect();
-        idle.retain(|(since, _)| *since <= before);
+        idle.retain(|(since, _)| *since <= used_before);
         idle.sort_by_key(|(since, _)| *since);
-        idle.iter().map(|(_, holder)| holder.give_up(bytes)).find(|&freed| freed > 0).unwrap_or(0)
+        idle.iter().map(|(_, holder)| holder.evict(bytes)).find(|&freed| freed > 0).unwrap_or(0)
     }
 
-    /// Has one holder send off what it has begun.
-    pub(super) fn send_off(&self, budget: Option<usize>) -> bool {
-        self.of(budget).iter().any(|holder| holder.send_off())
+    /// Makes one holder send what it has buffered; returns whether one had anything.
+    pub(super) fn flush_one(&self, budget: Option<usize>) -> bool {
+        self.of(budget).iter().any(|holder| holder.flush())
     }
 }
 
-/// A holder's place in the list.
+/// Keeps a holder in the table of its process until it is dropped.
 pub(crate) struct Registration {
-    budget: Arc<Budget>,
+    process: Arc<ProcessBudget>,
     number: u64,
 }
 
 impl Registration {
-    pub(super) fn new(budget: Arc<Budget>, number: u64) -> Self {
-        Self { budget, number }
+    pub(super) fn new(process: Arc<ProcessBudget>, budget: usize, holder: Weak<dyn EvictableHolder>) -> Self {
+        let number = process.holders.add(budget, holder);
+        Self { process, number }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.budget.pool.holders.remove(self.number);
+        self.process.holders.remove(self.number);
     }
 }

@@ -1,5 +1,5 @@
-//! The Blob service as one client reaches it: each request gets its headers and signature here, each error answer its
-//! meaning.
+//! A client's connection to the Blob service: adds headers and a signature to each request, and turns error answers
+//! into errors.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,16 +20,15 @@ use crate::service::headers::{SERVICE_VERSION, X_MS_REQUEST_ID, X_MS_VERSION};
 
 const X_MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
-/// The longest error document that is read, in bytes. The service's have some hundred; a hostile one must not fill our
-/// memory.
+/// The longest error document that is read, in bytes. The service's documents have some hundred bytes.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
-/// A client's way to the service in one process: connections, credential, checksums. Shared by all its handles.
+/// What a client needs to send requests in one process: connections, credential, checksums. Shared by all its handles.
 pub(crate) struct BlobService {
     transport: Transport,
     signer: Arc<Signer>,
     checksums: Checksums,
-    /// Notified when something of the client's is cancelled.
+    /// Notified when a handle of the client is cancelled.
     cancel_notify: Arc<Notify>,
 }
 
@@ -126,7 +125,7 @@ fn check_echo(headers: &HeaderMap, sent: &str) -> Result<()> {
     }
 }
 
-/// A response of the service, and what its error needs should it be one.
+/// A response of the service, with what its error needs if its status is one.
 pub(crate) struct ServiceResponse {
     response: Response,
     auth: AuthHints,
@@ -135,7 +134,7 @@ pub(crate) struct ServiceResponse {
 }
 
 impl ServiceResponse {
-    /// The response of a successful request, or the error that its status stands for.
+    /// The response if its status is a success, and the error of its status otherwise.
     pub(crate) async fn success(mut self) -> Result<Response> {
         if self.status.is_success() {
             return Ok(self.response);

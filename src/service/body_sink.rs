@@ -1,34 +1,34 @@
-//! A body on its way into the place where it belongs, checked against what vouches for it before anyone sees it.
+//! Receives the body of a range into a sink, and checks its checksum before the sink may show the bytes.
 
 use bytes::BufMut;
 
 use crate::error::{Error, Result, Status};
 use crate::http::Response;
-use crate::service::checksum::{ExpectedChecksum, Sum, mismatch};
+use crate::service::checksum::{ExpectedChecksum, Hasher, mismatch};
 use crate::service::client_core::Call;
 use crate::service::structured_body::{CHECKSUM, Message};
-use crate::sys::memory::Destination;
+use crate::sys::caller_buffer::Destination;
 use crate::sys::tap::Tap;
 
-/// The body of a range, still arriving.
+/// The body of a range that is still arriving.
 pub(crate) struct RangeBody {
     pub(crate) response: Response,
     /// `None` when no checksum was asked for.
     pub(crate) expected_checksum: Option<ExpectedChecksum>,
 }
 
-/// Where a body's bytes go: the network writes them into memory that the sink offers.
+/// The destination of a body's bytes. The network writes them into memory that the sink gives.
 pub(crate) trait Sink: Send {
-    /// Memory for some of the next bytes, at least one.
+    /// Memory for the next bytes, at least for one.
     fn room(&mut self) -> &mut (impl BufMut + Send);
 
-    /// More bytes are in the room. They may still turn out to be wrong.
+    /// Tells the sink that bytes were written into its memory. Their checksum may not be known yet.
     fn received(&mut self) -> Result<()>;
 
-    /// What was received is right, and may be seen.
+    /// Tells the sink that all bytes received so far are correct and may be shown.
     fn accept(&mut self) -> Result<()>;
 
-    /// What was received and not accepted is forgotten, and comes again.
+    /// Tells the sink to forget the bytes that were not accepted. They will be received again.
     fn reject(&mut self);
 }
 
@@ -51,7 +51,7 @@ impl Sink for Destination {
     }
 }
 
-/// Receives the bytes from `at` to `end` of the blob; `at` moves over those that the sink has accepted.
+/// Receives the bytes from `at` to `end` of the blob, and moves `at` over the bytes that the sink has accepted.
 pub(crate) async fn receive(
     call: &Call,
     body: &mut RangeBody,
@@ -61,18 +61,24 @@ pub(crate) async fn receive(
 ) -> Result<()> {
     let response = &mut body.response;
     match body.expected_checksum.take() {
-        None => plain(call, response, at, end, sink).await?,
-        Some(ExpectedChecksum::Whole(sum, expected)) => {
-            summed(response, sum, end - *at, &expected, sink).await?;
+        None => receive_unchecked(call, response, at, end, sink).await?,
+        Some(ExpectedChecksum::Whole(hasher, expected)) => {
+            receive_whole(response, hasher, end - *at, &expected, sink).await?;
             accept(call, at, end - *at, sink)?;
         }
-        Some(ExpectedChecksum::Structured(content)) => structured(call, response, at, content, sink).await?,
+        Some(ExpectedChecksum::Structured(content)) => receive_structured(call, response, at, content, sink).await?,
     }
-    // A body of unknown length may go on, which would be wrong; one of known length has ended.
+    // A body of unknown length may have more bytes, which is an error. One of known length has ended.
     response.bytes(0).await.map(drop)
 }
 
-async fn plain(call: &Call, response: &mut Response, at: &mut u64, end: u64, sink: &mut impl Sink) -> Result<()> {
+async fn receive_unchecked(
+    call: &Call,
+    response: &mut Response,
+    at: &mut u64,
+    end: u64,
+    sink: &mut impl Sink,
+) -> Result<()> {
     while *at < end {
         let received = response.receive(sink.room(), end - *at).await?;
         if received == 0 {
@@ -91,27 +97,27 @@ fn accept(call: &Call, at: &mut u64, count: u64, sink: &mut impl Sink) -> Result
     Ok(())
 }
 
-/// The next `length` bytes of the body, which have to have this sum.
-async fn summed(
+/// Receives `length` bytes, which must have the checksum `expected`.
+async fn receive_whole(
     response: &mut Response,
-    mut sum: Sum,
+    mut hasher: Hasher,
     length: u64,
     expected: &str,
     sink: &mut impl Sink,
 ) -> Result<()> {
-    collect(response, &mut sum, length, sink).await?;
-    match sum.text() == expected {
-        true => Ok(()),
-        false => Err(mismatch(response.shown(), "other bytes arrived than were sent")),
+    collect(response, &mut hasher, length, sink).await?;
+    if hasher.base64() != expected {
+        return Err(mismatch(response.shown(), "other bytes arrived than were sent"));
     }
+    Ok(())
 }
 
-async fn collect(response: &mut Response, sum: &mut Sum, length: u64, sink: &mut impl Sink) -> Result<()> {
+async fn collect(response: &mut Response, hasher: &mut Hasher, length: u64, sink: &mut impl Sink) -> Result<()> {
     let mut left = length;
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let mut room = Tap::new(sink.room(), |bytes| sum.update(bytes)).limit(most);
-        // The body's own length was compared when its head came.
+        let mut room = Tap::new(sink.room(), |bytes| hasher.update(bytes)).limit(most);
+        // The body's length was compared when its headers came.
         match response.receive(&mut room, u64::MAX).await? as u64 {
             0 => return Err(too_short(response)),
             received => left -= received,
@@ -121,9 +127,9 @@ async fn collect(response: &mut Response, sum: &mut Sum, length: u64, sink: &mut
     Ok(())
 }
 
-/// Each segment is accepted when its checksum fits. The message's own sum, at its end, says nothing more then: the
-/// segments are numbered, and none may be missing.
-async fn structured(
+/// Receives a structured body, and accepts each segment whose checksum fits. The checksum of the whole message, at its
+/// end, is not compared: the segments are numbered, so none can be missing.
+async fn receive_structured(
     call: &Call,
     response: &mut Response,
     at: &mut u64,
@@ -136,9 +142,9 @@ async fn structured(
     let mut message = Message::begin(exactly(response).await?, length, content).map_err(damaged)?;
     while !message.is_over().map_err(damaged)? {
         let length = message.segment(exactly(response).await?).map_err(damaged)?;
-        let mut sum = Sum::crc64();
-        collect(response, &mut sum, length, sink).await?;
-        if sum.bytes() != exactly::<CHECKSUM>(response).await? {
+        let mut hasher = Hasher::crc64();
+        collect(response, &mut hasher, length, sink).await?;
+        if hasher.bytes() != exactly::<CHECKSUM>(response).await? {
             return Err(mismatch(&shown, "other bytes arrived than were sent"));
         }
         accept(call, at, length, sink)?;
@@ -146,7 +152,7 @@ async fn structured(
     exactly::<CHECKSUM>(response).await.map(drop)
 }
 
-/// The next few bytes of the body, which belong to its form.
+/// Receives the next `N` bytes of the body, which belong to its format.
 async fn exactly<const N: usize>(response: &mut Response) -> Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut room = &mut bytes[..];

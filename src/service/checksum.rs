@@ -1,9 +1,10 @@
-//! What vouches for bytes on their way to the service and back: CRC64 or MD5, over a whole body or over segments of it.
+//! Checksums of bytes on their way to the service and back: CRC64 or MD5, of a whole body or of its segments.
 //!
-//! The service offers three ways, and not every one of them speaks all of them (Azurite gives MD5 only, and before 3.37
-//! compares MD5 only), so a client begins with the best and falls back, never to less than a checksum.
+//! The service has three methods, and not every service has all of them: Azurite has MD5 only, and before 3.37 it
+//! ignores the CRC64 of an upload. So a client begins with the best method and falls back to the next one that the
+//! service has, but never to no checksum where one was asked for.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +16,7 @@ use md5::{Digest, Md5};
 use crate::error::{Error, Result, Status};
 use crate::http::{Request, Response, X_MS_ERROR_CODE};
 use crate::service::headers::{X_MS_BLOB_TYPE, X_MS_VERSION};
+use crate::sys::lock::lock;
 
 const X_MS_CONTENT_CRC64: HeaderName = HeaderName::from_static("x-ms-content-crc64");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
@@ -23,22 +25,22 @@ const X_MS_RANGE_GET_CONTENT_MD5: HeaderName = HeaderName::from_static("x-ms-ran
 const X_MS_STRUCTURED_BODY: HeaderName = HeaderName::from_static("x-ms-structured-body");
 const X_MS_STRUCTURED_CONTENT_LENGTH: HeaderName = HeaderName::from_static("x-ms-structured-content-length");
 
-/// <https://learn.microsoft.com/rest/api/storageservices/structured-body-format>
+/// See <https://learn.microsoft.com/rest/api/storageservices/structured-body-format>.
 const STRUCTURED: HeaderValue = HeaderValue::from_static("XSM/1.0; properties=crc64");
 /// The first service version that has structured bodies.
 const STRUCTURED_VERSION: HeaderValue = HeaderValue::from_static("2025-01-05");
-/// The service sums up a range of no more than this
+/// The longest range, in bytes, of which the service computes a checksum of the whole
 /// (<https://learn.microsoft.com/rest/api/storageservices/get-blob#request-headers>).
-const MAX_SUMMED: u64 = 4 << 20;
+const MAX_WHOLE_RANGE: u64 = 4 << 20;
 
-/// A checksum that is being made.
-pub(crate) enum Sum {
-    /// As the service has it: the polynomial of CRC-64/NVME, sent as 8 bytes, the least significant first.
+/// Computes a checksum.
+pub(crate) enum Hasher {
+    /// The service's CRC64: the polynomial of CRC-64/NVME, sent as 8 bytes, the least significant one first.
     Crc64(Box<crc_fast::Digest>),
     Md5(Box<Md5>),
 }
 
-impl Sum {
+impl Hasher {
     pub(crate) fn crc64() -> Self {
         Self::Crc64(Box::new(crc_fast::Digest::new(Crc64Nvme)))
     }
@@ -54,17 +56,18 @@ impl Sum {
         }
     }
 
-    fn of(mut self, bytes: &[u8]) -> String {
+    /// The checksum of all of `bytes`, in base64.
+    fn hash(mut self, bytes: &[u8]) -> String {
         self.update(bytes);
-        self.text()
+        self.base64()
     }
 
-    /// As headers carry it.
-    pub(crate) fn text(self) -> String {
+    /// The checksum in base64, as headers carry it.
+    pub(crate) fn base64(self) -> String {
         STANDARD.encode(self.bytes())
     }
 
-    /// As bodies carry it.
+    /// The checksum in binary, as structured bodies carry it.
     pub(crate) fn bytes(self) -> Vec<u8> {
         match self {
             Self::Crc64(digest) => digest.finalize().to_le_bytes().to_vec(),
@@ -73,42 +76,71 @@ impl Sum {
     }
 }
 
-/// What a client checks, and which ways its service has turned out to speak.
-#[derive(Debug)]
-pub(crate) struct Checksums {
-    /// `None`: uploads over https, as far as the service takes part.
-    wanted: Option<bool>,
-    reads: AtomicU8,
-    uploads: AtomicU8,
+/// What a client's settings ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    /// No checksums.
+    Off,
+    /// A CRC64 of what is uploaded over https, if the service compares it.
+    BestEffort,
+    /// A checksum of all that is uploaded and downloaded, or an error.
+    Required,
 }
 
-/// What is known of how the service takes the CRC64 of an upload.
-const UNTRIED: u8 = 0;
-const TAKEN: u8 = 1;
-const UNHEARD: u8 = 2;
-
-/// How a range's bytes are vouched for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+/// How the response to a ranged GET brings the checksum of its bytes, from the best method to the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ReadChecksum {
     /// Segments with a CRC64 each, in a range of any size.
     Structured,
+    /// A CRC64 of the whole range.
     Crc64,
+    /// An MD5 of the whole range.
     Md5,
 }
 
-const WAYS: [Way; 3] = [Way::Structured, Way::Crc64, Way::Md5];
+impl ReadChecksum {
+    /// The longest range, in bytes, that one request may ask for; `None` when there is no limit.
+    pub(crate) fn max_range(self) -> Option<u64> {
+        match self {
+            Self::Structured => None,
+            Self::Crc64 | Self::Md5 => Some(MAX_WHOLE_RANGE),
+        }
+    }
 
-/// What the answer to a ranged GET brings beside its bytes.
+    /// Adds the headers that ask for this checksum.
+    pub(crate) fn add_to(self, headers: &mut HeaderMap) {
+        const TRUE: HeaderValue = HeaderValue::from_static("true");
+        match self {
+            Self::Structured => {
+                headers.insert(X_MS_STRUCTURED_BODY, STRUCTURED);
+                headers.insert(X_MS_VERSION, STRUCTURED_VERSION);
+            }
+            Self::Crc64 => drop(headers.insert(X_MS_RANGE_GET_CONTENT_CRC64, TRUE)),
+            Self::Md5 => drop(headers.insert(X_MS_RANGE_GET_CONTENT_MD5, TRUE)),
+        }
+    }
+
+    /// The method to try when the service does not have this one.
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Structured => Some(Self::Crc64),
+            Self::Crc64 => Some(Self::Md5),
+            Self::Md5 => None,
+        }
+    }
+}
+
+/// The checksum that the body of a response must have.
 pub(crate) enum ExpectedChecksum {
-    /// The body is a structured message of so many bytes of content.
+    /// The body is a structured message with this many bytes of content, and brings its checksums.
     Structured(u64),
-    /// The body's sum, to be made, and what it has to be.
-    Whole(Sum, String),
+    /// The whole body must have this checksum, in base64. The hasher is for the body's bytes.
+    Whole(Hasher, String),
 }
 
 impl ExpectedChecksum {
-    /// How many bytes of the blob a body of this length brings.
-    pub(crate) fn content(&self, length: Option<u64>) -> Option<u64> {
+    /// How many bytes of the blob a body of `length` bytes brings.
+    pub(crate) fn content_length(&self, length: Option<u64>) -> Option<u64> {
         match self {
             Self::Structured(content) => Some(*content),
             Self::Whole(..) => length,
@@ -116,151 +148,156 @@ impl ExpectedChecksum {
     }
 }
 
-/// What the response to a ranged GET says about its checksum.
-pub(crate) enum Judged {
-    /// The response can be received, and checked if there is a checksum.
+/// What the response to a ranged GET says about the checksum that the request asked for.
+pub(crate) enum ReadResponse {
+    /// The body can be received, and must have this checksum. `None` for a response without a body to check.
     Accepted(Option<ExpectedChecksum>),
-    /// The service does not speak the way that was asked for.
-    AskDifferently,
+    /// The service does not have this method. Ask again with the method that [`Checksums::for_read`] gives now.
+    Unsupported,
 }
 
-/// How a ranged GET asks for its bytes to be vouched for.
-#[derive(Clone, Copy)]
-pub(crate) struct Asked(Option<Way>);
+/// Whether the service compares the CRC64 of an upload with the bytes that it receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UploadCrc64 {
+    /// No upload has shown it yet.
+    Unknown,
+    Supported,
+    Unsupported,
+}
+
+/// The checksum that went with an upload.
+pub(crate) struct UploadChecksum {
+    header: HeaderName,
+    /// In base64.
+    value: String,
+    /// The upload is a whole blob, not a block.
+    is_whole_blob: bool,
+}
+
+/// What the response to an upload says about the checksum that went with it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum UploadResponse {
+    Accepted,
+    /// The service ignores or refuses the CRC64. Send the upload again; its checksum will be another one.
+    Unsupported,
+}
+
+/// The checksums of one client: what its settings ask for, and what its service was found to support.
+#[derive(Debug)]
+pub(crate) struct Checksums {
+    policy: Policy,
+    support: Mutex<Support>,
+}
+
+#[derive(Debug)]
+struct Support {
+    reads: ReadChecksum,
+    uploads: UploadCrc64,
+}
 
 impl Checksums {
-    pub(crate) fn new(wanted: Option<bool>) -> Self {
-        Self { wanted, reads: AtomicU8::new(0), uploads: AtomicU8::new(UNTRIED) }
-    }
-
-    /// Whether ranged GETs ask for a checksum.
-    pub(crate) fn of_reads(&self) -> bool {
-        self.wanted == Some(true)
-    }
-
-    /// How to ask for the next range.
-    pub(crate) fn ask(&self) -> Asked {
-        let way = WAYS[usize::from(self.reads.load(Ordering::Relaxed)).min(WAYS.len() - 1)];
-        Asked(self.of_reads().then_some(way))
-    }
-
-    /// Whether the response to a ranged GET brings the checksum that was asked for. On [`Judged::AskDifferently`] the
-    /// next [`ask`](Self::ask) gives another way.
-    pub(crate) fn judge(&self, asked: Asked, response: &Response) -> Result<Judged> {
-        let Asked(Some(way)) = asked else { return Ok(Judged::Accepted(None)) };
-        let expected_checksum = match way {
-            Way::Structured | Way::Crc64 if is_unknown_here(response) => None,
-            _ if !response.status.is_success() || response.content_length() == Some(0) => {
-                return Ok(Judged::Accepted(None));
-            }
-            Way::Structured => {
-                let is_structured = response.header(&X_MS_STRUCTURED_BODY).starts_with("XSM/1.0");
-                let length = response.header(&X_MS_STRUCTURED_CONTENT_LENGTH).parse();
-                is_structured
-                    .then(|| length.map(ExpectedChecksum::Structured).map_err(|_| bad_length(response)))
-                    .transpose()?
-            }
-            Way::Crc64 => whole(response, &X_MS_CONTENT_CRC64, Sum::crc64),
-            Way::Md5 => whole(response, &CONTENT_MD5, Sum::md5),
+    /// `verify` is the client's option: `None` when it was not set.
+    pub(crate) fn new(verify: Option<bool>) -> Self {
+        let policy = match verify {
+            None => Policy::BestEffort,
+            Some(false) => Policy::Off,
+            Some(true) => Policy::Required,
         };
-        if let Some(expected_checksum) = expected_checksum {
-            return Ok(Judged::Accepted(Some(expected_checksum)));
+        let support = Support { reads: ReadChecksum::Structured, uploads: UploadCrc64::Unknown };
+        Self { policy, support: Mutex::new(support) }
+    }
+
+    /// The checksum that the next ranged GET asks for; `None` when the client wants none.
+    pub(crate) fn for_read(&self) -> Option<ReadChecksum> {
+        (self.policy == Policy::Required).then(|| lock(&self.support).reads)
+    }
+
+    /// Looks in the response to a ranged GET for the checksum that was `asked` for. Fails when the service has no
+    /// method that is left to try.
+    pub(crate) fn check_read(&self, asked: ReadChecksum, response: &Response) -> Result<ReadResponse> {
+        let expected = match asked {
+            ReadChecksum::Structured | ReadChecksum::Crc64 if is_unsupported(response) => None,
+            _ if !response.status.is_success() || response.content_length() == Some(0) => {
+                return Ok(ReadResponse::Accepted(None));
+            }
+            ReadChecksum::Structured => structured(response)?,
+            ReadChecksum::Crc64 => whole(response, &X_MS_CONTENT_CRC64, Hasher::crc64),
+            ReadChecksum::Md5 => whole(response, &CONTENT_MD5, Hasher::md5),
+        };
+        if expected.is_some() {
+            return Ok(ReadResponse::Accepted(expected));
         }
-        if way == Way::Md5 {
+        let Some(next) = asked.next() else {
             let message = format!("{}: the service gives no checksum, and set_checksum asks for one", response.shown());
             return Err(Error::unsupported(message));
-        }
-        let next = WAYS.iter().position(|known| *known == way).unwrap_or_default() + 1;
-        tracing::info!(target: "aztorch::checksum", "{}: no {way:?} checksum; asking for {:?}", response.shown(), WAYS[next]);
-        self.reads.fetch_max(next as u8, Ordering::Relaxed);
-        Ok(Judged::AskDifferently)
-    }
-
-    /// The headers of an upload with this body.
-    pub(crate) fn vouch(&self, request: &mut Request) -> Result<Vouched> {
-        let is_strict = self.wanted == Some(true);
-        // Plain http is for emulators, of which earlier ones do not know it and say so with a 500.
-        let is_https = request.uri.scheme_str() == Some("https");
-        let is_blob = request.headers.contains_key(X_MS_BLOB_TYPE);
-        let (name, sum) = match self.uploads.load(Ordering::Relaxed) {
-            _ if self.wanted == Some(false) || request.body.is_empty() => return Ok(Vouched::default()),
-            _ if !is_strict && !is_https => return Ok(Vouched::default()),
-            UNHEARD if !is_strict => return Ok(Vouched::default()),
-            UNHEARD => (CONTENT_MD5, Sum::md5()),
-            // It may not be published on the word of a service that ignored what it was told.
-            UNTRIED if is_strict && is_blob => (CONTENT_MD5, Sum::md5()),
-            _ => (X_MS_CONTENT_CRC64, Sum::crc64()),
         };
-        let sum = sum.of(&request.body);
-        let value = HeaderValue::from_str(&sum).map_err(|_| Error::internal("a checksum cannot be sent"))?;
-        request.headers.insert(name.clone(), value);
-        Ok(Vouched { sum: Some((name, sum)), is_blob })
+        tracing::info!(target: "aztorch::checksum", "{}: no {asked:?} checksum; asking for {next:?}", response.shown());
+        let mut support = lock(&self.support);
+        support.reads = support.reads.max(next);
+        Ok(ReadResponse::Unsupported)
     }
 
-    /// Whether the service has seen the bytes that were sent; `false` when it has to be asked in another way.
-    pub(crate) fn confirm(&self, vouched: &Vouched, response: &Response) -> Result<bool> {
-        let Some((name, sum)) = &vouched.sum else { return Ok(true) };
-        let is_md5 = *name == CONTENT_MD5;
-        match response.header(name) {
-            // The service compares it, and may well not repeat it.
-            "" if is_md5 => Ok(true),
-            "" if is_unknown_here(response) => {
+    /// Adds the checksum of the request's body to its headers; `None` when it goes without one.
+    pub(crate) fn add_to_upload(&self, request: &mut Request) -> Result<Option<UploadChecksum>> {
+        let is_whole_blob = request.headers.contains_key(X_MS_BLOB_TYPE);
+        // Plain http is for emulators. Old ones answer a CRC64 with a 500.
+        let is_https = request.uri.scheme_str() == Some("https");
+        let is_required = match self.policy {
+            Policy::Off => return Ok(None),
+            _ if request.body.is_empty() => return Ok(None),
+            Policy::BestEffort if !is_https => return Ok(None),
+            Policy::BestEffort => false,
+            Policy::Required => true,
+        };
+        let (header, hasher) = match lock(&self.support).uploads {
+            UploadCrc64::Unsupported if !is_required => return Ok(None),
+            UploadCrc64::Unsupported => (CONTENT_MD5, Hasher::md5()),
+            // A whole blob is published at once, so a service that may ignore the CRC64 must not get one.
+            UploadCrc64::Unknown if is_required && is_whole_blob => (CONTENT_MD5, Hasher::md5()),
+            UploadCrc64::Unknown | UploadCrc64::Supported => (X_MS_CONTENT_CRC64, Hasher::crc64()),
+        };
+        let value = hasher.hash(&request.body);
+        let as_header = HeaderValue::from_str(&value).map_err(|_| Error::internal("a checksum cannot be sent"))?;
+        request.headers.insert(header.clone(), as_header);
+        Ok(Some(UploadChecksum { header, value, is_whole_blob }))
+    }
+
+    /// Whether the service has compared the checksum that was `sent`. Fails when the service received other bytes.
+    pub(crate) fn check_upload(&self, sent: &UploadChecksum, response: &Response) -> Result<UploadResponse> {
+        let is_md5 = sent.header == CONTENT_MD5;
+        let echo = response.header(&sent.header);
+        match echo {
+            // The service compares an MD5 and need not repeat it.
+            "" if is_md5 => Ok(UploadResponse::Accepted),
+            "" if is_unsupported(response) => {
                 tracing::info!(target: "aztorch::checksum", "{}: the service knows no CRC64", response.shown());
-                self.uploads.store(UNHEARD, Ordering::Relaxed);
-                Ok(false)
+                Ok(self.without_crc64())
             }
-            _ if !response.status.is_success() => Ok(true),
-            "" if self.wanted.is_none() => Ok(true),
-            // It compares what it gets, and repeats it for blocks only, as Azurite 3.37 does.
-            "" if vouched.is_blob && self.uploads.load(Ordering::Relaxed) == TAKEN => Ok(true),
-            "" => {
-                self.uploads.store(UNHEARD, Ordering::Relaxed);
-                Ok(false)
+            _ if !response.status.is_success() => Ok(UploadResponse::Accepted),
+            "" if self.policy == Policy::BestEffort => Ok(UploadResponse::Accepted),
+            // Azurite 3.37 compares every CRC64, and repeats only those of blocks.
+            "" if sent.is_whole_blob && lock(&self.support).uploads == UploadCrc64::Supported => {
+                Ok(UploadResponse::Accepted)
             }
-            echo if echo == sum => {
+            "" => Ok(self.without_crc64()),
+            echo if echo == sent.value => {
                 if !is_md5 {
-                    self.uploads.store(TAKEN, Ordering::Relaxed);
+                    lock(&self.support).uploads = UploadCrc64::Supported;
                 }
-                Ok(true)
+                Ok(UploadResponse::Accepted)
             }
             _ => Err(mismatch(response.shown(), "the service received other bytes than were sent")),
         }
     }
-}
 
-/// The checksum that went with an upload.
-#[derive(Default)]
-pub(crate) struct Vouched {
-    sum: Option<(HeaderName, String)>,
-    /// Of a whole blob, not of a block.
-    is_blob: bool,
-}
-
-impl Asked {
-    /// What of a range one request may ask for.
-    pub(crate) fn most(self) -> u64 {
-        match self.0 {
-            None | Some(Way::Structured) => u64::MAX,
-            Some(Way::Crc64 | Way::Md5) => MAX_SUMMED,
-        }
-    }
-
-    pub(crate) fn add_to(self, headers: &mut HeaderMap) {
-        const TRUE: HeaderValue = HeaderValue::from_static("true");
-        match self.0 {
-            None => {}
-            Some(Way::Structured) => {
-                headers.insert(X_MS_STRUCTURED_BODY, STRUCTURED);
-                headers.insert(X_MS_VERSION, STRUCTURED_VERSION);
-            }
-            Some(Way::Crc64) => drop(headers.insert(X_MS_RANGE_GET_CONTENT_CRC64, TRUE)),
-            Some(Way::Md5) => drop(headers.insert(X_MS_RANGE_GET_CONTENT_MD5, TRUE)),
-        }
+    fn without_crc64(&self) -> UploadResponse {
+        lock(&self.support).uploads = UploadCrc64::Unsupported;
+        UploadResponse::Unsupported
     }
 }
 
-/// Older services and Azurite refuse what they do not know, the latter as an error of its own.
-fn is_unknown_here(response: &Response) -> bool {
+/// Whether the service has refused a header that it does not know. Azurite has an error code of its own for that.
+fn is_unsupported(response: &Response) -> bool {
     let code = response.header(&X_MS_ERROR_CODE);
     match response.status {
         StatusCode::BAD_REQUEST => matches!(code, "InvalidHeaderValue" | "UnsupportedHeader"),
@@ -269,17 +306,25 @@ fn is_unknown_here(response: &Response) -> bool {
     }
 }
 
-fn whole(response: &Response, name: &HeaderName, sum: fn() -> Sum) -> Option<ExpectedChecksum> {
-    let expected = response.header(name);
-    (!expected.is_empty()).then(|| ExpectedChecksum::Whole(sum(), expected.to_owned()))
+fn structured(response: &Response) -> Result<Option<ExpectedChecksum>> {
+    if !response.header(&X_MS_STRUCTURED_BODY).starts_with("XSM/1.0") {
+        return Ok(None);
+    }
+    match response.header(&X_MS_STRUCTURED_CONTENT_LENGTH).parse() {
+        Ok(content) => Ok(Some(ExpectedChecksum::Structured(content))),
+        Err(_) => {
+            let message = format!("{}: the answer's {X_MS_STRUCTURED_CONTENT_LENGTH} cannot be read", response.shown());
+            Err(Error::new(Status::Corrupt, message).retryable(None))
+        }
+    }
 }
 
-fn bad_length(response: &Response) -> Error {
-    let message = format!("{}: the answer's {X_MS_STRUCTURED_CONTENT_LENGTH} cannot be read", response.shown());
-    Error::new(Status::Corrupt, message).retryable(None)
+fn whole(response: &Response, header: &HeaderName, hasher: fn() -> Hasher) -> Option<ExpectedChecksum> {
+    let expected = response.header(header);
+    (!expected.is_empty()).then(|| ExpectedChecksum::Whole(hasher(), expected.to_owned()))
 }
 
-/// The error of bytes that are not those that were vouched for. Another try may bring the right ones.
+/// The error of bytes that do not have the expected checksum. It may be retried.
 pub(crate) fn mismatch(shown: &str, what: &str) -> Error {
     Error::new(Status::Corrupt, format!("{shown}: checksum mismatch: {what}")).retryable(None)
 }
@@ -288,10 +333,10 @@ pub(crate) fn mismatch(shown: &str, what: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// From the `azure-storage-extensions` package 0.1.0, with which Microsoft's Python SDK makes its checksums:
+    /// The values are from the package `azure-storage-extensions` 0.1.0, which Microsoft's Python SDK uses:
     /// `base64(crc64.compute(data, 0).to_bytes(8, "little"))`.
     #[test]
-    fn crc64_is_the_services() {
+    fn crc64_matches_microsofts_implementation() {
         let large: Vec<u8> = (0..4_194_304_u32).map(|i| i as u8).collect();
         let cases: [(&[u8], u64); 5] = [
             (b"", 0),
@@ -301,18 +346,18 @@ mod tests {
             (&large, 0xfb08_5d27_f136_45c4),
         ];
         for (bytes, expected) in cases {
-            let mut sum = Sum::crc64();
+            let mut hasher = Hasher::crc64();
             for piece in bytes.chunks(1000) {
-                sum.update(piece);
+                hasher.update(piece);
             }
-            assert_eq!(sum.text(), STANDARD.encode(expected.to_le_bytes()), "{} bytes", bytes.len());
+            assert_eq!(hasher.base64(), STANDARD.encode(expected.to_le_bytes()), "{} bytes", bytes.len());
         }
     }
 
-    /// From RFC 1321, and base64 of it as RFC 1864 has it.
+    /// The value is from RFC 1321; RFC 1864 encodes it in base64.
     #[test]
-    fn md5_is_the_standards() {
+    fn md5_matches_rfc_1321() {
         let expected = [0x90, 0x01, 0x50, 0x98, 0x3c, 0xd2, 0x4f, 0xb0, 0xd6, 0x96, 0x3f, 0x7d, 0x28, 0xe1, 0x7f, 0x72];
-        assert_eq!(Sum::md5().of(b"abc"), STANDARD.encode(expected));
+        assert_eq!(Hasher::md5().hash(b"abc"), STANDARD.encode(expected));
     }
 }

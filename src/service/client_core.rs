@@ -1,4 +1,5 @@
-//! What a client's handles work with: its settings, connections and memory.
+//! What all handles of a client share: its settings, connections, credential and memory budget; and what one call gets
+//! of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,36 +20,38 @@ use crate::service::blob_service::BlobService;
 use crate::sys::process::PerProcess;
 use crate::url::Endpoint;
 
-/// A client's inner side, shared by all that is opened with it. A forked child gets connections of its own.
+/// What a client and its handles work with. A handle has a child, which can be cancelled alone. In a forked child the
+/// connections and the budget are made anew.
 #[derive(Clone)]
 pub(crate) struct ClientCore {
-    core: Arc<Core>,
+    shared: Arc<SharedState>,
     timeout: Option<Duration>,
     cancellation: Arc<Cancellation>,
 }
 
-struct Core {
+/// The part of a client that is the same for all its handles.
+struct SharedState {
     options: ClientOptions,
     network: Network,
     signer: Arc<Signer>,
     service: PerProcess<Arc<BlobService>>,
     memory_limit: u64,
-    /// What the handles of a forked child's parent hold is none of the child's business.
+    /// A forked child has a budget of its own, since its parent's memory is counted in the parent.
     budget: PerProcess<Arc<Budget>>,
 }
 
-/// What one call of the caller's works with.
+/// What one call of the user works with.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) service: Arc<BlobService>,
     pub(crate) limits: Limits,
-    /// Runs until the last task of the call has ended, which is when its caller goes on.
+    /// Measures how long the caller waits: until the last task of the call has dropped this.
     _wait: Option<Arc<CallerWait>>,
-    /// Counts the bytes that this call has moved, where someone wants to know.
+    /// Counts the bytes that this call has sent or received, for progress reports; `None` without a callback.
     pub(crate) moved: Option<Arc<AtomicU64>>,
 }
 
-/// More connections for one call do not help, and other calls want some.
+/// The most connections of one call. More do not make it faster, and other calls need some.
 const MAX_CONNECTIONS: usize = 32;
 
 impl Call {
@@ -57,14 +60,14 @@ impl Call {
         self.service.max_concurrency().min(MAX_CONNECTIONS)
     }
 
-    /// Bytes have arrived where they belong.
+    /// Counts bytes that were sent, or received and accepted.
     pub(crate) fn has_moved(&self, bytes: u64) {
         if let Some(moved) = &self.moved {
             moved.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// For work that goes on after the call that began it.
+    /// For work that goes on after this call has ended: without its deadline, its progress and its caller's wait.
     pub(crate) fn in_background(&self) -> Self {
         Self { service: self.service.clone(), limits: self.limits.in_background(), _wait: None, moved: None }
     }
@@ -73,7 +76,7 @@ impl Call {
 impl ClientCore {
     pub(crate) fn new(options: &ClientOptions) -> Self {
         let network = options.network.resolved();
-        let core = Core {
+        let shared = SharedState {
             signer: Arc::new(Signer::new(&options.credential, &network)),
             network,
             service: PerProcess::new(),
@@ -81,37 +84,39 @@ impl ClientCore {
             budget: PerProcess::new(),
             options: options.clone(),
         };
-        Self { core: Arc::new(core), timeout: options.timeout, cancellation: Arc::default() }
+        Self { shared: Arc::new(shared), timeout: options.timeout, cancellation: Arc::default() }
     }
 
+    /// For a handle of this client whose calls have this time limit each; `None` for no limit.
     pub(crate) fn with_timeout(&self, whole_call: Option<Duration>) -> Self {
         Self { timeout: whole_call, ..self.child() }
     }
 
-    /// The same, for a handle that can be cancelled alone.
+    /// For a handle of this client, which can be cancelled alone.
     pub(crate) fn child(&self) -> Self {
-        Self { core: self.core.clone(), timeout: self.timeout, cancellation: self.cancellation.child() }
+        Self { shared: self.shared.clone(), timeout: self.timeout, cancellation: self.cancellation.child() }
     }
 
-    /// Ends what is running for this core and its children, and refuses what comes later. Waits for nothing.
+    /// Makes running and later calls of this handle and its children fail. Returns at once.
     pub(crate) fn cancel(&self) {
         self.cancellation.cancel();
-        if let Some(service) = self.core.service.get() {
+        if let Some(service) = self.shared.service.get() {
             service.cancel_notify().notify_waiters();
         }
     }
 
+    /// An error after [`cancel`](Self::cancel).
     pub(crate) fn check_cancelled(&self) -> Result<()> {
         self.cancellation.check()
     }
 
-    /// The beginning of a call: its deadline runs from here.
+    /// Begins a call. Its deadline counts from now.
     pub(crate) fn call(&self) -> Result<Call> {
         self.check_cancelled()?;
         let service = self.service()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let cancel = Watch::new(self.cancellation.clone(), service.cancel_notify().clone());
-        let limits = Limits::new(self.core.options.max_retries, deadline, service.stats().clone(), cancel);
+        let limits = Limits::new(self.shared.options.max_retries, deadline, service.stats().clone(), cancel);
         Ok(Call {
             service: service.clone(),
             limits,
@@ -121,8 +126,8 @@ impl ClientCore {
     }
 
     fn service(&self) -> Result<&Arc<BlobService>> {
-        let core = &self.core;
-        core.service.get_or_try_init(|| Ok(Arc::new(BlobService::new(&core.options, &core.network, &core.signer)?)))
+        let SharedState { options, network, signer, service, .. } = &*self.shared;
+        service.get_or_try_init(|| Ok(Arc::new(BlobService::new(options, network, signer)?)))
     }
 
     pub(crate) fn stats(&self) -> Result<Stats> {
@@ -131,21 +136,21 @@ impl ClientCore {
     }
 
     pub(crate) fn budget(&self) -> Result<&Arc<Budget>> {
-        self.core.budget.get_or_try_init(|| Budget::new(self.core.memory_limit))
+        self.shared.budget.get_or_try_init(|| Budget::new(self.shared.memory_limit))
     }
 
     pub(crate) fn block_size(&self) -> u64 {
-        self.core.options.block_size
+        self.shared.options.block_size
     }
 
-    /// Whether a request to `uri` would show the client's credential to a host for which it was not meant.
+    /// Whether a request to `uri` would send the client's credential to a host for which it was not configured.
     pub(crate) fn would_leak_credential(&self, uri: &Uri) -> bool {
         let is_meant = self.endpoint().is_some_and(|endpoint| endpoint.serves_uri(uri));
-        !is_meant && self.core.signer.sends_secret_to(uri)
+        !is_meant && self.shared.signer.sends_secret_to(uri)
     }
 
-    /// The endpoint of a connection string, which decides how URLs on its host are read.
+    /// The endpoint of the connection string, if there is one. It decides how URLs on its host are read.
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
-        self.core.options.endpoint.as_ref().or_else(|| self.core.signer.endpoint())
+        self.shared.options.endpoint.as_ref().or_else(|| self.shared.signer.endpoint())
     }
 }

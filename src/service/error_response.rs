@@ -1,4 +1,4 @@
-//! What an answer of the service means: the one place that decides status and retryability.
+//! The errors of the service's answers: this file alone decides the status of an answer, and whether it is retried.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +13,10 @@ use crate::http::X_MS_ERROR_CODE;
 use crate::service::headers::X_MS_REQUEST_ID;
 use crate::service::xml;
 
-/// A service that asks for more patience than this is as good as down.
+/// The longest wait that a `Retry-After` header can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// The error that an unsuccessful answer stands for. `creates`: the request was to find nothing there.
+/// The error of an unsuccessful answer. `creates`: the request had `If-None-Match: *`, so it must not replace anything.
 pub(crate) fn error(
     http_status: StatusCode,
     headers: &HeaderMap,
@@ -32,24 +32,23 @@ pub(crate) fn error(
     };
     let status = match status(http_status, code) {
         Status::Modified if creates => Status::AlreadyExists,
-        // Without a credential the service says this of a private container, whatever is in it, and of one that is not
-        // there (<https://github.com/Azure/azure-storage-cpp/issues/397>). Of a public one it says BlobNotFound.
+        // A request without a credential gets this for everything in a private container, and for a missing container
+        // (<https://github.com/Azure/azure-storage-cpp/issues/397>). In a public container it gets BlobNotFound.
         Status::NotFound if code == "ResourceNotFound" && auth.is_anonymous() => Status::Unauthenticated,
         status => status,
     };
     let line = describe(http_status, code, &message, &detail);
     let error = Error::service(status, http_status.as_u16(), code, text(&X_MS_REQUEST_ID), &line);
-    let error = if may_be_done(http_status, code) { error.with_unknown_outcome() } else { error };
+    let error = if may_have_been_carried_out(http_status, code) { error.with_unknown_outcome() } else { error };
     match status {
-        // What went wrong on the way may go right the next time.
         Status::Throttled | Status::Unavailable | Status::Corrupt => {
             return error.retryable(retry_after(text(&RETRY_AFTER)));
         }
         Status::Modified => return error.hint("the blob was replaced or changed meanwhile"),
-        _ if http_status.is_redirection() => return error.hint(elsewhere(text(&LOCATION))),
+        _ if http_status.is_redirection() => return error.hint(redirect_hint(text(&LOCATION))),
         _ => {}
     }
-    // The signer has given that token up. It may have expired early; a new one that is refused as well is the end of it.
+    // The signer has dropped the refused token, which may have expired early. A new token gets one try.
     let is_token_refused = status == Status::Unauthenticated && auth.is_of_token();
     let error = if is_token_refused { error.with_tries_at_once(1) } else { error };
     match auth.hint(http_status.as_u16(), code, &detail, headers).as_str() {
@@ -58,13 +57,16 @@ pub(crate) fn error(
     }
 }
 
-/// A credential is for the host that it was configured for, and for no other that an answer names.
-fn elsewhere(location: &str) -> String {
+/// Why a redirect is not followed: the credential was configured for one host, and must not go to another one.
+fn redirect_hint(location: &str) -> String {
     let shown = location.split(['?', '#']).next().unwrap_or_default();
     let to = if shown.is_empty() { String::new() } else { format!(" (this one leads to {shown})") };
-    format!("redirects are not followed, lest a credential goes to another host{to}: use the URL of the service itself")
+    format!(
+        "redirects are not followed, since a credential must not go to another host{to}: use the URL of the service itself"
+    )
 }
 
+/// The status of an error of ours for an HTTP status and the service's error code.
 fn status(http_status: StatusCode, code: &str) -> Status {
     match (http_status.as_u16(), code) {
         (409, "BlobAlreadyExists" | "ContainerAlreadyExists" | "ResourceAlreadyExists") => Status::AlreadyExists,
@@ -81,11 +83,12 @@ fn status(http_status: StatusCode, code: &str) -> Status {
     }
 }
 
-/// Whether the service may have carried out what it answers like this. It says of OperationTimedOut that "the operation may
-/// or may not have succeeded on the server side", and of ServerBusy that it is "unable to receive requests"
-/// (<https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>). A 502, 503 or 504 without that code
-/// may come from a gateway that lost the service's answer, and so may any other 5xx that does not refuse outright.
-fn may_be_done(http_status: StatusCode, code: &str) -> bool {
+/// Whether the service may have carried out a request that it answers like this. After OperationTimedOut "the operation
+/// may or may not have succeeded on the server side"; with ServerBusy the service is "unable to receive requests"
+/// (<https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>). A 502, 503 or 504 without that
+/// code may come from a gateway that lost the service's answer, and so may other 5xx, except those that refuse a
+/// request.
+fn may_have_been_carried_out(http_status: StatusCode, code: &str) -> bool {
     match (http_status.as_u16(), code) {
         (503, "ServerBusy") | (501 | 505 | 511, _) => false,
         (status, _) => status == 408 || status >= 500,
@@ -105,12 +108,13 @@ fn describe(http_status: StatusCode, code: &str, message: &str, detail: &str) ->
     line
 }
 
-/// Code, first line of the message and authentication detail of `<Error><Code>…</Code>…</Error>`.
+/// The code, the first line of the message, and the authentication detail of `<Error><Code>…</Code>…</Error>`. Each is
+/// empty when the document does not have it.
 fn read_document(document: &[u8]) -> (String, String, String) {
     let (mut code, mut message, mut detail) = (String::new(), String::new(), String::new());
     let mut reader = Reader::from_reader(document);
     let (mut depth, mut is_error, mut text) = (0_usize, false, String::new());
-    // Not every answer has a document (a proxy's page, an empty body): what cannot be read says nothing.
+    // The body may be empty or a proxy's page: ignore what cannot be read.
     while let Ok(event) = reader.read_event() {
         match event {
             Event::Start(start) => {
@@ -119,7 +123,7 @@ fn read_document(document: &[u8]) -> (String, String, String) {
                 text.clear();
             }
             Event::End(end) => {
-                // By depth, since what is nested may have the same names.
+                // Only direct children of the error: nested elements may have the same names.
                 let field = match end.local_name().as_ref() {
                     _ if !is_error || depth != 2 => None,
                     b"Code" => Some(&mut code),
@@ -138,12 +142,12 @@ fn read_document(document: &[u8]) -> (String, String, String) {
             _ => {}
         }
     }
-    // The string that was signed holds nothing that helps, and half of the request.
+    // Cut off the string that was signed: it repeats the request and does not help.
     let detail = detail.split("String to sign").next().unwrap_or("").trim().trim_end_matches(':').to_owned();
     (code, message, detail)
 }
 
-/// Seconds or an HTTP date, as RFC 9110 has it.
+/// Reads a `Retry-After` header: seconds or an HTTP date (RFC 9110).
 fn retry_after(value: &str) -> Option<Duration> {
     let wait = match value.trim().parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -156,7 +160,7 @@ fn retry_after(value: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn verdict(http_status: u16, code: &str) -> Error {
+    fn error_of(http_status: u16, code: &str) -> Error {
         let document =
             format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>Why.\nRequestId:1</Message></Error>");
         let uri = "https://acc.blob.core.windows.net/c/b?sig=x".parse().unwrap();
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_follow_the_contract() {
+    fn each_answer_has_the_documented_status() {
         let cases = [
             (404, "BlobNotFound", Status::NotFound),
             (409, "BlobAlreadyExists", Status::AlreadyExists),
@@ -184,7 +188,7 @@ mod tests {
             (500, "InternalError", Status::Unavailable),
         ];
         for (http_status, code, expected) in cases {
-            let error = verdict(http_status, code);
+            let error = error_of(http_status, code);
             assert_eq!(error.status(), expected, "{http_status} {code}");
             assert_eq!(
                 error.is_retryable(),
@@ -205,13 +209,13 @@ mod tests {
             (412, "ConditionNotMet", false),
             (404, "BlobNotFound", false),
         ] {
-            assert_eq!(verdict(http_status, code).outcome_unknown(), expected, "{http_status} {code}");
+            assert_eq!(error_of(http_status, code).outcome_unknown(), expected, "{http_status} {code}");
         }
-        assert!(verdict(400, "X").message().contains("400 X: Why."), "{}", verdict(400, "X"));
+        assert!(error_of(400, "X").message().contains("400 X: Why."), "{}", error_of(400, "X"));
     }
 
     #[test]
-    fn only_the_elements_right_below_the_error_are_its_own() {
+    fn nested_elements_are_ignored() {
         let nested = "<Error><ExtendedErrorDetail><Code>Inner</Code><Message>No</Message></ExtendedErrorDetail>\
                       <Code>Outer</Code><Message>The &quot;name&quot; &amp; why.\nRequestId:1</Message>\
                       <More><Code>Inner</Code></More></Error>";
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_in_both_forms() {
+    fn retry_after_is_read_as_seconds_or_date() {
         assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(30));
         assert!(retry_after(&date).is_some_and(|wait| (25..=30).contains(&wait.as_secs())));

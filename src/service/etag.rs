@@ -1,8 +1,8 @@
-//! ETags as callers have them.
+//! ETags that callers pass in.
 
 use crate::error::{Error, Result};
 
-/// An ETag as conditional headers want it: in quotes, which listings leave out.
+/// An ETag in quotes, as conditional headers need it. Listings give ETags without quotes.
 pub(crate) fn quoted(etag: &str) -> Result<String> {
     let bare = etag.strip_prefix("W/").unwrap_or(etag);
     let inner = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(bare);
@@ -21,7 +21,7 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn quotes_are_added_where_they_are_missing_and_nowhere_else() {
+    fn quotes_are_added_only_where_they_are_missing() {
         for (etag, expected) in [("0x8D", "\"0x8D\""), ("\"0x8D\"", "\"0x8D\""), ("W/\"a\"", "W/\"a\""), ("*", "*")] {
             assert_eq!(quoted(etag).unwrap(), expected);
         }

@@ -1,9 +1,9 @@
-//! The service's version, and its headers that more than one file needs.
+//! The service version of our requests, and the headers that more than one file uses.
 
 use http::header::HeaderName;
 
-/// One version for the SDK's requests and ours, old enough that a user's own Azurite accepts it: blocks of
-/// 4,000 MiB came with 2019-12-12, listings that encode names with 2021-02-12, and nothing we use is younger.
+/// The service version of all requests, ours and the SDK's. It has blocks of 4,000 MiB (2019-12-12) and listings with
+/// encoded names (2021-02-12), and is old enough for users' Azurites.
 pub(crate) const SERVICE_VERSION: &str = "2021-12-02";
 
 pub(crate) const X_MS_BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");

@@ -9,6 +9,7 @@ pub(crate) mod etag;
 mod headers;
 pub(crate) mod list_blobs;
 pub(crate) mod operations;
+mod range_request;
 pub(crate) mod ranged_get;
 pub(crate) mod ranges;
 mod sdk;

@@ -1,5 +1,11 @@
-//! The service's operations other than ranged reads. Blocks go straight to the transport, from the
-//! caller's memory where it lends it; everything that carries a document is the SDK's.
+//! The operations of the Blob service other than reads and listings: writing, publishing, deleting, creating
+//! containers.
+//!
+//! Requests that carry a blob's bytes are built here, so that the bytes are sent without a copy. Requests and answers
+//! with an XML document are left to the SDK, which sends them over our connections (`service/sdk`).
+//!
+//! A write whose answer was lost may have been carried out. Where it can, a write therefore leaves something that it
+//! recognises (an id in the metadata, its block ids), and looks for that before it reports an error.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,34 +26,34 @@ use http::Method;
 use http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::blob::block_plan::Plan;
 use crate::core::retry::{Attempt, Attempts, retry};
 use crate::error::{Error, Result, Status};
 use crate::http::Request;
 use crate::service::blob_service::ServiceResponse;
+use crate::service::checksum::UploadResponse;
 use crate::service::client_core::Call;
 use crate::service::headers::{SERVICE_VERSION, X_MS_BLOB_TYPE};
 use crate::service::sdk::SdkTransport;
 use crate::url::Target;
 
-/// Metadata of a container, and of a blob that was written in one request under a condition: a name of its own for each
-/// write.
-const MARK: &str = "aztorch_write";
-const MARK_HEADER: &str = "x-ms-meta-aztorch_write";
-const X_MS_META_MARK: HeaderName = HeaderName::from_static(MARK_HEADER);
+/// The metadata with the id of the write that made a container, or a blob that was written in one request under a
+/// condition.
+const WRITE_ID: &str = "aztorch_write";
+const WRITE_ID_HEADER: &str = "x-ms-meta-aztorch_write";
+const X_MS_META_WRITE_ID: HeaderName = HeaderName::from_static(WRITE_ID_HEADER);
 
-/// What must hold of the blob for a write to be published.
+/// The condition under which the service publishes a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// Whatever is there is replaced.
+    /// None: an existing blob is replaced.
     None,
-    /// Nothing is there yet.
+    /// The blob does not exist.
     Absent,
-    /// This version is there.
+    /// The blob has this ETag.
     Matches(String),
 }
 
-/// Stages one block. `id` is the block's id before base64.
+/// Uploads one block. `id` is the block's id before base64. The block is no part of the blob before [`commit`].
 pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Bytes) -> Result<()> {
     let id = utf8_percent_encode(&STANDARD.encode(id), NON_ALPHANUMERIC).to_string();
     let uri = target.uri(&format!("comp=block&blockid={id}"))?;
@@ -56,31 +62,32 @@ pub(crate) async fn put_block(call: &Call, target: &Target, id: &str, body: &Byt
         request.body = body.clone();
         async move {
             let mut response = send_checked(call, request, &attempt).await?.success().await?;
-            response.bytes(MAX_ANSWER).await.map(drop)
+            response.bytes(MAX_BODY).await.map(drop)
         }
     };
-    retry(&call.limits, put).await.map_err(foreign_blocks)?;
+    retry(&call.limits, put).await.map_err(explain_block_id_length)?;
     call.has_moved(body.len() as u64);
     Ok(())
 }
 
-/// Sends bytes of a blob with what vouches for them; once more if the service turns out not to compare that.
+/// Uploads bytes with their checksum, again with another checksum if the service does not support the first one.
 async fn send_checked(call: &Call, request: Request, attempt: &Attempt) -> Result<ServiceResponse> {
     let checksums = call.service.checksums();
     loop {
-        let mut vouched_for = request.clone();
-        let vouched = checksums.vouch(&mut vouched_for)?;
-        let response = call.service.send(vouched_for, attempt).await?;
-        if checksums.confirm(&vouched, &response)? {
-            return Ok(response);
+        let mut request = request.clone();
+        let sent = checksums.add_to_upload(&mut request)?;
+        let response = call.service.send(request, attempt).await?;
+        let checked = sent.map_or(Ok(UploadResponse::Accepted), |sent| checksums.check_upload(&sent, &response))?;
+        match checked {
+            UploadResponse::Accepted => return Ok(response),
+            UploadResponse::Unsupported => response.discard().await,
         }
-        response.discard().await;
     }
 }
 
-/// The service wants block ids of one length, also those that another program left behind
-/// (<https://learn.microsoft.com/rest/api/storageservices/put-block>).
-fn foreign_blocks(error: Error) -> Error {
+/// Adds a hint to the error of a block whose id is not as long as the ids of earlier blocks, which another program may
+/// have left behind (<https://learn.microsoft.com/rest/api/storageservices/put-block>).
+fn explain_block_id_length(error: Error) -> Error {
     match error.service_code() {
         "InvalidBlobOrBlock" => error.hint(
             "uncommitted blocks with ids of another length lie under this name, left by another program; the service \
@@ -90,26 +97,33 @@ fn foreign_blocks(error: Error) -> Error {
     }
 }
 
-/// An answer to a write has headers only.
-const MAX_ANSWER: usize = 64 << 10;
+/// The longest body of an answer to a write that is read, in bytes. The service sends headers only.
+const MAX_BODY: usize = 64 << 10;
 
-/// Writes a whole small blob in one request; gives its ETag.
-pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
-    let mark = new_mark();
-    let (result, doubt) = retry_write(call, |attempt| {
-        let (mark, body) = (&mark, body.clone());
+/// Writes a whole blob in one request; returns its ETag. `block_id` (before base64) is for the case that the blob must
+/// be written as a block instead.
+pub(crate) async fn put_blob(
+    call: &Call,
+    target: &Target,
+    condition: &Condition,
+    body: Bytes,
+    block_id: &str,
+) -> Result<String> {
+    let write_id = new_write_id();
+    let (result, outcome) = retry_write(call, |attempt| {
+        let (write_id, body) = (&write_id, body.clone());
         async move {
             let mut request = Request::new(Method::PUT, target.uri("")?).header(X_MS_BLOB_TYPE, "BlockBlob")?;
             request = match condition {
                 Condition::None => request,
-                Condition::Absent => request.header(IF_NONE_MATCH, "*")?.header(X_MS_META_MARK, mark)?,
-                Condition::Matches(etag) => request.header(IF_MATCH, etag)?.header(X_MS_META_MARK, mark)?,
+                Condition::Absent => request.header(IF_NONE_MATCH, "*")?.header(X_MS_META_WRITE_ID, write_id)?,
+                Condition::Matches(etag) => request.header(IF_MATCH, etag)?.header(X_MS_META_WRITE_ID, write_id)?,
             };
             request.body = body;
-            let answer = send_checked(call, request, &attempt).await.map_err(|error| disputed(error, condition));
-            let mut response = answer?.success().await?;
+            let sent = send_checked(call, request, &attempt).await;
+            let mut response = sent.map_err(|error| explain_mismatch(error, condition))?.success().await?;
             let etag = response.header(&ETAG).to_owned();
-            response.bytes(MAX_ANSWER).await?;
+            response.bytes(MAX_BODY).await?;
             Ok(etag)
         }
     })
@@ -118,28 +132,28 @@ pub(crate) async fn put_blob(call: &Call, target: &Target, condition: &Condition
         Ok(etag) => return Ok(etag),
         Err(error) => error,
     };
-    if doubt.may_be_cleared(call)
+    if outcome.can_be_checked(call)
         && error.status() != Status::Corrupt
         && *condition != Condition::None
         && let Ok(headers) = properties(call, target).await
-        && is_marked(&headers, &mark)
+        && has_write_id(&headers, &write_id)
     {
-        // A try that was not confirmed did it; the error is about what came after.
+        // An unconfirmed try has written the blob, and a later try has failed because of that.
         return Ok(etag(&headers));
     }
-    // Where nobody may look, the service's word stands.
+    // With a credential that may not read, this check fails, and the error stays.
     if error.status() == Status::AlreadyExists
         && *condition == Condition::Absent
         && let Ok(false) = exists(call, target).await
     {
-        return put_over_leftovers(call, target, condition, body).await;
+        return put_as_block(call, target, condition, body, block_id).await;
     }
-    Err(doubt.explain(error, UNKNOWN_BLOB))
+    Err(outcome.explain(error, UNKNOWN_BLOB))
 }
 
-/// The service has published the blob and disagrees on its bytes. Another try replaces it; under a condition it would meet
-/// this one's result, and take that for what was to be written.
-fn disputed(error: Error, condition: &Condition) -> Error {
+/// Completes the error of a blob that the service has published with other bytes than were sent. Without a condition a
+/// retry replaces it. Under a condition a retry would find that blob and report the wrong error, so there is none.
+fn explain_mismatch(error: Error, condition: &Condition) -> Error {
     match error.status() {
         Status::Corrupt if *condition == Condition::None => error.hint("the blob was published with them"),
         Status::Corrupt => error.hint("the blob was published with them").no_more_retries(),
@@ -147,35 +161,40 @@ fn disputed(error: Error, condition: &Condition) -> Error {
     }
 }
 
-fn new_mark() -> String {
+fn new_write_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// Whether what has these headers was written with this mark. Its bytes would not do: whoever else creates it may write
-/// the same.
-fn is_marked(headers: &Headers, mark: &str) -> bool {
-    headers.get_optional_str(&SdkName::from_static(MARK_HEADER)) == Some(mark)
+/// Whether a blob or container with these properties was made by the write with this id. Equal bytes would prove
+/// nothing: another program may write the same ones.
+fn has_write_id(headers: &Headers, write_id: &str) -> bool {
+    headers.get_optional_str(&SdkName::from_static(WRITE_ID_HEADER)) == Some(write_id)
 }
 
-/// Azurite takes blocks that were staged and never committed for a blob, where the service itself does not.
-/// A commit is judged rightly by both.
-async fn put_over_leftovers(call: &Call, target: &Target, condition: &Condition, body: Bytes) -> Result<String> {
+/// Writes a blob as one block, under a condition that Azurite refuses for a blob in one request: it takes blocks that
+/// were uploaded and never committed for a blob, unlike the service. It accepts the commit.
+async fn put_as_block(
+    call: &Call,
+    target: &Target,
+    condition: &Condition,
+    body: Bytes,
+    block_id: &str,
+) -> Result<String> {
     let mut ids = Vec::new();
     // A block cannot be empty, but a list of no blocks can be committed.
     if !body.is_empty() {
-        let id = Plan::new(body.len() as u64).next_id()?;
-        put_block(call, target, &id, &body).await?;
-        ids.push(id);
+        put_block(call, target, block_id, &body).await?;
+        ids.push(block_id.to_owned());
     }
     commit(call, target, condition, &ids).await
 }
 
-/// Publishes the staged blocks as the blob; gives its ETag.
+/// Publishes the uploaded blocks as the blob; returns its ETag.
 pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, ids: &[String]) -> Result<String> {
     let blocks =
         BlockLookupList { latest: Some(ids.iter().map(|id| id.clone().into_bytes()).collect()), ..Default::default() };
     let content: RequestContent<_, _> = blocks.try_into()?;
-    let (result, doubt) = retry_write(call, |attempt| {
+    let (result, outcome) = retry_write(call, |attempt| {
         let content = content.clone();
         async move {
             let client = block_blob_client(call, target, attempt)?;
@@ -194,17 +213,17 @@ pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, 
         Ok(etag) => return Ok(etag),
         Err(error) => error,
     };
-    if doubt.may_be_cleared(call)
-        && let Some(etag) = committed(call, target, ids).await
+    if outcome.can_be_checked(call)
+        && let Some(etag) = committed_etag(call, target, ids).await
     {
-        // A try that was not confirmed did it, and the next one met its result.
+        // An unconfirmed try has published the blob, and a later try has failed because of that.
         return Ok(etag);
     }
-    Err(lost_blocks(doubt.explain(error, UNKNOWN_BLOB)))
+    Err(explain_discarded_blocks(outcome.explain(error, UNKNOWN_BLOB)))
 }
 
-/// Someone else's commit discards the blocks that were staged before it.
-fn lost_blocks(error: Error) -> Error {
+/// Changes the error of a commit whose blocks are gone: the commit of another writer discards all uncommitted blocks.
+fn explain_discarded_blocks(error: Error) -> Error {
     match error.service_code() {
         "InvalidBlockList" => error
             .with_status(Status::Modified)
@@ -213,9 +232,9 @@ fn lost_blocks(error: Error) -> Error {
     }
 }
 
-/// The ETag of the blob that is there, if it was committed from these blocks. No blocks say nothing: any blob that was
-/// written in one request has none.
-async fn committed(call: &Call, target: &Target, ids: &[String]) -> Option<String> {
+/// The ETag of the blob if it was committed from the blocks `ids`. An empty list proves nothing, because any blob that
+/// was written in one request has no blocks.
+async fn committed_etag(call: &Call, target: &Target, ids: &[String]) -> Option<String> {
     let listed = retry(&call.limits, |attempt| async {
         let client = block_blob_client(call, target, attempt)?;
         let response = client.get_block_list(BlockListType::Committed, None).await?;
@@ -229,53 +248,57 @@ async fn committed(call: &Call, target: &Target, ids: &[String]) -> Option<Strin
     is_ours.then_some(etag)
 }
 
-/// The tries of a write; beside the result, whether one may have been carried out that was not confirmed.
-async fn retry_write<T, F>(call: &Call, operation: impl FnMut(Attempt) -> F) -> (Result<T>, Doubt)
+/// Runs the tries of a write; returns its result, and whether an unconfirmed try may have been carried out.
+async fn retry_write<T, F>(call: &Call, operation: impl FnMut(Attempt) -> F) -> (Result<T>, WriteOutcome)
 where
     F: Future<Output = Result<T>>,
 {
     let mut attempts = Attempts::new(&call.limits);
     let result = attempts.run(operation).await;
-    (result, Doubt(attempts.in_doubt()))
+    let outcome = if attempts.in_doubt() { WriteOutcome::Unknown } else { WriteOutcome::Known };
+    (result, outcome)
 }
 
-/// Whether the service may have carried out a try of a write that it did not confirm: the answer was lost or not waited
-/// for, or was an error that leaves it open.
-struct Doubt(bool);
+/// What is known of the tries of a write that the service did not confirm.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WriteOutcome {
+    /// None of them was carried out.
+    Known,
+    /// One may have been carried out: its answer was lost or came too late, or was an error that does not tell.
+    Unknown,
+}
 
-impl Doubt {
-    fn exists(&self) -> bool {
-        self.0
+impl WriteOutcome {
+    fn is_unknown(self) -> bool {
+        self == Self::Unknown
     }
 
-    /// Whether looking may help: not when the call is over.
-    fn may_be_cleared(&self, call: &Call) -> bool {
-        self.exists() && call.limits.check().is_ok()
+    /// Whether the write can look for its result: the outcome is unknown, and the call has not ended.
+    fn can_be_checked(self, call: &Call) -> bool {
+        self.is_unknown() && call.limits.check().is_ok()
     }
 
-    /// An error that says what may have happened as well.
-    fn explain(&self, error: Error, unknown: &str) -> Error {
-        if self.exists() { error.hint(unknown) } else { error }
+    /// Adds `unknown` to the error of a write with an unknown outcome.
+    fn explain(self, error: Error, unknown: &str) -> Error {
+        if self.is_unknown() { error.hint(unknown) } else { error }
     }
 }
 
 const UNKNOWN: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown";
-const UNKNOWN_BLOB: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown: the \
-                            blob is wholly old or wholly new";
+const UNKNOWN_BLOB: &str = "the service may have carried out a try that it did not confirm, so the outcome is unknown: \
+                            the blob is wholly old or wholly new";
 
+/// Whether the blob exists.
 pub(crate) async fn exists(call: &Call, target: &Target) -> Result<bool> {
-    match exists_etag(call, target).await {
+    match properties(call, target).await {
         Ok(_) => Ok(true),
-        // A missing container is the caller's mistake, and a question about a blob in it has no answer.
+        // A missing container is probably the caller's mistake, so it is an error.
         Err(error) if error.status() == Status::NotFound && error.service_code() != "ContainerNotFound" => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-async fn exists_etag(call: &Call, target: &Target) -> Result<String> {
-    properties(call, target).await.map(|headers| etag(&headers))
-}
-
+/// The headers of the blob's properties.
 async fn properties(call: &Call, target: &Target) -> Result<Headers> {
     retry(&call.limits, |attempt| async {
         let client = blob_client(call, target, attempt)?;
@@ -285,43 +308,45 @@ async fn properties(call: &Call, target: &Target) -> Result<Headers> {
     .await
 }
 
+/// Deletes the blob.
 pub(crate) async fn delete(call: &Call, target: &Target) -> Result<()> {
     let delete = |attempt| async {
         let client = blob_client(call, target, attempt)?;
         Ok(client.delete(None).await.map(drop)?)
     };
-    let (result, doubt) = retry_write(call, delete).await;
+    let (result, outcome) = retry_write(call, delete).await;
     match result {
-        // It is gone, which was the wish; whether by a try that was not confirmed, nobody can say.
+        // The blob is gone. An unconfirmed try may have deleted it.
         Err(error)
-            if error.status() == Status::NotFound && error.service_code() == "BlobNotFound" && doubt.exists() =>
+            if error.status() == Status::NotFound && error.service_code() == "BlobNotFound" && outcome.is_unknown() =>
         {
             Ok(())
         }
-        result => result.map_err(|error| doubt.explain(error, UNKNOWN)),
+        result => result.map_err(|error| outcome.explain(error, UNKNOWN)),
     }
 }
 
+/// Creates the container.
 pub(crate) async fn create_container(call: &Call, target: &Target) -> Result<()> {
-    let mark = new_mark();
-    let (result, doubt) = retry_write(call, |attempt| async {
+    let write_id = new_write_id();
+    let (result, outcome) = retry_write(call, |attempt| async {
         let client = container_client(call, target, attempt)?;
-        let metadata = Some(HashMap::from([(MARK.to_owned(), mark.clone())]));
+        let metadata = Some(HashMap::from([(WRITE_ID.to_owned(), write_id.clone())]));
         let options = BlobContainerClientCreateOptions { metadata, ..Default::default() };
         Ok(client.create(Some(options)).await.map(drop)?)
     })
     .await;
     let Err(error) = result else { return Ok(()) };
-    if doubt.may_be_cleared(call) {
+    if outcome.can_be_checked(call) {
         let probe = |attempt| async {
             let client = container_client(call, target, attempt)?;
             Ok(client.get_properties(None).await?.headers().clone())
         };
-        if retry(&call.limits, probe).await.is_ok_and(|headers| is_marked(&headers, &mark)) {
+        if retry(&call.limits, probe).await.is_ok_and(|headers| has_write_id(&headers, &write_id)) {
             return Ok(());
         }
     }
-    Err(doubt.explain(error, UNKNOWN))
+    Err(outcome.explain(error, UNKNOWN))
 }
 
 fn container_client(call: &Call, target: &Target, attempt: Attempt) -> Result<BlobContainerClient> {

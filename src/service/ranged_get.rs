@@ -1,53 +1,57 @@
-//! Ranged GETs: pinned to one version of the blob, resumed where they broke, believed only when they add up.
+//! Reads of a blob: opens it, which pins one version, and fetches ranges of that version. A broken body is resumed
+//! where it broke, and a response that contradicts its request or itself is an error.
 
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::Method;
 use http::StatusCode;
-use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
+use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH};
 
 use crate::core::retry::{Attempt, Attempts, retry};
 use crate::error::{Error, Result, Status};
-use crate::http::{Request, Response};
+use crate::http::Request;
 use crate::service::blob_service::ServiceResponse;
 use crate::service::body_sink::{RangeBody, Sink, receive};
-use crate::service::checksum::{ExpectedChecksum, Judged};
 use crate::service::client_core::Call;
-use crate::service::ranges::{self, parse_content_range};
+use crate::service::range_request::{check_length, content_range, etag, send, wrong_range};
+use crate::service::ranges;
 use crate::url::Target;
 
-/// A body that brought this much before it broke counts as progress: its retries begin anew.
+/// A try that brought this many bytes before it failed counts as progress: the count of retries begins at 0 again.
 const PROGRESS: u64 = 64 << 10;
 
-/// What a reader is pinned to.
+/// One version of a blob. A reader is pinned to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) etag: String,
     pub(crate) size: u64,
 }
 
-/// An opened blob: its version, and the first range that was asked for, still arriving.
+/// An opened blob: its version, and the response to the first request, which is still arriving.
 pub(crate) struct Opened {
     pub(crate) version: Version,
+    /// The range that the first request has asked for, as far as the blob has it.
     pub(crate) first: Range<u64>,
     /// The bytes of `first`; `None` for an empty blob.
     pub(crate) body: Option<RangeBody>,
 }
 
 impl Opened {
+    /// An empty blob.
     pub(crate) fn empty(etag: String) -> Self {
         Self { version: Version { etag, size: 0 }, first: 0..0, body: None }
     }
 }
 
-/// Which version of a blob may be opened.
+/// The version of a blob that may be opened.
 #[derive(Clone, Debug)]
 pub(crate) enum Only {
-    /// The current one.
+    /// The current version.
     Any,
-    /// This one.
+    /// This version.
     If(Version),
 }
 
@@ -68,14 +72,14 @@ impl Condition<'_> {
     }
 }
 
-/// Opens a blob and asks for the bytes of `range`, or as many of them as the blob has. A range that begins past the end
-/// is an error, unless it begins at 0.
+/// Opens a blob and requests the bytes of `range`, as far as the blob has them. A range that begins past the end is an
+/// error, except a range from 0 of an empty blob.
 pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: &Only) -> Result<Opened> {
     let opened = open_conditionally(call, target, &range, &Condition::Only(only)).await?;
     opened.ok_or_else(|| Error::internal("a GET without If-None-Match was answered as unchanged"))
 }
 
-/// Like [`open`], for a blob whose ETag is no longer `etag`; `None` when it still is.
+/// Like [`open`], but returns `None` when the blob still has the ETag `etag`.
 pub(crate) async fn open_if_changed(
     call: &Call,
     target: &Target,
@@ -85,7 +89,7 @@ pub(crate) async fn open_if_changed(
     open_conditionally(call, target, &range, &Condition::Unless(etag)).await
 }
 
-/// Opens `part` of a blob, which must lie within it, and asks for its first bytes, at most `most`.
+/// Opens a blob and requests the first bytes of `part`, at most `most`. The part must lie within the blob.
 pub(crate) async fn open_part(
     call: &Call,
     target: &Target,
@@ -154,12 +158,12 @@ fn open_range(body: RangeBody, asked: &Range<u64>) -> Result<Opened> {
     Ok(Opened { version: Version { etag, size }, first: range, body: Some(body) })
 }
 
-/// The error of an answer that belongs to another version than the pinned one.
+/// The error of an answer with another version than the pinned one.
 fn replaced(target: &Target) -> Error {
     Error::new(Status::Modified, format!("{}: the answer belongs to another version of the blob", target.display()))
 }
 
-/// The error of a range that is not in the blob; `total` is its size, as the service told it.
+/// The error of a range that is not in the blob. `total` is a `Content-Range`, whose end is the blob's size.
 pub(crate) fn past_the_end(target: &Target, range: &Range<u64>, total: &str) -> Error {
     let size = total.rsplit_once('/').map_or("", |(_, size)| size);
     let known = if size.is_empty() { String::new() } else { format!(", which has {size}") };
@@ -168,8 +172,8 @@ pub(crate) fn past_the_end(target: &Target, range: &Range<u64>, total: &str) -> 
     Error::new(Status::OutOfRange, message)
 }
 
-/// Opens a blob whose service refused the range, which is what it does for an empty blob. Some services check the range
-/// before the condition.
+/// Opens a blob after the service has refused the range from 0, which it does for an empty blob. Some services check
+/// the range before the condition, so the condition is checked here too.
 async fn open_empty(
     call: &Call,
     target: &Target,
@@ -179,7 +183,7 @@ async fn open_empty(
 ) -> Result<Option<Opened>> {
     let etag = refusal.header(&ETAG).to_owned();
     let is_empty = refusal.header(&CONTENT_RANGE) == "bytes */0";
-    // Before the next request, which may need the permit that this response holds.
+    // Now, because the next request may need the connection permit that this response holds.
     refusal.discard().await;
     match condition {
         Condition::Unless(known) if **known == etag => return Ok(None),
@@ -188,16 +192,18 @@ async fn open_empty(
         }
         _ => {}
     }
-    // The refusal does not name the version: a GET without a range does.
+    // The refusal has no ETag. The response to a GET without a range has one.
     match get_without_range(call, target, condition, attempt).await? {
-        Whole::Empty(etag) => Ok(Some(Opened::empty(etag))),
-        Whole::Unchanged => Ok(None),
-        Whole::NotEmpty => Err(Error::network(format!("{}: the blob changed while it was opened", target.display()))),
+        WholeBlob::Empty(etag) => Ok(Some(Opened::empty(etag))),
+        WholeBlob::Unchanged => Ok(None),
+        WholeBlob::NotEmpty => {
+            Err(Error::network(format!("{}: the blob changed while it was opened", target.display())))
+        }
     }
 }
 
-/// What a GET without a range finds.
-enum Whole {
+/// The result of a GET without a range.
+enum WholeBlob {
     /// An empty blob with this ETag.
     Empty(String),
     /// A blob with bytes.
@@ -214,8 +220,8 @@ pub(crate) async fn probe_empty(call: &Call, target: &Target) -> Result<Option<S
         async move { get_without_range(call, target, condition, &attempt).await }
     };
     match retry(&call.limits, probe).await? {
-        Whole::Empty(etag) => Ok(Some(etag)),
-        Whole::NotEmpty | Whole::Unchanged => Ok(None),
+        WholeBlob::Empty(etag) => Ok(Some(etag)),
+        WholeBlob::NotEmpty | WholeBlob::Unchanged => Ok(None),
     }
 }
 
@@ -224,27 +230,28 @@ async fn get_without_range(
     target: &Target,
     condition: &Condition<'_>,
     attempt: &Attempt,
-) -> Result<Whole> {
+) -> Result<WholeBlob> {
     let request = condition.add_to(Request::new(Method::GET, target.uri("")?))?;
     let response = call.service.send(request, attempt).await?;
     if response.status == StatusCode::NOT_MODIFIED && matches!(condition, Condition::Unless(_)) {
-        return Ok(Whole::Unchanged);
+        return Ok(WholeBlob::Unchanged);
     }
     let response = response.success().await?;
-    let etag = self::etag(&response)?;
+    let etag = etag(&response)?;
     let is_empty = response.content_length() == Some(0);
     response.discard().await;
-    Ok(if is_empty { Whole::Empty(etag) } else { Whole::NotEmpty })
+    Ok(if is_empty { WholeBlob::Empty(etag) } else { WholeBlob::NotEmpty })
 }
 
-/// The version of a blob, at the cost of its first byte.
+/// The version of a blob. Requests its first byte to find out.
 pub(crate) async fn probe_version(call: &Call, target: &Target, only: &Only) -> Result<Version> {
     let Opened { version, body, .. } = open(call, target, 0..1, only).await?;
     discard(call, body).await;
     Ok(version)
 }
 
-/// Drops a body that is not needed, within the limits of the call. Rarely needed, so the future is on the heap.
+/// Drops a body that is not needed, within the limits of the call. The future is on the heap, so that it does not
+/// enlarge its callers' futures; it is rarely needed.
 pub(crate) fn discard(call: &Call, body: Option<RangeBody>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
     Box::pin(async move {
         let Some(body) = body else { return };
@@ -252,13 +259,13 @@ pub(crate) fn discard(call: &Call, body: Option<RangeBody>) -> Pin<Box<dyn Futur
             body.response.discard().await;
             Ok(())
         };
-        // The error of a call that has ended is reported where the call waits for something it needs.
+        // Ignore the error of a call that has ended: its next step returns it.
         let _ = Attempts::new(&call.limits).try_once(discarding).await;
     })
 }
 
-/// Receives `range` of the pinned version into `sink`, in order, and continues where a body broke off. `open` may be a
-/// response that already brings the range.
+/// Fetches `range` of the pinned version into `sink`, in order. Continues where a body broke. `open` may be a response
+/// that already brings the range.
 pub(crate) async fn fetch(
     call: &Call,
     target: &Target,
@@ -283,7 +290,29 @@ pub(crate) async fn fetch(
     Ok(())
 }
 
-/// Receives the beginning of `left`, or all of it, and takes from it what was received.
+/// Splits `range` of the pinned version into parts for parallel requests, and makes a future for each part, which
+/// fetches it into the sink that `sink` gives for it. Sinks are asked for in the order of the parts. The first part is
+/// `first`, which `open` may already bring; `first` is empty when nothing was requested yet.
+pub(crate) fn fetch_parts<S: Sink + 'static>(
+    call: &Call,
+    target: &Arc<Target>,
+    version: &Arc<Version>,
+    range: Range<u64>,
+    first: Range<u64>,
+    mut open: Option<RangeBody>,
+    sink: &mut dyn FnMut(&Range<u64>) -> S,
+) -> Vec<impl Future<Output = Result<()>> + Send + 'static + use<S>> {
+    let rest = ranges::split(first.end..range.end, call.connections());
+    let parts = std::iter::once(first).filter(|first| !first.is_empty()).chain(rest);
+    let future = |part: Range<u64>| {
+        let (call, target, version, open) = (call.clone(), target.clone(), version.clone(), open.take());
+        let mut sink = sink(&part);
+        async move { fetch(&call, &target, &version, part, open, &mut sink).await }
+    };
+    parts.map(future).collect()
+}
+
+/// Receives the beginning of `left`, or all of it, with one request; removes what was received from `left`.
 async fn fetch_once(
     call: &Call,
     target: &Target,
@@ -304,8 +333,7 @@ async fn fetch_once(
     result
 }
 
-/// Asks for bytes from the beginning of `range`. Gives the body and the offset where it ends, which may be before the
-/// end of `range`.
+/// Requests the beginning of `range`, or all of it. Returns the body and the offset at which it ends.
 async fn get(
     call: &Call,
     target: &Target,
@@ -316,7 +344,7 @@ async fn get(
     let request = Request::new(Method::GET, target.uri("")?).header(IF_MATCH, &version.etag)?;
     let reply = send(call, request, &range, attempt).await?;
     if reply.response.status == StatusCode::RANGE_NOT_SATISFIABLE {
-        // The pinned version has these bytes. A service that checks the range first does not say so.
+        // The pinned version has these bytes, so the blob was replaced. This service checks the range before the ETag.
         reply.response.discard().await;
         return Err(replaced(target));
     }
@@ -329,76 +357,4 @@ async fn get(
     }
     check_length(&body, &range)?;
     Ok((body, range.end))
-}
-
-/// The response to a ranged GET, whatever its status.
-struct RangeReply {
-    response: ServiceResponse,
-    expected_checksum: Option<ExpectedChecksum>,
-    /// The range that was asked for.
-    range: Range<u64>,
-}
-
-impl RangeReply {
-    async fn success(self) -> Result<(RangeBody, Range<u64>)> {
-        let response = self.response.success().await?;
-        Ok((RangeBody { response, expected_checksum: self.expected_checksum }, self.range))
-    }
-}
-
-/// Sends a GET for the beginning of `range`, or all of it, with a checksum of its bytes where one is wanted.
-async fn send(call: &Call, request: Request, range: &Range<u64>, attempt: &Attempt) -> Result<RangeReply> {
-    let checksums = call.service.checksums();
-    if !checksums.of_reads() {
-        let response = call.service.send(request.header(RANGE, &ranges::header(range))?, attempt).await?;
-        return Ok(RangeReply { response, expected_checksum: None, range: range.clone() });
-    }
-    loop {
-        let asked = checksums.ask();
-        let range = range.start..range.end.min(range.start.saturating_add(asked.most()));
-        let mut request = request.clone().header(RANGE, &ranges::header(&range))?;
-        asked.add_to(&mut request.headers);
-        let response = call.service.send(request, attempt).await?;
-        match checksums.judge(asked, &response)? {
-            Judged::Accepted(expected_checksum) => return Ok(RangeReply { response, expected_checksum, range }),
-            Judged::AskDifferently => response.discard().await,
-        }
-    }
-}
-
-fn etag(response: &Response) -> Result<String> {
-    match response.header(&ETAG) {
-        "" => Err(corrupt_answer(response, "it has no ETag")),
-        etag => Ok(etag.to_owned()),
-    }
-}
-
-fn content_range(response: &Response) -> Result<(Range<u64>, u64)> {
-    if response.status != StatusCode::PARTIAL_CONTENT {
-        return Err(corrupt_answer(response, "the range that was asked for was ignored"));
-    }
-    parse_content_range(response.header(&CONTENT_RANGE))
-        .ok_or_else(|| corrupt_answer(response, "its Content-Range cannot be read"))
-}
-
-fn check_length(body: &RangeBody, range: &Range<u64>) -> Result<()> {
-    let response = &body.response;
-    let length = response.content_length();
-    let content = body.expected_checksum.as_ref().map_or(length, |expected| expected.content(length));
-    match content {
-        Some(length) if length != range.end - range.start => {
-            Err(corrupt_answer(response, "its length and Content-Range contradict each other"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn wrong_range(response: &Response, asked: &Range<u64>) -> Error {
-    let got = response.header(&CONTENT_RANGE);
-    corrupt_answer(response, &format!("{} was asked for, '{got}' came", ranges::header(asked)))
-}
-
-fn corrupt_answer(response: &Response, reason: &str) -> Error {
-    let message = format!("{}: the answer cannot be right: {reason}", response.shown());
-    Error::new(Status::Corrupt, message).retryable(None)
 }

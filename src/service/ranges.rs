@@ -1,14 +1,15 @@
-//! Byte ranges: how a large one is divided, and what the service says of one in `Content-Range`.
+//! Byte ranges: splitting them for parallel requests, and the headers `Range` and `Content-Range`.
 
 use std::ops::Range;
 
 const MIB: u64 = 1 << 20;
-/// Below this a request's fixed cost shows.
+/// The shortest part, in bytes: in shorter ones the fixed cost of a request shows.
 const MIN_PART: u64 = 4 * MIB;
-/// Above this a slow connection holds up the whole read.
+/// The longest part, in bytes: with longer ones a slow connection holds up the whole read.
 const MAX_PART: u64 = 16 * MIB;
 
-/// Divides a range into parts of equal size, none under `MIN_PART`, about one for each connection.
+/// Splits a range into parts of equal size: about one for each connection, but at least `MIN_PART` and at most
+/// `MAX_PART` long.
 pub(crate) fn split(range: Range<u64>, connections: usize) -> Vec<Range<u64>> {
     let length = range.end - range.start;
     let per_connection = length.div_ceil(connections.max(1) as u64).max(MIN_PART);
@@ -20,21 +21,21 @@ pub(crate) fn split(range: Range<u64>, connections: usize) -> Vec<Range<u64>> {
         .collect()
 }
 
-/// The value of a `Range` header; never called with an empty range.
+/// The value of a `Range` header. `range` must not be empty.
 pub(crate) fn header(range: &Range<u64>) -> String {
     format!("bytes={}-{}", range.start, range.end - 1)
 }
 
-/// `Content-Range: bytes 0-99/1000` as a range and the whole's size.
+/// Reads `bytes 0-99/1000`, the value of a `Content-Range` header: the range, and the blob's size.
 pub(crate) fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
     let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last, size): (u64, u64, u64) = (number(first)?, number(last)?, number(size)?);
-    // Positions travel as signed numbers, and something can still be added to one.
+    // Below `i64::MAX`, since C and C++ streams have signed positions; it also rules out overflows.
     (first <= last && last < size && size <= i64::MAX as u64).then(|| (first..last + 1, size))
 }
 
-/// Digits only: `str::parse` takes a leading '+'.
+/// A number of digits only: `str::parse` would also accept a '+' before them.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_cover_the_range_without_gap_or_overlap() {
+    fn parts_cover_the_range_without_gaps_or_overlaps() {
         for (start, length, connections) in
             [(0, 1, 32), (5, 4 * MIB, 32), (7, 100 * MIB + 3, 32), (0, 5000 * MIB, 4), (1, 64 * MIB, 1)]
         {
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_and_possible_content_range_is_believed() {
+    fn an_impossible_content_range_is_refused() {
         assert_eq!(parse_content_range("bytes 0-99/1000"), Some((0..100, 1000)));
         for bad in [
             "",

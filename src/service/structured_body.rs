@@ -1,5 +1,5 @@
-//! A structured body: a blob's bytes in segments, each with its checksum behind it, so that a large answer is checked
-//! while it arrives. <https://learn.microsoft.com/rest/api/storageservices/structured-body-format>
+//! Parses structured bodies: a blob's bytes in segments, each followed by its checksum, so that a large answer is
+//! checked while it arrives. See <https://learn.microsoft.com/rest/api/storageservices/structured-body-format>.
 
 use crate::error::{Error, Result, Status};
 
@@ -10,17 +10,18 @@ pub(crate) const CHECKSUM: usize = 8;
 const VERSION: u8 = 1;
 const WITH_CRC64: u16 = 1;
 
-/// Where in a message a reader is, and what may come next.
+/// The state of a message that is being read.
 #[derive(Debug)]
 pub(crate) struct Message {
     segments: u16,
+    /// The number of the next segment.
     next: u16,
-    /// Bytes of content that are still to come.
+    /// Bytes of content that have not arrived.
     left: u64,
 }
 
 impl Message {
-    /// Reads a message's header. `length` is the body's, `content` how many bytes of content it must hold.
+    /// Reads a message's header. The body has `length` bytes, and must hold `content` bytes of content.
     pub(crate) fn begin(header: [u8; HEADER], length: u64, content: u64) -> Result<Self> {
         let [version, rest @ ..] = header;
         let (total, flags) = (u64::from_le_bytes(array(&rest)), u16::from_le_bytes(array(&rest[8..])));
@@ -35,7 +36,8 @@ impl Message {
         Ok(Self { segments, next: 1, left: content })
     }
 
-    /// Reads a segment's header: how many bytes it has. They are numbered from 1, so that none can be left out.
+    /// Reads a segment's header and returns the segment's length in bytes. Segments are numbered from 1, so none can be
+    /// missing.
     pub(crate) fn segment(&mut self, header: [u8; SEGMENT_HEADER]) -> Result<u64> {
         let (number, length) = (u16::from_le_bytes(array(&header)), u64::from_le_bytes(array(&header[2..])));
         if number != self.next || length > self.left {
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_adds_up_or_is_damaged() {
+    fn a_message_with_wrong_lengths_or_numbers_is_damaged() {
         let length = 13 + 2 * 18 + 8 + 10;
         let mut message = Message::begin(header(1, length, 1, 2), length, 10).unwrap();
         assert_eq!(message.segment(segment(1, 7)).unwrap(), 7);

@@ -12,7 +12,7 @@ use crate::core::runtime::{block_on, spawn};
 use crate::dataset::load::load_entry;
 use crate::dataset::sample::{Item, Pending, Sample, UsualSize};
 use crate::error::{Error, Result, Status};
-use crate::memory::{Holder, IDLE, Registration};
+use crate::memory::{EvictableHolder, IDLE, Registration};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::list_blobs::{Listing, Page};
 use crate::stream::shuffle::{Next, ShuffleBuffer};
@@ -100,7 +100,7 @@ impl Running {
             changed: Condvar::new(),
             _registered: OnceCell::new(),
         });
-        let as_holder: Arc<dyn Holder> = running.clone();
+        let as_holder: Arc<dyn EvictableHolder> = running.clone();
         running._registered.get_or_try_init(|| Ok::<_, Error>(core.budget()?.register(Arc::downgrade(&as_holder))))?;
         Ok(running)
     }
@@ -210,14 +210,14 @@ impl Running {
     }
 }
 
-impl Holder for Running {
+impl EvictableHolder for Running {
     fn idle_since(&self) -> Option<Instant> {
         let state = self.state.try_lock().ok()?;
         state.planned.iter().any(|planned| planned.pending.is_some()).then_some(state.used)
     }
 
     /// What would be given out last goes first, and is fetched when it is asked for.
-    fn give_up(&self, bytes: u64) -> u64 {
+    fn evict(&self, bytes: u64) -> u64 {
         let Ok(mut state) = self.state.try_lock() else { return 0 };
         let mut freed = 0;
         for planned in state.planned.iter_mut().rev().filter(|planned| planned.pending.is_some()) {

@@ -1,53 +1,63 @@
-//! Memory of the library's own that the network fills and that is then given away whole: had once, at its final size,
-//! and aligned as tensors want it.
+//! Memory of the library's own that the network fills once and that then belongs to a sample: allocated at its final
+//! size, and aligned as tensors want it.
 
+use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::memory::Destination;
-use super::spare::{ALIGNMENT, Memory};
+use super::aligned_memory::{ALIGNMENT, AlignedMemory};
+use super::caller_buffer::Destination;
 use crate::error::{Error, Result};
 
-/// Memory that is being filled, shared by those who fill parts of it.
-#[derive(Debug)]
+/// Where the memory of blocks comes from and goes back to.
+pub(crate) trait MemorySource: Sync {
+    /// Memory of at least `length` bytes, which are not 0; `None` when there is none.
+    fn take(&self, length: usize) -> Option<AlignedMemory>;
+
+    /// Takes memory back.
+    fn put(&self, memory: AlignedMemory);
+}
+
+/// Memory that is being filled. Those who fill parts of it share it.
 pub(crate) struct Block {
     start: NonNull<u8>,
     length: usize,
-    /// What `start` lies in; none for an empty block.
-    memory: Option<Memory>,
-    /// How many bytes nobody has reported as filled yet.
+    /// The memory that `start` lies in; `None` for an empty block.
+    memory: Option<AlignedMemory>,
+    source: &'static dyn MemorySource,
+    /// How many bytes were not reported as written yet.
     missing: AtomicUsize,
 }
 
-// SAFETY: a Block gives out its bytes in disjoint parts to write, and to read only when all are written.
+// SAFETY: a Block gives out its bytes in disjoint parts to write, and to read only after all were written.
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
 
-/// An empty block's address: aligned, and as good as any since nothing is there to be read.
+/// The address of an empty block: aligned as every other.
 #[repr(align(64))]
-struct Nothing([u8; ALIGNMENT]);
-static NOTHING: Nothing = Nothing([0; ALIGNMENT]);
+struct Aligned([u8; ALIGNMENT]);
+static EMPTY: Aligned = Aligned([0; ALIGNMENT]);
 
 impl Block {
-    /// Memory for `length` bytes, and the right to write all of it.
-    pub(crate) fn new(length: u64) -> Result<(Arc<Self>, Part)> {
+    /// A block of `length` bytes with memory of `source`, and the right to write all of it.
+    pub(crate) fn new(length: u64, source: &'static dyn MemorySource) -> Result<(Arc<Self>, Part)> {
         let too_large = || Error::out_of_memory(usize::try_from(length).unwrap_or(usize::MAX));
         let length = usize::try_from(length).map_err(|_| too_large())?;
         let memory = match length {
             0 => None,
-            _ => Some(Memory::new(length).ok_or_else(too_large)?),
+            _ => Some(source.take(length).filter(|memory| memory.length() >= length).ok_or_else(too_large)?),
         };
-        let start = memory.as_ref().map_or(NonNull::from(&NOTHING.0).cast(), Memory::start);
-        let block = Arc::new(Self { start, length, memory, missing: AtomicUsize::new(length) });
-        // SAFETY: the memory is this block's alone, nobody else has a Destination in it, and the Part keeps it alive.
+        let start = memory.as_ref().map_or(NonNull::from(&EMPTY.0).cast(), AlignedMemory::start);
+        let block = Arc::new(Self { start, length, memory, source, missing: AtomicUsize::new(length) });
+        // SAFETY: only this block has the memory, no other Destination lies in it, and the Part keeps the block alive.
         let to = unsafe { Destination::new(start.as_ptr(), length) };
         Ok((block.clone(), Part { to, block }))
     }
 
-    /// The bytes, if all of them have arrived.
+    /// The bytes, if all of them were written.
     pub(crate) fn filled(self: Arc<Self>) -> Result<Filled> {
         match self.missing.load(Ordering::Acquire) {
             0 => Ok(Filled(self)),
@@ -59,12 +69,18 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
-            memory.keep();
+            self.source.put(memory);
         }
     }
 }
 
-/// A part of a block that one task may write. It keeps the memory alive, whatever becomes of the others.
+impl fmt::Debug for Block {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Block({} bytes)", self.length)
+    }
+}
+
+/// A part of a block that one task may write. It keeps the block's memory alive.
 #[derive(Debug)]
 pub(crate) struct Part {
     to: Destination,
@@ -81,21 +97,21 @@ impl Part {
         &mut self.to
     }
 
-    /// Takes note that `count` more bytes were written.
+    /// Reports that `count` more bytes were written.
     pub(crate) fn wrote(&self, count: usize) {
-        // Nothing asks for the bytes before all parts have been written, so this cannot fall below 0.
+        // No byte is reported twice, so this cannot fall below 0.
         self.block.missing.fetch_sub(count, Ordering::Release);
     }
 }
 
-/// A block whose bytes have all arrived; they never change any more.
+/// A block whose bytes were all written. They never change.
 #[derive(Clone, Debug)]
 pub(crate) struct Filled(Arc<Block>);
 
 impl Filled {
-    /// A block of its own with the same bytes.
+    /// A copy with memory of its own.
     pub(crate) fn duplicate(&self) -> Result<Self> {
-        let (block, mut part) = Block::new(self.len() as u64)?;
+        let (block, mut part) = Block::new(self.len() as u64, self.0.source)?;
         let written = part.to.fill(self);
         part.wrote(written);
         block.filled()
@@ -106,7 +122,7 @@ impl Deref for Filled {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: all bytes were written before `filled` made this, and nothing writes any more.
+        // SAFETY: all bytes were written before `filled` made this, and nothing writes to them afterwards.
         unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.length) }
     }
 }
@@ -114,10 +130,11 @@ impl Deref for Filled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::buffer_pool::SampleMemory;
 
     #[test]
-    fn a_block_shows_its_bytes_once_all_are_there() {
-        let (block, mut rest) = Block::new(5).unwrap();
+    fn a_block_shows_its_bytes_after_all_were_written() {
+        let (block, mut rest) = Block::new(5, &SampleMemory).unwrap();
         let mut head = rest.split_to(2);
         assert_eq!(rest.destination().fill(b"llo"), 3);
         rest.wrote(3);
@@ -133,24 +150,24 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_block_serves_the_next_one() {
-        let (first, _) = Block::new(100_000).unwrap();
+    fn the_memory_of_a_block_is_used_again() {
+        let (first, _) = Block::new(100_000, &SampleMemory).unwrap();
         let start = first.start;
         drop(first);
-        // Whoever asks the allocator has to look elsewhere.
+        // They take the place of freed memory, so the same address means that the memory was kept.
         let _others: Vec<_> = (0..10).map(|_| vec![1_u8; 100_000]).collect();
-        let (second, mut part) = Block::new(99_000).unwrap();
+        let (second, mut part) = Block::new(99_000, &SampleMemory).unwrap();
         assert_eq!(second.start, start);
-        assert_eq!(part.destination().len(), 99_000, "what the next one has not asked for is not its to write");
+        assert_eq!(part.destination().len(), 99_000, "a block is no longer than it was asked for");
     }
 
     #[test]
-    fn nothing_is_aligned_too_and_too_much_is_an_error() {
-        let (block, _) = Block::new(0).unwrap();
+    fn an_empty_block_is_aligned_and_a_too_large_one_is_an_error() {
+        let (block, _) = Block::new(0, &SampleMemory).unwrap();
         let filled = block.filled().unwrap();
         assert!(filled.is_empty() && filled.as_ptr().align_offset(ALIGNMENT) == 0);
         for length in [u64::MAX, i64::MAX as u64] {
-            assert_eq!(Block::new(length).unwrap_err().status(), crate::Status::OutOfMemory);
+            assert_eq!(Block::new(length, &SampleMemory).unwrap_err().status(), crate::Status::OutOfMemory);
         }
     }
 }

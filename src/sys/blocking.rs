@@ -1,5 +1,5 @@
-//! Which threads may make blocking calls: none of the library's own, and none inside a callback, where a call could wait
-//! for itself.
+//! Which threads may make blocking calls: not the library's own threads, and no thread inside a callback, where a call
+//! could wait for itself.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ thread_local! {
     static MAY_BLOCK: Cell<bool> = const { Cell::new(true) };
 }
 
-/// An error on a thread that may not block.
+/// An error on a thread that must not make blocking calls.
 pub(crate) fn check_may_block() -> Result<()> {
     if MAY_BLOCK.get() {
         return Ok(());
@@ -22,7 +22,7 @@ pub(crate) fn forbid_blocking() {
     MAY_BLOCK.set(false);
 }
 
-/// Runs a callback of the caller's on this thread; blocking calls of the library fail meanwhile.
+/// Runs the user's `callback` on this thread. Blocking calls of the library fail in it.
 pub(crate) fn without_blocking<T>(callback: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {

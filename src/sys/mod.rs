@@ -1,9 +1,10 @@
-//! The only unsafe code outside the C boundary: memory that the network fills, and what the process does behind our back.
+//! The only unsafe code beside the C boundary: memory that the network fills, forks and signals of the host process.
+//! Beside it small helpers that every room needs.
 
+pub(crate) mod aligned_memory;
 pub(crate) mod block;
-pub(crate) mod lock;
-pub(crate) mod memory;
-pub(crate) mod process;
-mod spare;
 pub(crate) mod blocking;
+pub(crate) mod caller_buffer;
+pub(crate) mod lock;
+pub(crate) mod process;
 pub(crate) mod tap;

@@ -1,45 +1,48 @@
-//! Fork and signals: what the host process does that no handle is told of.
+//! Forks and signals of the host process, which the library must notice by itself.
 
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use once_cell::race::OnceBox;
+use once_cell::race::{OnceBool, OnceBox};
 use once_cell::sync::OnceCell;
 
 use crate::error::{Error, Result, Status};
 
-static GENERATION: AtomicU32 = AtomicU32::new(0);
-static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
+/// How many forks lie between this process and the one in which the library was first used.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+/// Whether [`count_fork`] runs in each forked child. Set without a lock, which a child could inherit locked.
+static COUNTS_FORKS: OnceBool = OnceBool::new();
 
 extern "C" fn count_fork() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Tells this process from its parent and its children: each fork makes it larger, since the library was first used.
+/// A number that differs between this process, its ancestors and its children.
 pub(crate) fn generation() -> u32 {
-    if !WATCHES_FORKS.load(Ordering::Acquire) {
-        // Without a lock, which a child might inherit locked: two threads may both get here, and forks then count twice.
-        // SAFETY: the handler only touches an atomic, which is allowed after fork in any process.
-        let result = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
-        // ENOMEM is its only failure; without the handler a fork would go unnoticed.
-        assert_eq!(result, 0, "pthread_atfork: out of memory");
-        WATCHES_FORKS.store(true, Ordering::Release);
+    // Two threads may both register the handler; a fork then counts twice, which does not matter.
+    // SAFETY: the handler only touches an atomic, which is allowed in a forked child.
+    let counts_forks = COUNTS_FORKS.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(count_fork)) } == 0);
+    if counts_forks {
+        return FORKS.load(Ordering::Relaxed);
     }
-    GENERATION.load(Ordering::Relaxed)
+    // There was no memory for the handler. The process id tells the processes apart too, at the cost of a system call.
+    std::process::id()
 }
 
-/// The user whose rights the process has now.
+/// The effective user id of the process.
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: it has no arguments, and always succeeds.
     unsafe { libc::geteuid() }
 }
 
-/// A value made anew in each forked child. A child never drops, closes or locks what it inherited: the
-/// sockets and the epoll set are still the parent's.
+/// A value that each forked child makes anew. A child never drops, closes or locks the value that it inherited, because
+/// the sockets and the epoll set in it still belong to the parent.
 pub(crate) struct PerProcess<T> {
+    /// The generation of the process that made this.
     made_in: u32,
     value: OnceCell<ManuallyDrop<T>>,
-    /// Not a `OnceCell`: a thread that is making this at a fork would leave it locked in the grandchild.
+    /// The value of a forked child. Not a `OnceCell`, which a fork in the middle of its initialisation would leave
+    /// locked.
     in_child: OnceBox<PerProcess<T>>,
 }
 
@@ -48,7 +51,7 @@ impl<T> PerProcess<T> {
         Self::made_in(generation())
     }
 
-    /// One for a static, which needs no `Lazy`, and so no lock, to be made.
+    /// For a static. It needs no `Lazy`, and so no lock.
     pub(crate) const fn for_static() -> Self {
         Self::made_in(0)
     }
@@ -57,12 +60,13 @@ impl<T> PerProcess<T> {
         Self { made_in: generation, value: OnceCell::new(), in_child: OnceBox::new() }
     }
 
+    /// This process's value; `make` makes it on first use.
     pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
         self.get_or_inherit(|_| make())
     }
 
-    /// The same, with what the nearest ancestor had for `make` to look at: it may read there what it can get
-    /// without waiting.
+    /// Like [`get_or_try_init`](Self::get_or_try_init), and passes the value of the nearest ancestor to `make`, which
+    /// may read it but must not wait for its locks.
     pub(crate) fn get_or_inherit(&self, make: impl FnOnce(Option<&T>) -> Result<T>) -> Result<&T> {
         self.get_or_inherit_from(None, make)
     }
@@ -77,7 +81,7 @@ impl<T> PerProcess<T> {
 }
 
 impl<T> PerProcess<T> {
-    /// This process's value, if it was made.
+    /// This process's value if it was made.
     pub(crate) fn get(&self) -> Option<&T> {
         if self.made_in == generation() {
             return self.value.get().map(|value| &**value);
@@ -96,7 +100,7 @@ impl<T> Drop for PerProcess<T> {
     }
 }
 
-/// A value that is of use only in the process that made it.
+/// A value that can be used only in the process that made it. A forked child neither uses nor drops it.
 pub(crate) struct ProcessBound<T> {
     made_in: u32,
     value: ManuallyDrop<T>,
@@ -107,6 +111,7 @@ impl<T> ProcessBound<T> {
         Self { made_in: generation(), value: ManuallyDrop::new(value) }
     }
 
+    /// The value, or an error in a forked child.
     pub(crate) fn get(&self) -> Result<&T> {
         if self.made_in == generation() {
             return Ok(&self.value);
@@ -127,15 +132,15 @@ impl<T> Drop for ProcessBound<T> {
     }
 }
 
-/// Ends a process that leads a group of its own, and whatever it has started.
+/// Kills the process group of `leader`: that process and those that it has started.
 pub(crate) fn kill_group(leader: u32) {
     let Ok(leader) = libc::pid_t::try_from(leader) else { return };
-    // SAFETY: kill touches no memory. The leader was not waited for, so its number is still its own.
+    // SAFETY: kill touches no memory. The leader was not waited for, so no other process has its id.
     unsafe { libc::kill(-leader, libc::SIGKILL) };
 }
 
-/// Runs `start_threads` with every signal blocked in this thread. Threads inherit the mask, so that a
-/// host's signal handler never runs on one of ours, and a reset connection never raises SIGPIPE there.
+/// Runs `start_threads` with every signal blocked in this thread. New threads inherit that, so no signal handler of the
+/// host runs on the library's threads, and a closed connection does not raise SIGPIPE there.
 pub(crate) fn with_signals_blocked<T>(start_threads: impl FnOnce() -> T) -> T {
     // SAFETY: sigset_t is plain data that sigfillset initialises; both sets live on this stack.
     let previous = unsafe {
@@ -145,12 +150,12 @@ pub(crate) fn with_signals_blocked<T>(start_threads: impl FnOnce() -> T) -> T {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut previous);
         previous
     };
-    // Also when no thread can be started, which tokio panics of.
+    // In a drop, because tokio panics when it cannot start a thread.
     let _restore = SignalMask(previous);
     start_threads()
 }
 
-/// A thread's signal mask, which it has again when this is dropped.
+/// Restores a thread's signal mask when it is dropped.
 struct SignalMask(libc::sigset_t);
 
 impl Drop for SignalMask {
@@ -160,21 +165,22 @@ impl Drop for SignalMask {
     }
 }
 
-/// Whether `works` does in a forked child. The child has this thread alone, and some seconds.
+/// Whether `works` returns true in a forked child, which has only this thread and 20 seconds.
 #[cfg(test)]
 pub(crate) fn in_fork(works: impl FnOnce() -> bool) -> bool {
-    // SAFETY: glibc keeps its own locks usable in the child, and nothing else that other tests' threads hold is used.
+    // SAFETY: glibc keeps its locks usable in the child, and the child uses no other lock that another test's thread
+    // may hold.
     match unsafe { libc::fork() } {
         0 => {
-            // SAFETY: a child that waits for ever is ended by the signal.
+            // SAFETY: it sets a timer, whose signal ends a child that hangs.
             unsafe { libc::alarm(20) };
             let code = i32::from(!works());
-            // SAFETY: ends the child without running what the parent will run.
+            // SAFETY: it ends the child without the parent's exit handlers.
             unsafe { libc::_exit(code) }
         }
         child => {
             let mut status = 0;
-            // SAFETY: waits for the child just made.
+            // SAFETY: it waits for the child that was just made.
             let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
             waited == child && status == 0
         }
@@ -188,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_makes_its_own_and_waits_for_nothing_of_its_parents() {
+    fn a_child_makes_its_own_value_without_waiting() {
         static VALUE: PerProcess<Mutex<u32>> = PerProcess::for_static();
         let make = |parent: Option<&Mutex<u32>>| {
             let inherited = parent.and_then(|parent| parent.try_lock().ok().map(|value| *value));
@@ -196,16 +202,16 @@ mod tests {
         };
         let value = || VALUE.get_or_inherit(make).map(|value| *value.lock().unwrap()).unwrap_or(0);
         assert_eq!(value(), 101);
-        // The grandchild inherits through a child that has a value of its own.
+        // The grandchild inherits from the child.
         assert!(in_fork(|| value() == 102 && in_fork(|| value() == 103) && value() == 102));
         let held = VALUE.get().unwrap().lock().unwrap();
-        assert!(in_fork(|| value() == 101), "what is locked at the fork is made anew");
+        assert!(in_fork(|| value() == 101), "a value that is locked at the fork is made anew");
         drop(held);
         assert_eq!(value(), 101);
     }
 
     #[test]
-    fn the_signal_mask_comes_back_after_a_panic_too() {
+    fn the_signal_mask_is_restored_after_a_panic() {
         let blocks_sigterm = || {
             // SAFETY: sigset_t is plain data that pthread_sigmask fills in; it lives on this stack.
             unsafe {
@@ -215,7 +221,7 @@ mod tests {
             }
         };
         assert!(with_signals_blocked(blocks_sigterm));
-        // As tokio does when the system has no thread left.
+        // tokio panics when the system cannot start a thread.
         assert!(std::panic::catch_unwind(|| with_signals_blocked(|| panic!("on purpose"))).is_err());
         assert!(!blocks_sigterm());
     }

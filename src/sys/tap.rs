@@ -1,9 +1,9 @@
-//! A buffer that shows received bytes to a function, while they are in the processor's cache.
+//! A buffer that passes received bytes to a function while they are in the processor's cache.
 
 use bytes::BufMut;
 use bytes::buf::UninitSlice;
 
-/// A buffer whose written bytes are shown to `observe`, each of them once and in order.
+/// Passes all bytes that are written into `buffer` to `observe`, once and in order.
 pub(crate) struct Tap<'a, B, F> {
     buffer: &'a mut B,
     observe: F,
@@ -15,7 +15,7 @@ impl<'a, B: BufMut, F: FnMut(&[u8])> Tap<'a, B, F> {
     }
 }
 
-// SAFETY: every method passes its call on to `buffer`, which keeps the trait's promises.
+// SAFETY: every method calls that of `buffer`, which keeps the trait's promises.
 unsafe impl<B: BufMut, F: FnMut(&[u8])> BufMut for Tap<'_, B, F> {
     fn remaining_mut(&self) -> usize {
         self.buffer.remaining_mut()
