@@ -188,10 +188,6 @@ impl Error {
         self.edit(|details| details.outcome_unknown = true)
     }
 
-    pub(crate) fn with_known_outcome(self) -> Self {
-        if self.0.outcome_unknown { self.edit(|details| details.outcome_unknown = false) } else { self }
-    }
-
     /// The request was on its way when this happened: the service may have carried it out.
     pub(crate) fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown

@@ -11,8 +11,8 @@ use http::{Method, Uri};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::http::{Network, PlainClient, PlainResponse, Request, azure_types, origin};
-use crate::redact::shown;
+use crate::http::{Network, Request, SimpleClient, SimpleResponse, azure_types, origin};
+use crate::observe::redact::shown;
 
 /// From the request's first byte to the answer's last. Entra answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,15 +24,15 @@ const IMDS_OVERRIDE: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 /// Carries token requests, on connections of their own.
 pub(crate) struct TokenHttp {
     /// To Microsoft Entra, through a proxy where one is configured.
-    remote: PlainClient,
+    remote: SimpleClient,
     /// To identity endpoints, which speak plain http within this machine: no proxy may see their tokens.
-    local: PlainClient,
+    local: SimpleClient,
 }
 
 impl TokenHttp {
     pub(crate) fn new(network: &Network) -> Arc<Self> {
-        let local = PlainClient::new(network.direct(), TIMEOUT);
-        Arc::new(Self { remote: PlainClient::new(network.clone(), TIMEOUT), local })
+        let local = SimpleClient::new(network.direct(), TIMEOUT);
+        Arc::new(Self { remote: SimpleClient::new(network.clone(), TIMEOUT), local })
     }
 
     /// Whether Azure's instance metadata service answers within `patience`. Asked without the header that it
@@ -46,7 +46,7 @@ impl TokenHttp {
             Err(_) => Err(nobody(format!("no answer within {patience:?}"))),
             Ok(Err(error)) => Err(nobody(error.message().to_owned())),
             // Other clouds have something at the same address, which knows no such path or no such caller.
-            Ok(Ok(PlainResponse { status, .. })) if matches!(status.as_u16(), 401 | 403 | 404 | 405) => {
+            Ok(Ok(SimpleResponse { status, .. })) if matches!(status.as_u16(), 401 | 403 | 404 | 405) => {
                 Err(nobody(format!("what answers there is not Azure's ({})", status.as_u16())))
             }
             Ok(Ok(_)) => Ok(()),
@@ -64,11 +64,11 @@ impl TokenHttp {
         let mut ours = Request::new(azure_types::method(request.method())?, uri);
         ours.headers = azure_types::headers(request.headers())?;
         ours.body = body.clone();
-        let PlainResponse { status, headers, body } = self.client_for(&ours.uri).send(ours).await?;
+        let SimpleResponse { status, headers, body } = self.client_for(&ours.uri).send(ours).await?;
         Ok(azure_types::response(status, &headers, body))
     }
 
-    fn client_for(&self, uri: &Uri) -> &PlainClient {
+    fn client_for(&self, uri: &Uri) -> &SimpleClient {
         if uri.scheme_str() == Some("https") { &self.remote } else { &self.local }
     }
 }
