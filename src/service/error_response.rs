@@ -50,7 +50,7 @@ pub(crate) fn error(
         _ => {}
     }
     // The signer has given that token up. It may have expired early; a new one that is refused as well is the end of it.
-    let is_token_refused = status == Status::Unauthenticated && auth.is_of_token();
+    let is_token_refused = status == Status::Unauthenticated && auth.has_token();
     let error = if is_token_refused { error.with_tries_at_once(1) } else { error };
     match auth.hint(http_status.as_u16(), code, &detail, headers).as_str() {
         "" => error,
