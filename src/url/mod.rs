@@ -1,4 +1,4 @@
-//! Blob and container URLs: what is accepted, what is translated, and what is refused with a reason.
+//! URLs of blobs and containers: parsing, translation of other schemes, and reasons for refusals.
 
 mod account;
 mod names;
@@ -14,7 +14,7 @@ use names::encode_name;
 pub(crate) use account::{account_in, host, is_azure_blob};
 pub(crate) use parse::{Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob};
 
-/// Where a request goes: an origin, a percent-encoded path and the query that the caller's URL had.
+/// The target of requests: an origin, a percent-encoded path, and the query of the caller's URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     origin: String,
@@ -23,7 +23,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The URL as it may be shown: without query, so without secrets.
+    /// The URL for messages, without its query, which may hold a secret.
     pub(crate) fn display(&self) -> String {
         format!("{}{}", self.origin, self.path)
     }
@@ -41,7 +41,7 @@ impl Target {
         self.query = query;
     }
 
-    /// Why this URL cannot be written to, if it cannot: snapshots and versions are immutable.
+    /// An error if the URL names a snapshot or a version, which cannot be written.
     pub(crate) fn require_writable(&self) -> Result<()> {
         match parameter(self.query.as_deref().unwrap_or(""), &["snapshot", "versionid"]) {
             None => Ok(()),
@@ -53,7 +53,7 @@ impl Target {
         }
     }
 
-    /// The URI of one request, with `extra` parameters ("comp=block&blockid=…") before the caller's own.
+    /// The URI of one request, with the parameters `extra` ("comp=block&blockid=…") before the caller's own.
     pub(crate) fn uri(&self, extra: &str) -> Result<Uri> {
         let query = [extra, self.query.as_deref().unwrap_or("")]
             .into_iter()
@@ -65,14 +65,14 @@ impl Target {
         text.parse().map_err(|error| Error::invalid(format!("{}: {error}", self.display())))
     }
 
-    /// The whole URL, query included, as the SDK's clients take it.
+    /// The whole URL with its query, for the SDK's clients.
     pub(crate) fn url(&self) -> Result<Url> {
         let uri = self.uri("")?;
         Url::parse(&uri.to_string()).map_err(|error| Error::invalid(format!("{}: {error}", self.display())))
     }
 }
 
-/// A container, and the name by which its account knows it.
+/// A container's URL and its name.
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
     pub(crate) target: Target,
@@ -80,19 +80,19 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// The blob of this name, which is taken literally and encoded here. The query is kept.
+    /// The blob with this name. The name is literal and is encoded here. The container's query is kept.
     pub(crate) fn blob(&self, name: &str) -> Target {
         let mut target = self.target.clone();
         target.path = format!("{}/{}", target.path, encode_name(name));
         target
     }
 
-    /// A blob's URL as it may be shown.
+    /// A blob's URL for messages.
     pub(crate) fn display_blob(&self, name: &str) -> String {
         format!("{}/{}", self.target.display(), encode_name(name))
     }
 
-    /// Refuses a query that belongs to one blob.
+    /// An error if the query belongs to the URL of one blob.
     pub(crate) fn require_listable(&self) -> Result<()> {
         match parameter(self.target.query().unwrap_or(""), &["snapshot", "versionid"]) {
             None => Ok(()),
@@ -104,7 +104,7 @@ impl Container {
     }
 }
 
-/// A query with a `sig` parameter is a shared access signature.
+/// Whether a query contains a shared access signature: a `sig` parameter.
 pub(crate) fn has_signature(query: &str) -> bool {
     query.split('&').any(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -112,7 +112,7 @@ pub(crate) fn has_signature(query: &str) -> bool {
     })
 }
 
-/// The first of `names` that the query has, compared without case as the service does.
+/// The first of `names` in the query, compared without case like the service does.
 fn parameter<'a>(query: &str, names: &[&'a str]) -> Option<&'a str> {
     query.split('&').find_map(|pair| {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
