@@ -1,7 +1,7 @@
 //! Ids of tenants and applications, and the environment's variables that hold them.
 
 use crate::error::{Error, Result};
-use crate::observe::redact::has_secret;
+use crate::redact::has_secret;
 
 /// The longest id of no known form. Such ids, as "common" for a tenant or those of a test's service, are shorter and plainer
 /// than secrets.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::http::{Network, Request, SimpleClient, SimpleResponse, azure_types, origin};
-use crate::observe::redact::shown;
+use crate::redact::shown;
 
 /// From the request's first byte to the response's last. Entra usually answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ use super::executor::TimeoutExecutor;
 use super::ids::{check_client_id, check_tenant, variable};
 use super::token_http::TokenHttp;
 use crate::error::{Error, Result, Status};
-use crate::observe::redact::{has_secret, shown};
+use crate::redact::{has_secret, shown};
 
 /// The audience of every storage account, in every cloud.
 pub(super) const SCOPE: &str = "https://storage.azure.com/.default";

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::counting_socket::{CountingSocket, Traffic};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result, Status, chain};
 
 pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// On the heap, so that a TLS socket's kilobyte is not copied each time that it changes hands.

@@ -145,9 +145,9 @@ impl Throttle {
         match rate {
             _ if limited == was_limited || (random && was_random) => {}
             Some(rate) => {
-                tracing::info!(target: "aztorch::retry", "the service throttles: {rate:.1} requests per second from here");
+                tracing::info!(target: "aztorch::retry", "the service throttles this client: limited to {rate:.1} requests per second");
             }
-            None => tracing::info!(target: "aztorch::retry", "requests go out without a limit again"),
+            None => tracing::info!(target: "aztorch::retry", "the request rate is no longer limited"),
         }
     }
 }
