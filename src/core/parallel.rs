@@ -94,7 +94,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    type Part = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+    type Transfer = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
     struct Alive(Arc<AtomicUsize>);
     impl Drop for Alive {
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_failure_ends_the_others_before_the_result_is_returned() {
         let alive = Arc::new(AtomicUsize::new(0));
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<Transfer> = Vec::new();
         for i in 0..4 {
             alive.fetch_add(1, Ordering::SeqCst);
             let guard = Alive(alive.clone());
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn cancel_ends_a_transfer_that_never_ends_by_itself() {
-        let parts: Vec<Part> = vec![Box::pin(std::future::pending())];
+        let parts: Vec<Transfer> = vec![Box::pin(std::future::pending())];
         let transfers = Transfers::start(parts, 1).unwrap();
         transfers.cancel();
         assert_eq!(transfers.wait().unwrap_err().status(), Status::Cancelled);

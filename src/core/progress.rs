@@ -10,12 +10,12 @@ use crate::sys::blocking::without_blocking;
 use crate::sys::lock::lock;
 
 /// How often a waiting call reports its progress.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// The total of a blob that is still being written.
 pub(crate) const UNKNOWN: u64 = u64::MAX;
 
 /// Called with the number of bytes done and the total.
-pub(crate) type Callback = dyn Fn(u64, u64) + Send + Sync;
+pub(crate) type ProgressCallback = dyn Fn(u64, u64) + Send + Sync;
 
 thread_local! {
     /// Reports the progress of this thread's current call.
@@ -25,7 +25,7 @@ thread_local! {
 /// A blob's progress, and the callback that it is reported to.
 #[derive(Default)]
 pub(crate) struct Progress {
-    callback: Mutex<Option<Arc<Callback>>>,
+    callback: Mutex<Option<Arc<ProgressCallback>>>,
     /// Bytes delivered to the caller, or stored by the service.
     done: Arc<AtomicU64>,
     /// The last reported number. Locked while the callback runs, so that the numbers never decrease.
@@ -33,7 +33,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn set(&self, callback: Option<Arc<Callback>>) {
+    pub(crate) fn set(&self, callback: Option<Arc<ProgressCallback>>) {
         let old = std::mem::replace(&mut *lock(&self.callback), callback);
         drop(old);
     }
@@ -68,7 +68,7 @@ impl Progress {
         result
     }
 
-    fn report(&self, callback: &Arc<Callback>, total: u64) {
+    fn report(&self, callback: &Arc<ProgressCallback>, total: u64) {
         // If the lock is taken, another thread is reporting.
         let Ok(mut reported) = self.reported.try_lock() else { return };
         let done = self.done.load(Ordering::Relaxed);

@@ -9,11 +9,11 @@ use super::bearer_token::BearerToken;
 use crate::core::runtime::spawn_thread;
 use crate::error::{Error, Result};
 
-type Callback = dyn Fn(&str, &str) -> Result<BearerToken> + Send + Sync;
+type GetToken = dyn Fn(&str, &str) -> Result<BearerToken> + Send + Sync;
 
 /// A function that returns a token for a scope and a tenant ("" for any tenant).
 #[derive(Clone)]
-pub(crate) struct TokenCallback(Arc<Callback>);
+pub(crate) struct TokenCallback(Arc<GetToken>);
 
 impl TokenCallback {
     pub(crate) fn new(callback: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static) -> Self {

@@ -105,7 +105,7 @@ fn fields(text: &str) -> Result<HashMap<String, String>> {
         let Some(known) = KEYS.iter().find(|known| known.eq_ignore_ascii_case(key)) else {
             return Err(bad(&match nearest(key) {
                 Some(known) => format!("it has an unknown key; {known} is meant?"),
-                None => "it has an unknown key, or is none: it has the form Key=Value;Key=Value".to_owned(),
+                None => "it has an unknown key; the form is Key=Value;Key=Value".to_owned(),
             }));
         };
         if value.is_empty() {

@@ -21,11 +21,13 @@ mod token_source;
 pub(crate) use auth_hints::{AuthHints, Signed};
 pub use bearer_token::BearerToken;
 pub(crate) use callback::TokenCallback;
-pub(crate) use connection_string::{ConnectionString, StorageSecret};
+pub(crate) use connection_string::ConnectionString;
 pub(crate) use identity::Identity;
 pub(crate) use sas::Sas;
 pub(crate) use shared_key::SharedKey;
 pub(crate) use signer::Signer;
+
+use connection_string::StorageSecret;
 
 /// The credential that a client was configured with. Its `Debug` output shows no secret, because secrets are of the type
 /// `Secret`.

@@ -76,7 +76,7 @@ impl TokenHttp {
 fn imds(path: &str) -> Result<Uri> {
     let host = std::env::var(IMDS_OVERRIDE).unwrap_or_default();
     let host = if host.is_empty() { IMDS } else { host.trim_end_matches('/') };
-    format!("{host}{path}").parse().map_err(|_| Error::invalid(format!("{IMDS_OVERRIDE} is no URL")))
+    format!("{host}{path}").parse().map_err(|_| Error::invalid(format!("{IMDS_OVERRIDE} is not a URL")))
 }
 
 impl fmt::Debug for TokenHttp {

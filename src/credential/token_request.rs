@@ -124,7 +124,7 @@ impl TokenRequest {
         client_id.as_deref().map_or(Ok(()), check_client_id)?;
         for name in IDENTITY_ENDPOINTS {
             if variable(name).is_some_and(|value| has_secret(&value)) {
-                return Err(Error::new(Status::Unauthenticated, format!("{name} is no URL")));
+                return Err(Error::new(Status::Unauthenticated, format!("{name} is not a URL")));
             }
         }
         let options = ManagedIdentityCredentialOptions {

@@ -8,7 +8,7 @@ use super::boundary::call;
 use super::error::azt_error;
 use super::handle::{self, UserData};
 use super::status::azt_status;
-use crate::core::progress::Callback;
+use crate::core::progress::ProgressCallback;
 
 /// Takes the bytes that reads of this blob have delivered, or that its writer has landed at the service, and those in
 /// all (UINT64_MAX: not known, which it is for a writer before azt_blob_close()). Called only on a thread that is inside
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn azt_blob_set_progress(
             Kind::Reader(reader) => reader.progress()?,
             Kind::Writer(writer) => writer.progress()?,
         };
-        progress.set(callback.map(|function| -> Arc<Callback> {
+        progress.set(callback.map(|function| -> Arc<ProgressCallback> {
             let user_data = UserData::new(user_data, finalizer);
             // SAFETY: the caller promises a function that may be called with these on its threads.
             Arc::new(move |done, total| unsafe { function(user_data.get(), done, total) })

@@ -47,7 +47,7 @@ impl Network {
     }
 
     /// The proxy that a request to `uri` has to go through.
-    pub(crate) fn proxy(&self, uri: &Uri) -> Result<Option<Intercept>> {
+    pub(super) fn proxy(&self, uri: &Uri) -> Result<Option<Intercept>> {
         let Some(proxy) = self.proxy.as_ref().and_then(|proxies| proxies.matcher.intercept(uri)) else {
             return Ok(None);
         };
@@ -61,7 +61,7 @@ impl Network {
         }
     }
 
-    pub(crate) fn user_agent(&self) -> Result<HeaderValue> {
+    pub(super) fn user_agent(&self) -> Result<HeaderValue> {
         let text = match self.user_agent_suffix.as_str() {
             "" => PRODUCT.to_owned(),
             suffix => format!("{PRODUCT} {suffix}"),
@@ -98,9 +98,9 @@ pub(crate) fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> 
     // The parser's error may repeat a line of the file, which may be part of a key.
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::invalid(format!("the CA file {path} is no PEM file")))?;
+        .map_err(|_| Error::invalid(format!("the CA file {path} is not a PEM file")))?;
     if certificates.is_empty() {
-        return Err(Error::invalid(format!("the CA file {path} holds no certificate")));
+        return Err(Error::invalid(format!("the CA file {path} contains no certificate")));
     }
     let mut store = RootCertStore::empty();
     for certificate in &certificates {

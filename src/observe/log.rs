@@ -22,9 +22,9 @@ pub(crate) type LogLevel = i32;
 const TRACE: LogLevel = 5;
 
 /// Called with level, target and message.
-pub(crate) type Callback = dyn Fn(LogLevel, &str, &str) + Send + Sync;
+pub(crate) type LogCallback = dyn Fn(LogLevel, &str, &str) + Send + Sync;
 
-type SharedCallback = RwLock<Option<Arc<Callback>>>;
+type SharedCallback = RwLock<Option<Arc<LogCallback>>>;
 
 /// A forked child inherits the callback, but no lock that was held at the fork.
 static CALLBACK: PerProcess<SharedCallback> = PerProcess::for_static();
@@ -37,12 +37,12 @@ thread_local! {
 
 /// Passes events up to `level` to the callback that `make` returns. `None` removes the callback. Waits for running calls of
 /// the old callback. `make` is called only if nothing else can fail, so that the caller keeps its data after an error.
-pub(crate) fn set_callback(level: LogLevel, make: Option<impl FnOnce() -> Arc<Callback>>) -> Result<()> {
+pub(crate) fn set_callback(level: LogLevel, make: Option<impl FnOnce() -> Arc<LogCallback>>) -> Result<()> {
     if INSIDE.get() {
         return Err(Error::unsupported("the log callback cannot be changed from inside itself"));
     }
     if !(0..=TRACE).contains(&level) {
-        return Err(Error::invalid(format!("the log level {level} is none of the AZT_LOG_LEVEL_* constants")));
+        return Err(Error::invalid(format!("the log level {level} is not one of the AZT_LOG_LEVEL_* constants")));
     }
     if make.is_some() {
         install()?;

@@ -9,7 +9,7 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_')
 const MAX_BLOB_NAME: usize = 1024;
 
 /// A blob's name, encoded for a URL's path.
-pub(crate) fn encode_name(name: &str) -> String {
+pub(super) fn encode_name(name: &str) -> String {
     utf8_percent_encode(name, NAME).to_string()
 }
 

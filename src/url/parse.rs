@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use super::account::as_blob_host;
 use super::names::{check_blob, check_container, decode};
-use super::{Container, Target, has_signature, parameter};
+use super::target::{Container, Target, has_signature, parameter};
 use crate::error::{Error, Result};
 use crate::redact::{has_secret, shown};
 
@@ -151,8 +151,10 @@ fn parse_parts(
     }
     let blob = segments.next().map(decode).transpose()?;
     if skip == 0 && blob.is_none() && check_container(&container).is_err() {
-        return Err("its only path segment is no container name; a blob in the root container is written /$root/BLOB"
-            .to_owned());
+        return Err(
+            "its only path segment is not a container name; a blob in the root container is written /$root/BLOB"
+                .to_owned(),
+        );
     }
     check_container(&container)?;
     check_parts(blob.as_deref())?;
@@ -255,7 +257,7 @@ fn check_authority(url: &Url) -> std::result::Result<(), String> {
         return Err(format!("no host name has a '{}'", odd.escape_debug()));
     }
     if url.port() == Some(0) {
-        return Err("port 0 is no port".to_owned());
+        return Err("port 0 cannot be used".to_owned());
     }
     Ok(())
 }

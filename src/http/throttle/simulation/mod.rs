@@ -59,7 +59,7 @@ impl Ord for At {
     }
 }
 
-struct Client {
+struct SimulatedClient {
     controller: RateController,
     demand: DemandEstimator,
     /// Requests that were granted without a limit and that the controller has not counted yet.
@@ -74,7 +74,7 @@ struct Client {
     granted: Vec<f64>,
 }
 
-impl Client {
+impl SimulatedClient {
     fn new(requests: usize) -> Self {
         Self {
             // An arbitrary time of the wall clock.
@@ -167,7 +167,7 @@ impl Scenario {
         fastrand::seed(seed);
         let mut simulation = Simulation {
             scenario: self.clone(),
-            clients: (0..self.clients).map(|_| Client::new(self.requests)).collect(),
+            clients: (0..self.clients).map(|_| SimulatedClient::new(self.requests)).collect(),
             tokens: 0.0,
             filled_at: f64::NEG_INFINITY,
             random: fastrand::Rng::with_seed(seed),
@@ -189,7 +189,7 @@ impl Scenario {
 
 struct Simulation {
     scenario: Scenario,
-    clients: Vec<Client>,
+    clients: Vec<SimulatedClient>,
     tokens: f64,
     filled_at: f64,
     random: fastrand::Rng,
@@ -334,7 +334,8 @@ impl Simulation {
     }
 
     fn granted_between(&self, from: f64, until: f64) -> Vec<f64> {
-        let within = |client: &Client| client.granted.iter().filter(|at| (from..until).contains(*at)).count() as f64;
+        let within =
+            |client: &SimulatedClient| client.granted.iter().filter(|at| (from..until).contains(*at)).count() as f64;
         self.clients.iter().map(within).collect()
     }
 
