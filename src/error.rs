@@ -189,10 +189,6 @@ impl Error {
         self.edit(|details| details.outcome_unknown = true)
     }
 
-    pub(crate) fn with_known_outcome(self) -> Self {
-        if self.0.outcome_unknown { self.edit(|details| details.outcome_unknown = false) } else { self }
-    }
-
     /// Returns whether the service may have carried out the request although it failed.
     pub(crate) fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown

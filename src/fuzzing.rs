@@ -1,6 +1,6 @@
-//! What reads texts and bytes that others made, for fuzzing: each function takes any input and checks what must be true
-//! of whatever comes out. `fuzz/` runs them under libFuzzer; the tests at the end run them over the corpus that is checked
-//! in, and over mutations of it.
+//! Fuzzing targets for the code that parses untrusted text and bytes. Each function takes any input and checks properties of
+//! the result. `fuzz/` runs them under libFuzzer; the module `tests` runs them over the corpus in the repository and over
+//! mutations of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how an input is reported")]
 
@@ -23,7 +23,7 @@ use crate::url::{Container, Endpoint, parse_blob, parse_blob_parts, parse_contai
 
 const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQ";
 
-/// What is true of every error's message.
+/// Checks an error's message: it is one line and shows no secret.
 fn check_error(error: &Error) {
     let message = error.message();
     assert!(!message.is_empty() && !message.contains(['\r', '\n']), "{message:?}");
@@ -34,7 +34,7 @@ fn checked<T>(result: Result<T>) -> Option<T> {
     result.inspect_err(check_error).ok()
 }
 
-/// A text that does not have the secret itself, which a fuzzer finds in the program.
+/// The input as text, if it does not contain the secret: a fuzzer finds the constant in the program.
 fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok().filter(|text| !text.contains(SECRET))
 }
@@ -43,7 +43,7 @@ fn container() -> Container {
     parse_container("https://account.blob.core.windows.net/container", None).expect("a good URL")
 }
 
-/// Numbers out of the input, 0 when it is used up.
+/// Numbers from the input; 0 after its end.
 struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {
@@ -55,17 +55,17 @@ impl Numbers<'_> {
         u64::from_le_bytes(bytes)
     }
 
-    fn up_to(&mut self, most: u64) -> u64 {
-        self.next() % (most + 1)
+    fn up_to(&mut self, max: u64) -> u64 {
+        self.next() % (max + 1)
     }
 }
 
-/// A URL of a blob or container; a second line is a blob's name.
+/// Input: a URL of a blob or container. A second line is a blob's name.
 pub fn url(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let (url, name) = text.split_once('\n').unwrap_or((text, "blob"));
     checked(Endpoint::parse(url));
-    // Appended, a signature is in the query, where no error shows it.
+    // An appended signature is part of the query, which no error shows.
     let with_secret = format!("{url}{}sig={SECRET}", if url.contains('?') { '&' } else { '?' });
     checked(parse_blob(&with_secret, None));
     checked(parse_container(&with_secret, None));
@@ -75,8 +75,8 @@ pub fn url(data: &[u8]) {
         assert!(!shown.contains('?'), "{shown}");
         target.uri("comp=metadata").expect("a URI");
         target.url().expect("a URL");
-        let again = parse_blob(&shown, None).expect("what is shown is a URL too");
-        // A host that is encoded may come out as one that is translated.
+        let again = parse_blob(&shown, None).expect("the shown text is a URL too");
+        // An encoded host may decode to one that is translated.
         let authority = url.split('/').nth(2).unwrap_or_default();
         if authority.is_ascii() && !authority.contains('%') {
             assert_eq!(again.display(), shown);
@@ -89,11 +89,11 @@ pub fn url(data: &[u8]) {
     if let Some(target) = checked(parse_container_and_blob("https://a.blob.core.windows.net/con", name, None)) {
         target.uri("").expect("a URI");
         let (_, blob) = parse_blob_parts(&target.display(), None).expect("a blob's URL");
-        assert_eq!(blob, name, "a name is taken literally");
+        assert_eq!(blob, name, "the name is literal");
     }
 }
 
-/// An account's connection string.
+/// Input: an account's connection string.
 pub fn connection_string(data: &[u8]) {
     let Some(text) = text(data) else { return };
     checked(ConnectionString::parse(text));
@@ -103,7 +103,7 @@ pub fn connection_string(data: &[u8]) {
     }
 }
 
-/// A page of a listing, which arrives in pieces; the first byte says how large they are.
+/// Input: the size of the pieces in which a page arrives (one byte), and the page of a listing.
 pub fn listing_xml(data: &[u8]) {
     let Some((&first, document)) = data.split_first() else { return };
     let Some(page) = checked(list_blobs::read_page(container(), document, usize::from(first) + 1)) else { return };
@@ -115,7 +115,7 @@ pub fn listing_xml(data: &[u8]) {
     }
 }
 
-/// A tar archive.
+/// Input: a tar archive.
 pub fn tar_index(data: &[u8]) {
     let Some(members) = checked(in_memory::index(data)) else { return };
     for member in members {
@@ -124,8 +124,8 @@ pub fn tar_index(data: &[u8]) {
     }
 }
 
-/// A `Content-Range`, and an answer that refuses: the first two bytes are its status, a line each its code and
-/// `Retry-After`, the rest its document.
+/// Input: a `Content-Range`, and also an error response: its status (two bytes), a line for its code, a line for
+/// `Retry-After`, and its document.
 pub fn content_range_and_error(data: &[u8]) {
     if let Some((range, size)) = text(data).and_then(ranges::parse_content_range) {
         assert!(range.start < range.end && range.end <= size);
@@ -161,10 +161,10 @@ pub fn content_range_and_error(data: &[u8]) {
     }
 }
 
-/// How a range is divided, what a row of reads looks like, how a blob is cut into blocks.
+/// Input: numbers for the splitting of ranges, the plan of a blob's blocks, and a sequence of reads.
 pub fn range_planning(data: &[u8]) {
     let mut numbers = Numbers(data);
-    // A blob has 190 TiB at most; all ranges lie in some blob.
+    // A blob has at most 190 TiB, and every range lies in a blob.
     let (start, length) = (numbers.up_to(1 << 48), numbers.up_to(1 << 40).max(1));
     let connections = numbers.up_to(4096) as usize;
     let parts = ranges::split(start..start + length, connections);
@@ -197,7 +197,7 @@ pub fn range_planning(data: &[u8]) {
     }
 }
 
-/// A stream's cursor, as it is and with the checksum that makes it whole.
+/// Input: a stream's cursor. It is also parsed with a correct checksum.
 pub fn cursor(data: &[u8]) {
     let Some(text) = text(data) else { return };
     checked(Cursor::parse(text));
@@ -208,7 +208,7 @@ pub fn cursor(data: &[u8]) {
     }
 }
 
-/// A dataset's manifest, with the checksum that makes it whole.
+/// Input: a dataset's manifest. It is also parsed with a correct checksum.
 pub fn manifest(data: &[u8]) {
     let core = ClientCore::new(&anonymous());
     let target = parse_blob("https://account.blob.core.windows.net/container/manifest?sv=1&sp=r", None).unwrap();

@@ -1,11 +1,11 @@
-//! The one place that takes secrets out of text that leaves the library.
+//! Removes secrets from texts that leave the library. This is the only place that does so.
 
 use percent_encoding::percent_decode_str;
 
-/// What comes before a secret in a URL, a header or a connection string, in lower case.
+/// The text before a secret in a URL, a header or a connection string, in lower case.
 const MARKERS: [&str; 9] = [
     "sig=",
-    // A whole URL as a part of another, or as a blob's name, which is encoded once more.
+    // In a URL that is part of another URL, or the name of a blob, which is encoded once more.
     "sig%3d",
     "sig%253d",
     "accountkey=",
@@ -15,10 +15,10 @@ const MARKERS: [&str; 9] = [
     "client_secret=",
     "client_assertion=",
 ];
-/// How the base64 of a JSON Web Token's header begins, whatever it says.
+/// The first characters of every JSON Web Token, in lower case: base64 of `{"`.
 const TOKEN: &str = "eyj";
 
-/// Replaces every secret that is recognisable by what stands before it.
+/// Replaces by `REDACTED` every secret that a marker, the form of a token or the form of a URL shows.
 pub(crate) fn redact(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let mut out = String::with_capacity(text.len());
@@ -32,7 +32,7 @@ pub(crate) fn redact(text: &str) -> String {
     strip_userinfo(out)
 }
 
-/// Where the value behind the next marker begins and ends.
+/// The range of the next secret, from its marker or its token's start on.
 fn next_secret(lower: &str, from: usize) -> Option<(usize, usize)> {
     let marked = MARKERS.iter().filter_map(|marker| find_marker(lower, marker, from)).min();
     let start = marked.into_iter().chain(find_token(lower, from)).min()?;
@@ -41,7 +41,7 @@ fn next_secret(lower: &str, from: usize) -> Option<(usize, usize)> {
     Some((start, end))
 }
 
-/// A word of three parts that begins as tokens do needs no marker.
+/// The start of the next JSON Web Token: a word of three parts. It needs no marker.
 fn find_token(lower: &str, from: usize) -> Option<usize> {
     let part_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     lower.get(from..)?.match_indices(TOKEN).map(|(at, _)| from + at).find(|&at| {
@@ -50,7 +50,7 @@ fn find_token(lower: &str, from: usize) -> Option<usize> {
     })
 }
 
-/// A marker counts at the start of a word only: `design=` holds no secret.
+/// The end of the next `marker`. It counts at the start of a word only: `design=` is followed by no secret.
 fn find_marker(lower: &str, marker: &str, from: usize) -> Option<usize> {
     let mut at = from;
     loop {
@@ -67,7 +67,7 @@ fn find_marker(lower: &str, marker: &str, from: usize) -> Option<usize> {
     }
 }
 
-/// `https://user:password@host` becomes `https://REDACTED@host`. In `abfss://container@host` stands no secret.
+/// Makes `https://REDACTED@host` of `https://user:password@host`. `abfss://container@host` has no secret.
 fn strip_userinfo(text: String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
@@ -87,7 +87,7 @@ fn strip_userinfo(text: String) -> String {
     out
 }
 
-/// Where the '@' stands that ends user and password. A password may have slashes, though it should not.
+/// The position of the '@' after user and password. A password may have unencoded slashes, though it should not.
 fn userinfo(tail: &str) -> Option<usize> {
     let authority = &tail[..tail.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(tail.len())];
     if let Some(at) = authority.rfind('@') {
@@ -99,8 +99,8 @@ fn userinfo(tail: &str) -> Option<usize> {
     if is_port { None } else { word.rfind('@') }
 }
 
-/// A caller's URL, path or name as a message may repeat it: as it is without what is known to be secret; or without the parts
-/// that could be a secret in the wrong place, and any that could be the rest of it; or nothing of it.
+/// A caller's URL, path or name as a message may show it. Known secrets are redacted. Parts between slashes that could be a
+/// secret, or a piece of one, are hidden; if the whole text could be a secret, all of it is.
 pub(crate) fn shown(text: &str) -> String {
     let hidden =
         |part: &str| format!("({} characters, which could be a secret and are not shown)", part.chars().count());
@@ -110,7 +110,7 @@ pub(crate) fn shown(text: &str) -> String {
     if is_secret_as_a_whole(text) {
         return hidden(text);
     }
-    // Without a capital letter it is hardly a piece of a secret, in which a '/' may stand.
+    // A secret may contain a '/'. A part without upper-case letters is hardly a piece of one.
     let is_name = |part: &str| !has_secret(part) && !part.bytes().any(|byte| byte.is_ascii_uppercase());
     let parts = text.split('/').map(|part| match is_name(part) {
         true => redact(part).escape_debug().to_string(),
@@ -119,19 +119,20 @@ pub(crate) fn shown(text: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Whether something in the text could be a secret that nothing marks as one.
+/// Whether something in the text could be a secret without a marker.
 pub(crate) fn has_secret(text: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || "/\\?&;:@'\"".contains(c);
     is_secret_as_a_whole(text) || redact(text).split(separates).any(could_be_secret)
 }
 
-/// Whether there is a key in it, of which no part may be shown: its slashes do not separate it.
+/// Whether the text contains a key, of which no part may be shown. Slashes may be part of the key.
 fn is_secret_as_a_whole(text: &str) -> bool {
     let decoded = percent_decode_str(text).decode_utf8_lossy();
     text.contains("-----BEGIN") || has_padded_key(&redact(text)) || has_padded_key(&redact(&decoded))
 }
 
-/// Whether base64 of 32 bytes or more ends in its padding here. Of names with so many characters fewer differ in kind.
+/// Whether the text contains padded base64 of 32 bytes or more. Names of that length change less often between kinds of
+/// characters.
 fn has_padded_key(text: &str) -> bool {
     const SHORTEST: usize = 42;
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
@@ -142,9 +143,9 @@ fn has_padded_key(text: &str) -> bool {
     })
 }
 
-/// Whether a word is base64 with its padding, or as long as generated secrets are and as mixed, or begins as Entra's client
-/// secrets do. In names that people make, characters of one kind stand together; of a random word's characters more than
-/// half differ in kind from the one before.
+/// Whether a word is padded base64, or as long and as mixed as generated secrets, or begins like Entra's client secrets. In
+/// names that people make, characters of one kind stand together. In a random word, more than half of the characters differ
+/// in kind from the one before.
 fn could_be_secret(word: &str) -> bool {
     const SHORTEST_PADDED: usize = 20;
     const SHORTEST: usize = 28;
@@ -158,7 +159,7 @@ fn could_be_secret(word: &str) -> bool {
     trimmed.split(['=', '%']).any(|word| word.bytes().filter_map(kind).count() >= SHORTEST && is_mixed(word, 9))
 }
 
-/// Whether it has all kinds of characters, and so many in twenty differ in kind from the one before.
+/// Whether a word has all kinds of characters, and `in_twenty` of twenty differ in kind from the one before.
 fn is_mixed(word: &str, in_twenty: usize) -> bool {
     let kinds: Vec<u8> = word.bytes().filter_map(kind).collect();
     let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
@@ -169,7 +170,7 @@ const LOWER: u8 = 0;
 const UPPER: u8 = 1;
 const DIGIT: u8 = 2;
 
-/// Separators are of no kind.
+/// The kind of a character; `None` for separators.
 fn kind(byte: u8) -> Option<u8> {
     match byte {
         b'a'..=b'z' => Some(LOWER),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn hardly_a_key_is_shown_wherever_it_stands_and_however_it_is_written() {
+    fn almost_no_key_is_shown_in_any_position_or_encoding() {
         let mut random = fastrand::Rng::with_seed(7);
         let (mut shown_whole, mut tried) = (Vec::new(), 0);
         for length in [32, 64] {
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_a_secret_is_not_shown() {
+    fn possible_secrets_are_not_shown() {
         for text in [
             "ASZLcJW63wQpTnOYveIHLFF2m8DlCi9UeZ7D6A0yV3yhxusQNVp/pMnuEzhdgqfM8RY7YIWqz/QZPmOIrdL3HA==",
             "https://acc.blob.core.windows.net/c3ZhcmV0IGtleSBpcyBoZXJl==/b",

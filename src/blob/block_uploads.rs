@@ -236,9 +236,9 @@ impl BlockUploads {
         let mut state = self.lock();
         while state.in_flight > 0 && state.failed.is_none() {
             state = limits.wait_for(&self.changed, state, limits.deadline)?;
-            if progress::is_wanted() {
+            if progress::is_reporting() {
                 drop(state);
-                progress::tick();
+                progress::report_current();
                 state = self.lock();
             }
         }
@@ -295,13 +295,13 @@ impl Drop for UploadGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::cancel::{Cancellation, Watch};
+    use crate::core::cancel::{CancelToken, Cancellation};
 
     #[test]
     fn kept_buffers_are_freed_when_the_writer_ends() {
         let budget = Budget::new(1 << 20).unwrap();
-        let watch = Watch::new(Arc::<Cancellation>::default(), Arc::default());
-        let limits = Limits::new(0, None, Arc::default(), watch);
+        let cancel = CancelToken::new(Arc::<Cancellation>::default(), Arc::default());
+        let limits = Limits::new(0, None, Arc::default(), cancel);
         let uploads: Arc<BlockUploads> = Arc::default();
         let buffer = uploads.buffer(&budget, 64 << 10..=64 << 10, &limits).unwrap();
         drop(uploads.freeze(buffer));

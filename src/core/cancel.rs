@@ -1,4 +1,4 @@
-//! Cancelling: from any thread, for good, and for all that was opened with what is cancelled.
+//! Cancellation: from any thread, permanent, and inherited by everything that was opened with the cancelled object.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use crate::error::{Error, Result, Status};
 
-/// Whether something was cancelled, or what it was opened with. Only flags, so that a forked child inherits no lock.
+/// Whether an object, or the object that it was opened with, was cancelled. It has no lock, because a forked child could
+/// inherit it locked.
 #[derive(Debug, Default)]
 pub(crate) struct Cancellation {
     cancelled: AtomicBool,
@@ -16,20 +17,21 @@ pub(crate) struct Cancellation {
 }
 
 impl Cancellation {
-    /// One that is cancelled with `self`, or alone.
+    /// A cancellation of its own that is also cancelled when `self` is.
     pub(crate) fn child(self: &Arc<Self>) -> Arc<Self> {
         Arc::new(Self { cancelled: AtomicBool::new(false), parent: Some(self.clone()) })
     }
 
-    /// Cancels for good. Waiting tasks notice only after their client's `cancel_notify` was notified as well.
+    /// Cancels permanently. To wake waiting tasks, the caller also notifies the client's `cancel_notify`.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire) || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
     }
 
+    /// An error if it is cancelled.
     pub(crate) fn check(&self) -> Result<()> {
         match self.is_cancelled() {
             false => Ok(()),
@@ -38,28 +40,29 @@ impl Cancellation {
     }
 }
 
-/// A cancellation, and what wakes the tasks that wait for it. All cancellations of a client share one `Notify`: a cancel
-/// is rare enough to wake every waiting task of the client.
+/// A cancellation that tasks can wait for. All cancellations of a client share one `Notify`: they are rare, so they may
+/// wake every waiting task of the client.
 #[derive(Clone, Debug)]
-pub(crate) struct Watch {
+pub(crate) struct CancelToken {
     cancellation: Arc<Cancellation>,
     notify: Arc<Notify>,
 }
 
-impl Watch {
+impl CancelToken {
     pub(crate) fn new(cancellation: Arc<Cancellation>, notify: Arc<Notify>) -> Self {
         Self { cancellation, notify }
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// An error if it is cancelled.
+    pub(super) fn check(&self) -> Result<()> {
         self.cancellation.check()
     }
 
-    /// Waits for the cancellation; its error.
-    pub(crate) async fn cancelled(&self) -> Error {
+    /// Waits for the cancellation, and returns its error.
+    pub(super) async fn cancelled(&self) -> Error {
         loop {
             let mut notified = pin!(self.notify.notified());
-            // Registers now, so that a cancel between the check and the wait is not missed.
+            // Registers before the check, so that no cancellation is missed.
             notified.as_mut().enable();
             if self.cancellation.is_cancelled() {
                 return cancelled();
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reaches_what_lies_below_and_nothing_above() {
+    fn a_cancellation_reaches_children_but_no_parents_or_siblings() {
         let client = Arc::new(Cancellation::default());
         let (derived, other) = (client.child(), client.child());
         let blob = derived.child();

@@ -1,4 +1,4 @@
-//! The limits of one call: how often its requests may be tried, and what ends it early (a deadline or a cancel).
+//! The limits of one call: how often its requests may be tried, and what ends it early (a deadline or a cancellation).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -8,33 +8,34 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::time::Instant;
 
-use crate::core::cancel::Watch;
+use crate::core::cancel::CancelToken;
 use crate::error::{Error, Result, Status};
 use crate::observe::stats::Counters;
 use crate::sys::lock::lock;
 
-/// The limits of one call of the caller's: how often it may try, and until when.
+/// The limits of one call: the number of retries, the deadline, the cancellation.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_retries: u32,
     pub(crate) deadline: Option<Instant>,
     pub(crate) last_error: Arc<LastError>,
     pub(crate) stats: Arc<Counters>,
-    pub(crate) cancel: Watch,
+    pub(crate) cancel: CancelToken,
 }
 
 impl Limits {
-    pub(crate) fn new(max_retries: u32, deadline: Option<Instant>, stats: Arc<Counters>, cancel: Watch) -> Self {
+    pub(crate) fn new(max_retries: u32, deadline: Option<Instant>, stats: Arc<Counters>, cancel: CancelToken) -> Self {
         Self { max_retries, deadline, last_error: Arc::default(), stats, cancel }
     }
 
-    /// The same for work that no deadline ends, with last_error of its own.
+    /// The limits of background work: without a deadline, and with a last error of its own.
     pub(crate) fn in_background(&self) -> Self {
         Self::new(self.max_retries, None, self.stats.clone(), self.cancel.clone())
     }
 
-    /// The result of `attempt`, or why the call was over before. A body wakes its task many times, and all tasks of a client
-    /// listen to one cancel_notify, so that its lock is taken when the cancel_notify has woken the task and not for each piece of a body.
+    /// Runs `attempt`, and returns its result or the error that ended the call before. A body wakes its task many times, and
+    /// all tasks of a client wait for one `Notify`: so the wait is polled only after it has woken the task, not for each part
+    /// of a body.
     pub(super) async fn unless_interrupted<T>(&self, mut attempt: Pin<Box<impl Future<Output = T>>>) -> Result<T> {
         let mut interrupted = pin!(self.interrupted());
         let mut waker: Option<Arc<InterruptWaker>> = None;
@@ -52,7 +53,7 @@ impl Limits {
         .await
     }
 
-    /// Waits until the call is over, whatever it is doing; why.
+    /// Waits until the deadline or a cancellation ends the call, and returns its error.
     pub(super) async fn interrupted(&self) -> Error {
         let Some(deadline) = self.deadline else { return self.cancel.cancelled().await };
         match tokio::time::timeout_at(deadline, self.cancel.cancelled()).await {
@@ -61,7 +62,7 @@ impl Limits {
         }
     }
 
-    /// An error once the call is over, for who waits without a future.
+    /// An error if the deadline or a cancellation has ended the call. For callers that do not wait in a future.
     pub(crate) fn check(&self) -> Result<()> {
         self.cancel.check()?;
         match self.deadline {
@@ -70,8 +71,8 @@ impl Limits {
         }
     }
 
-    /// Waits for a change of what `state` guards, until `deadline`: the error of a call that it ended. A cancel is not
-    /// heard here; what ends by it has to make the change.
+    /// Blocks until `changed` is notified; returns an error at `deadline`. A cancellation does not end the wait: the work that
+    /// it ends has to notify `changed`.
     pub(crate) fn wait_for<'a, T>(
         &self,
         changed: &Condvar,
@@ -94,8 +95,7 @@ impl Limits {
     }
 }
 
-/// Wakes a task for something other than what it is busy with, and knows that it did: whoever was woken has to listen
-/// anew.
+/// Wakes a task when its call is interrupted, and records that it did: after a wake-up the wait has to be polled again.
 struct InterruptWaker {
     woken: AtomicBool,
     task: Waker,
@@ -113,26 +113,27 @@ impl Wake for InterruptWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // First, so that the task finds it.
+        // Set before the wake-up, so that the task sees it.
         self.woken.store(true, Ordering::Release);
         self.task.wake_by_ref();
     }
 }
 
-/// The last_error that is being retried, for whoever waits for the end of it and loses patience.
+/// The error that the call is retrying, or the reason why it waits. The error of a passed deadline shows it.
 #[derive(Debug, Default)]
 pub(crate) struct LastError(Mutex<Option<Error>>);
 
 impl LastError {
-    pub(super) fn set(&self, last_error: Option<Error>) {
-        *lock(&self.0) = last_error;
+    pub(super) fn set(&self, error: Option<Error>) {
+        *lock(&self.0) = error;
     }
 
-    pub(super) fn set_if_none(&self, last_error: Error) -> bool {
+    /// Sets `error` if there is none; returns whether it did.
+    pub(super) fn set_if_none(&self, error: Error) -> bool {
         let mut current = lock(&self.0);
-        let none = current.is_none();
-        current.get_or_insert(last_error);
-        none
+        let was_none = current.is_none();
+        current.get_or_insert(error);
+        was_none
     }
 
     fn last(&self) -> Option<Error> {
@@ -140,14 +141,15 @@ impl LastError {
     }
 }
 
-/// An answer that may change says more than the clock does. What was tried again at once is settled by that.
+/// The error of a call that its deadline ended. It is the service's last answer if that can be retried, since it says more
+/// than the deadline. An answer that was retried at once, such as a refused token, is not: its cause was removed.
 fn deadline_error(last: Option<&Error>) -> Error {
     match last {
         Some(answer) if answer.http_status() != 0 && answer.is_retryable() => {
             answer.clone().hint("the call's deadline ended the retries")
         }
         Some(last_error) => {
-            Error::new(Status::Timeout, format!("the call's deadline passed; the last last_error was: {last_error}"))
+            Error::new(Status::Timeout, format!("the call's deadline passed; the last error was: {last_error}"))
                 .retryable(None)
         }
         None => Error::new(Status::Timeout, "the call's deadline passed before an answer came").retryable(None),
@@ -161,7 +163,7 @@ mod tests {
 
     use crate::core::cancel::Cancellation;
 
-    /// A task that says whether it was woken since it was asked last.
+    /// A waker that records whether it was woken since the last check.
     #[derive(Default)]
     struct Woken(AtomicBool);
 
@@ -172,12 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_is_heard_however_often_others_were_and_the_task_was_polled() {
+    fn a_cancellation_wakes_the_call_after_other_notifications_and_polls() {
         for others in 0..3 {
             for polls in [1, 2, 5] {
                 let (cancellation, cancel_notify) = (Arc::new(Cancellation::default()), Arc::new(Notify::new()));
                 let limits =
-                    Limits::new(0, None, Arc::default(), Watch::new(cancellation.clone(), cancel_notify.clone()));
+                    Limits::new(0, None, Arc::default(), CancelToken::new(cancellation.clone(), cancel_notify.clone()));
                 let mut call = pin!(limits.unless_interrupted(Box::pin(std::future::pending::<()>())));
                 let mut poll = |task: &Arc<Woken>| call.as_mut().poll(&mut Context::from_waker(&task.clone().into()));
                 let (first, then) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
@@ -186,7 +188,7 @@ mod tests {
                     assert!(poll(task).is_pending());
                     for _ in 0..others {
                         cancel_notify.notify_waiters();
-                        assert!(task.0.swap(false, Ordering::SeqCst), "another handle's cancel_notify is not heard");
+                        assert!(task.0.swap(false, Ordering::SeqCst), "not woken by another handle's notification");
                         assert!((0..polls).all(|_| poll(task).is_pending()));
                     }
                 }
@@ -199,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_answer_outranks_the_deadline() {
+    fn the_last_answer_takes_precedence_over_the_deadline() {
         let throttled = Error::service(Status::Throttled, 503, "ServerBusy", "", "busy").retryable(None);
         assert_eq!(deadline_error(Some(&throttled)).status(), Status::Throttled);
-        // A token that the service did not take was replaced.
+        // A refused token was replaced.
         let refused = Error::service(Status::Unauthenticated, 401, "InvalidAuthenticationInfo", "", "expired");
         assert!(
             matches!(deadline_error(Some(&refused)), error if error.status() == Status::Timeout && error.is_retryable())

@@ -1,4 +1,4 @@
-//! What every call has: threads to run on, retries, an end by deadline or cancel, parallel parts, progress.
+//! What every call needs: the runtime's threads, retries, deadlines and cancellation, parallel transfers, progress.
 
 pub(crate) mod cancel;
 pub(crate) mod limits;

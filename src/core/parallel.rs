@@ -1,4 +1,4 @@
-//! Several transfers for one call: all of them have ended when the call's result is there.
+//! Several transfers in one call. All of them have ended before the call returns its result.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use crate::core::runtime::{Started, start};
 use crate::error::{Error, Result, Status};
 
-/// Transfers under way. Dropping them ends them first, so that memory lent to them is safe on every path.
+/// Transfers under way. Dropping this cancels them and waits for their end, so that memory lent to them is safe on every
+/// path.
 #[must_use]
 pub(crate) struct Transfers {
     started: Option<Started<()>>,
@@ -17,7 +18,7 @@ pub(crate) struct Transfers {
 }
 
 impl Transfers {
-    /// Starts `parts` in order, at most `at_once` together; the first failure ends the others.
+    /// Starts `parts` in order, at most `at_once` at a time. The first failure ends the others.
     pub(crate) fn start<F>(parts: Vec<F>, at_once: usize) -> Result<Self>
     where
         F: Future<Output = Result<()>> + Send + 'static,
@@ -30,18 +31,19 @@ impl Transfers {
                 result = run(&mut running, parts, at_once) => result,
                 () = cancelled.notified() => Err(Error::new(Status::Cancelled, "the transfer was given up")),
             };
-            // An aborted task may be in the middle of a copy into the caller's memory: wait it out.
+            // An aborted task may be copying into the caller's memory, so wait for its end.
             running.shutdown().await;
             result
         })?;
         Ok(Self { started: Some(started), cancel })
     }
 
-    /// Asks the transfers to end early.
+    /// Asks the transfers to end early. Does not wait.
     pub(crate) fn cancel(&self) {
         self.cancel.notify_one();
     }
 
+    /// Blocks until all transfers have ended.
     pub(crate) fn wait(mut self) -> Result<()> {
         self.started.take().map_or(Ok(()), Started::wait)
     }
@@ -51,14 +53,14 @@ impl Drop for Transfers {
     fn drop(&mut self) {
         if let Some(started) = self.started.take() {
             self.cancel();
-            // Whoever drops them unasked has an error of their own to tell.
+            // A caller that drops this early returns an error of its own.
             let _ = started.wait();
         }
     }
 }
 
-/// Runs `parts`, at most `at_once` together, inside a task that already runs. All of them have ended when the result
-/// is there; dropped before, they are told to end but not waited for.
+/// Runs `parts`, at most `at_once` at a time, from inside a task. All of them have ended when it returns. Dropping the
+/// future aborts them without waiting for their end.
 pub(crate) async fn together<F>(parts: Vec<F>, at_once: usize) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
@@ -92,7 +94,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    type Part = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+    type Transfer = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
     struct Alive(Arc<AtomicUsize>);
     impl Drop for Alive {
@@ -102,9 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_ends_the_others_before_the_result_is_there() {
+    fn a_failure_ends_the_others_before_the_result_is_returned() {
         let alive = Arc::new(AtomicUsize::new(0));
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<Transfer> = Vec::new();
         for i in 0..4 {
             alive.fetch_add(1, Ordering::SeqCst);
             let guard = Alive(alive.clone());
@@ -122,8 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn cancel_ends_what_would_never_end() {
-        let parts: Vec<Part> = vec![Box::pin(std::future::pending())];
+    fn cancel_ends_a_transfer_that_never_ends_by_itself() {
+        let parts: Vec<Transfer> = vec![Box::pin(std::future::pending())];
         let transfers = Transfers::start(parts, 1).unwrap();
         transfers.cancel();
         assert_eq!(transfers.wait().unwrap_err().status(), Status::Cancelled);

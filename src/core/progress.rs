@@ -1,4 +1,4 @@
-//! How far a call on a blob has come, told to the caller on the caller's own thread.
+//! The progress of a call on a blob, reported to the caller's callback on the caller's own thread.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,47 +9,47 @@ use std::time::Duration;
 use crate::sys::blocking::without_blocking;
 use crate::sys::lock::lock;
 
-/// How often a waiting call looks whether there is something to tell.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
-/// The total of what is still being written.
+/// How often a waiting call reports its progress.
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+/// The total of a blob that is still being written.
 pub(crate) const UNKNOWN: u64 = u64::MAX;
 
-/// Called with the bytes done and those in all.
-pub(crate) type Callback = dyn Fn(u64, u64) + Send + Sync;
+/// Called with the number of bytes done and the total.
+pub(crate) type ProgressCallback = dyn Fn(u64, u64) + Send + Sync;
 
 thread_local! {
-    /// What the call that this thread is in reports to.
+    /// Reports the progress of this thread's current call.
     static CURRENT: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
 }
 
-/// A blob's progress, if someone wants to hear of it.
+/// A blob's progress, and the callback that it is reported to.
 #[derive(Default)]
 pub(crate) struct Progress {
-    callback: Mutex<Option<Arc<Callback>>>,
-    /// Bytes delivered to the caller, or landed at the service.
+    callback: Mutex<Option<Arc<ProgressCallback>>>,
+    /// Bytes delivered to the caller, or stored by the service.
     done: Arc<AtomicU64>,
-    /// What was told last; held while it is told, so that numbers never go back.
-    told: Mutex<Option<u64>>,
+    /// The last reported number. Locked while the callback runs, so that the numbers never decrease.
+    reported: Mutex<Option<u64>>,
 }
 
 impl Progress {
-    pub(crate) fn set(&self, callback: Option<Arc<Callback>>) {
+    pub(crate) fn set(&self, callback: Option<Arc<ProgressCallback>>) {
         let old = std::mem::replace(&mut *lock(&self.callback), callback);
         drop(old);
     }
 
-    /// The counter of moved bytes, for those who move them.
+    /// The counter of done bytes for the transfers; `None` without a callback.
     pub(crate) fn counter(&self) -> Option<Arc<AtomicU64>> {
         lock(&self.callback).is_some().then(|| self.done.clone())
     }
 
-    /// What those have counted so far.
+    /// The number of bytes done so far.
     pub(crate) fn landed(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Runs a call on the blob, and tells how it gets on while this thread waits in it, and at its end.
-    /// `settle` says how many bytes are done after it.
+    /// Runs a call on the blob. Reports its progress while this thread waits in it, and at its end. `settle` takes the call's
+    /// result and the bytes done before it, and returns the bytes done after it and the total.
     pub(crate) fn during<T>(
         self: &Arc<Self>,
         total: u64,
@@ -58,63 +58,63 @@ impl Progress {
     ) -> T {
         let Some(callback) = lock(&self.callback).clone() else { return call() };
         let before = self.done.load(Ordering::Relaxed);
-        let (this, told_to) = (self.clone(), callback.clone());
-        let telling = Telling::begin(Rc::new(move || this.tell(&told_to, total)));
+        let (this, reported_to) = (self.clone(), callback.clone());
+        let reporter = CurrentReporter::set(Rc::new(move || this.report(&reported_to, total)));
         let result = call();
-        drop(telling);
+        drop(reporter);
         let (done, total) = settle(&result, before);
         self.done.store(done, Ordering::Relaxed);
-        self.tell(&callback, total);
+        self.report(&callback, total);
         result
     }
 
-    fn tell(&self, callback: &Arc<Callback>, total: u64) {
-        // Another thread is telling just now.
-        let Ok(mut told) = self.told.try_lock() else { return };
+    fn report(&self, callback: &Arc<ProgressCallback>, total: u64) {
+        // If the lock is taken, another thread is reporting.
+        let Ok(mut reported) = self.reported.try_lock() else { return };
         let done = self.done.load(Ordering::Relaxed);
-        if told.is_none_or(|last| done > last || total != UNKNOWN && done == total) {
-            *told = Some(done);
+        if reported.is_none_or(|last| done > last || total != UNKNOWN && done == total) {
+            *reported = Some(done);
             without_blocking(|| callback(done, total));
         }
     }
 }
 
-/// The thread reports to this; when it ends, also by a panic, to what was before.
-struct Telling {
+/// Sets this thread's reporter. Dropping it, also by a panic, restores the previous reporter.
+struct CurrentReporter {
     outer: Option<Rc<dyn Fn()>>,
 }
 
-impl Telling {
-    fn begin(tell: Rc<dyn Fn()>) -> Self {
-        Self { outer: replace_current(Some(tell)) }
+impl CurrentReporter {
+    fn set(report: Rc<dyn Fn()>) -> Self {
+        Self { outer: replace_current(Some(report)) }
     }
 }
 
-impl Drop for Telling {
+impl Drop for CurrentReporter {
     fn drop(&mut self) {
         replace_current(self.outer.take());
     }
 }
 
-/// Tells the caller of the call that this thread is in, if it wants to know.
-pub(crate) fn tick() {
-    if let Some(tell) = current() {
-        tell();
+/// Reports the progress of this thread's current call, if its caller has set a callback.
+pub(crate) fn report_current() {
+    if let Some(report) = current() {
+        report();
     }
 }
 
-/// Whether this thread is in a call whose progress someone wants to hear.
-pub(crate) fn is_wanted() -> bool {
+/// Whether this thread's current call reports its progress.
+pub(crate) fn is_reporting() -> bool {
     current().is_some()
 }
 
-/// A call from a static destructor finds the thread's own variables gone: its progress is told at its end only.
+/// `None` also in a static destructor, after the thread's variables were destroyed: such a call reports only at its end.
 fn current() -> Option<Rc<dyn Fn()>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-fn replace_current(tell: Option<Rc<dyn Fn()>>) -> Option<Rc<dyn Fn()>> {
-    CURRENT.try_with(|current| current.replace(tell)).ok().flatten()
+fn replace_current(report: Option<Rc<dyn Fn()>>) -> Option<Rc<dyn Fn()>> {
+    CURRENT.try_with(|current| current.replace(report)).ok().flatten()
 }
 
 #[cfg(test)]
@@ -124,12 +124,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_panics_leaves_nothing_behind_on_its_thread() {
+    fn a_call_that_panics_leaves_no_reporter_on_its_thread() {
         let progress: Arc<Progress> = Arc::default();
         progress.set(Some(Arc::new(|_, _| {})));
         let result = catch_unwind(AssertUnwindSafe(|| {
-            progress.during(1, || assert!(!is_wanted(), "on purpose"), |_, before| (before, 1));
+            progress.during(1, || assert!(!is_reporting(), "on purpose"), |_, before| (before, 1));
         }));
-        assert!(result.is_err() && !is_wanted());
+        assert!(result.is_err() && !is_reporting());
     }
 }

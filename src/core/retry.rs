@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::core::limits::{LastError, Limits};
 use crate::error::{Error, Result};
 
-/// One try of a request, as the layers below need to know it. Cheap to clone.
+/// One try of a request, for the layers below. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     number: u32,
@@ -29,7 +29,7 @@ impl Attempt {
         Self { number: 1, is_retry: false, needs_new_connection: false, sent, last_error }
     }
 
-    /// The number of this try, from 1. For the log.
+    /// The number of this try, from 1, for the log.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -44,53 +44,55 @@ impl Attempt {
         self.needs_new_connection
     }
 
-    /// Records that the request is on its way: from now on the service may carry it out, even if no answer comes.
+    /// Records that the request is being sent. From now on the service may carry it out, even if no answer comes.
     pub(crate) fn mark_sent(&self) {
         self.sent.store(true, Ordering::Relaxed);
     }
 
-    /// Records `why` this request waits before it is sent, for the error of a call that its deadline ends meanwhile.
-    /// An error that the request itself met is kept instead, since it says more.
-    pub(crate) fn waits_because(&self, why: Error) -> Waiting {
-        Waiting(self.last_error.set_if_none(why).then(|| self.last_error.clone()))
+    /// Records why this request waits before it is sent. If the deadline ends the call during the wait, its error shows the
+    /// reason. An earlier error of the request itself is kept instead, because it says more.
+    pub(crate) fn set_wait_reason(&self, reason: Error) -> WaitReason {
+        WaitReason(self.last_error.set_if_none(reason).then(|| self.last_error.clone()))
     }
 }
 
-/// A reason to wait that [`Attempt::waits_because`] has recorded. Call [`end`](Self::end) when the wait is over; a
-/// dropped one stays recorded, because a call that ends during the wait needs it.
-pub(crate) struct Waiting(Option<Arc<LastError>>);
+/// A reason that [`Attempt::set_wait_reason`] has recorded. Call [`clear`](Self::clear) after the wait. Dropping it keeps the
+/// reason, because a call that ends during the wait needs it.
+pub(crate) struct WaitReason(Option<Arc<LastError>>);
 
-impl Waiting {
+impl WaitReason {
     /// Removes the reason.
-    pub(crate) fn end(self) {
+    pub(crate) fn clear(self) {
         if let Some(last_error) = self.0 {
             last_error.set(None);
         }
     }
 }
 
-/// The first pause at most: a rare failure is tried again nearly at once.
+/// The longest first pause: a request that fails rarely is retried nearly at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// How many times longer each pause may be than the one before. Eight of them are 8 s in all, and 16 s at most.
+/// The factor between the longest pause and the one before. Eight pauses take 8 s on average and 16 s at most.
 const LONGER: f64 = 3.0;
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// A request whose turns the client's rate spaces only has to keep out of the way of the others for a moment.
+/// A paced request only lets other requests pass for a moment, because the client's rate limits it anyway.
 const LONGEST_PACED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The tries of one request.
 pub(crate) struct Attempts<'a> {
     limits: &'a Limits,
+    /// Failures that count towards the limit of retries.
     failed: u32,
-    /// For how long paced retries have paused that did not count.
+    /// The pauses of paced retries since the last one that counted.
     paced: Duration,
     tries: u32,
-    /// The next try is a retry that counts, or one that would without its pace.
+    /// The next try comes after a failure of the service.
     is_retry: bool,
     /// The last try met a dead connection.
     was_stale: bool,
     in_doubt: bool,
-    /// How many tries in a row were made at once.
-    at_once: u32,
+    /// The number of immediate retries in a row.
+    immediate: u32,
+    /// Set by [`Attempt::mark_sent`] of the current try.
     sent: Arc<AtomicBool>,
 }
 
@@ -104,12 +106,13 @@ impl<'a> Attempts<'a> {
             is_retry: false,
             was_stale: false,
             in_doubt: false,
-            at_once: 0,
+            immediate: 0,
             sent: Arc::default(),
         }
     }
 
-    /// Runs one try, ended by the deadline or a cancel. Dropping `future` is what aborts its connection.
+    /// Runs one try until it ends, or the deadline or a cancellation ends it. Dropping the operation's future closes its
+    /// connection.
     pub(crate) fn try_once<T, F>(&mut self, operation: impl FnOnce(Attempt) -> F) -> impl Future<Output = Result<T>>
     where
         F: Future<Output = Result<T>>,
@@ -123,12 +126,12 @@ impl<'a> Attempts<'a> {
             sent: self.sent.clone(),
             last_error: self.limits.last_error.clone(),
         };
-        // On the heap, and before anything awaits it: it has kilobytes, which all futures around it would have as well,
-        // and which would be copied each time that one of those is passed on.
-        self.outcome(Box::pin(operation(attempt)))
+        // On the heap, before anything awaits it: its kilobytes would otherwise be part of all futures around it, and be
+        // copied with each of them.
+        self.run_to_end(Box::pin(operation(attempt)))
     }
 
-    async fn outcome<T>(&mut self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
+    async fn run_to_end<T>(&mut self, attempt: Pin<Box<impl Future<Output = Result<T>>>>) -> Result<T> {
         self.limits.cancel.check()?;
         let result = match self.limits.unless_interrupted(attempt).await {
             Ok(result) => result,
@@ -139,13 +142,13 @@ impl<'a> Attempts<'a> {
         };
         match &result {
             Ok(_) => self.limits.last_error.set(None),
-            // What happened before it was sent, as to a request for a token, changed nothing in storage.
+            // An error from before the request was sent, such as one of a token request, changed nothing in storage.
             Err(error) => self.in_doubt |= error.outcome_unknown() && self.sent.load(Ordering::Relaxed),
         }
         result
     }
 
-    /// Runs `operation` until it succeeds or its error is the last word.
+    /// Runs `operation` until it succeeds, or fails with an error that is not retried.
     pub(crate) async fn run<T, F>(&mut self, mut operation: impl FnMut(Attempt) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -158,23 +161,23 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Whether the service may have carried out a try that it did not confirm.
+    /// Whether the service may have carried out a try without confirming it.
     pub(crate) fn in_doubt(&self) -> bool {
         self.in_doubt
     }
 
-    /// Waits before the next try, or gives the error that ends them.
+    /// Waits before the next try, or returns the error that ends the tries.
     pub(crate) async fn pause_after(&mut self, error: Error) -> Result<()> {
         if error.was_stale_connection() && error.may_be_retried() {
-            // It says nothing of the service. The next try is on a new connection, which cannot be stale.
+            // A dead connection says nothing about the service. The next try takes a new connection.
             self.was_stale = true;
-            return self.go_on_at_once(error);
+            return self.retry_at_once(error);
         }
-        if self.at_once < error.tries_at_once() {
-            self.at_once += 1;
-            return self.go_on_at_once(error);
+        if self.immediate < error.tries_at_once() {
+            self.immediate += 1;
+            return self.retry_at_once(error);
         }
-        self.at_once = 0;
+        self.immediate = 0;
         if !error.may_be_retried() || self.failed >= self.limits.max_retries {
             return Err(match self.failed {
                 0 => error,
@@ -203,8 +206,8 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Counts a retry. Those that are paced pause for less, and count when they have paused for as long as others do: a
-    /// call's patience is a matter of time.
+    /// Counts a retry. Paced retries pause for less, so several of them count as one: together they pause as long as another
+    /// retry does on average. This way a call takes the same time before it fails.
     fn count(&mut self, error: &Error, pause: Duration) {
         self.paced += pause;
         if !error.is_paced() || self.paced >= longest_pause(self.failed + 1, LONGEST_PAUSE) / 2 {
@@ -212,8 +215,8 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// What was in the way of the request is out of it, so the next try needs no pause and is no retry.
-    fn go_on_at_once(&mut self, error: Error) -> Result<()> {
+    /// Prepares a try without a pause, after the cause of the error was removed. It does not count as a retry.
+    fn retry_at_once(&mut self, error: Error) -> Result<()> {
         tracing::info!(target: "aztorch::retry", "again at once: {error}");
         self.limits.last_error.set(Some(error));
         self.limits.check()?;
@@ -221,13 +224,13 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Something arrived, so the next last_error counts from the beginning.
+    /// Records that the transfer made progress, so that the retries are counted from 0 again.
     pub(crate) fn progressed(&mut self) {
-        (self.failed, self.paced, self.at_once) = (0, Duration::ZERO, 0);
+        (self.failed, self.paced, self.immediate) = (0, Duration::ZERO, 0);
     }
 }
 
-/// Runs `operation` until it succeeds or its error is the last word.
+/// Runs `operation` until it succeeds, or fails with an error that is not retried.
 pub(crate) async fn retry<T, F>(limits: &Limits, operation: impl FnMut(Attempt) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
@@ -235,7 +238,8 @@ where
     Attempts::new(limits).run(operation).await
 }
 
-/// Exponential with full jitter, which spreads a crowd out best. The throttle keeps a client from asking too much.
+/// The pause before a retry: exponential with full jitter, which spreads the retries of many clients best. At least
+/// `retry_after`.
 fn pause(failed: u32, retry_after: Option<Duration>, paced: bool) -> Duration {
     let longest = longest_pause(failed, if paced { LONGEST_PACED_PAUSE } else { LONGEST_PAUSE });
     retry_after.unwrap_or_default().max(longest.mul_f64(fastrand::f64()))
@@ -251,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_are_jittered_and_obey_retry_after() {
+    fn pauses_grow_have_jitter_and_obey_retry_after() {
         let cases = [
             (1, false, 0.005),
             (2, false, 0.015),

@@ -1,4 +1,4 @@
-//! The process's one tokio runtime, and the way from a blocking call into it.
+//! The process's one tokio runtime, and how blocking calls run their tasks on it.
 
 use std::future::Future;
 use std::num::NonZero;
@@ -16,8 +16,7 @@ use crate::sys::process::{PerProcess, with_signals_blocked};
 /// Made by the first call that needs it and never shut down: its threads may outlive every handle.
 static RUNTIME: PerProcess<Runtime> = PerProcess::for_static();
 
-/// More threads do not move bytes faster than a few connections can deliver them, and the host's own
-/// threads need the cores.
+/// More threads would not be faster, because connections deliver only so much, and the host program needs the cores.
 const MAX_WORKERS: usize = 4;
 
 fn runtime() -> Result<&'static Runtime> {
@@ -36,7 +35,7 @@ fn runtime() -> Result<&'static Runtime> {
     })
 }
 
-/// Runs the caller's code on a thread of its own, where a blocking call of the library's is refused.
+/// Runs the caller's code on a new thread. Blocking calls of this library are refused there.
 pub(crate) fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
     let start = || {
         std::thread::Builder::new().name(name.to_owned()).spawn(|| {
@@ -54,7 +53,8 @@ pub(crate) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 's
     Ok(runtime()?.spawn(task).abort_handle())
 }
 
-/// Starts `task`; its result can be waited for. The task and all it owns are gone when the result is there.
+/// Starts `task`, whose result can be waited for. The task is dropped, with everything that it owns, before its result is
+/// available.
 pub(crate) fn start<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<Started<T>> {
     start_abortable(task).map(|(started, _)| started)
 }
@@ -64,26 +64,26 @@ pub(crate) fn start_abortable<T: Send + 'static>(
     task: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<(Started<T>, AbortHandle)> {
     let (sender, receiver) = sync_channel(1);
-    // Some have kilobytes, and are copied at each step until they run.
+    // Some tasks have kilobytes, which would be copied several times before they run.
     let task = Box::pin(task);
     let handle = spawn(async move {
         let result = task.await;
-        // The receiver is gone only when its owner stopped caring.
+        // The receiver is dropped if the result is not needed any more.
         let _ = sender.send(result);
     })?;
     Ok((Started(receiver), handle))
 }
 
-/// Makes sure that tasks can be started.
+/// Starts the runtime, or returns the error that prevents it.
 pub(crate) fn ensure_started() -> Result<()> {
     runtime().map(drop)
 }
 
-/// A task whose result is still to come.
+/// A running task, whose result can be waited for.
 pub(crate) struct Started<T>(Receiver<Result<T>>);
 
 impl<T> Started<T> {
-    /// Waits no longer than until `deadline`; `None` when it has passed.
+    /// Blocks until the task has ended; `None` if `deadline` passes before.
     pub(crate) fn wait_until(self, deadline: Option<Instant>) -> Option<Result<T>> {
         let Some(deadline) = deadline else { return Some(self.wait()) };
         match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -93,12 +93,13 @@ impl<T> Started<T> {
         }
     }
 
+    /// Blocks until the task has ended, and reports the progress of this thread's call meanwhile.
     pub(crate) fn wait(self) -> Result<T> {
-        while progress::is_wanted() {
+        while progress::is_reporting() {
             match self.0.recv_timeout(progress::INTERVAL) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
-                Err(RecvTimeoutError::Timeout) => progress::tick(),
+                Err(RecvTimeoutError::Timeout) => progress::report_current(),
             }
         }
         self.0.recv().unwrap_or_else(|_| Err(panicked()))
@@ -109,7 +110,7 @@ fn panicked() -> Error {
     Error::internal("a task of the library panicked")
 }
 
-/// Runs `task` on the library's threads and blocks until it is done.
+/// Runs `task` on the library's threads and blocks until it has ended.
 pub(crate) fn block_on<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     check_may_block()?;
     start(task)?.wait()

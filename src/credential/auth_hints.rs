@@ -1,4 +1,4 @@
-//! Why the service may have refused a request, and what to do about it: one line for each cause that is known
+//! Why the service may have refused a request, and what the user can do: one line for each known cause
 //! (<https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes>).
 
 use std::time::{Duration, SystemTime};
@@ -6,18 +6,29 @@ use std::time::{Duration, SystemTime};
 use http::header::{DATE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Uri};
 
-use super::identity::is_tenant;
+use super::ids::is_tenant;
 use super::sas::expiry;
-use super::signer::Signed;
 
-/// The service refuses signatures whose date is further off than this.
+/// The service refuses signatures whose date differs from its own clock by more than this.
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
-/// What is known of a request, should it be refused.
+/// What a request was signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signed {
+    SasInUrl,
+    Sas,
+    SharedKey,
+    Token,
+    Anonymous,
+    /// With nothing: no credential was configured, and a token is never sent over plain http.
+    NothingOverHttp,
+}
+
+/// The facts about a request that explain a refusal.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthHints {
     signed: Signed,
-    /// The expiry of its SAS; nothing else of that.
+    /// The `se=` parameter of the request's SAS, and no other part of the SAS.
     expiry: Option<String>,
 }
 
@@ -29,7 +40,7 @@ impl AuthHints {
     }
 
     /// Whether the request was signed with a token.
-    pub(crate) fn is_of_token(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         self.signed == Signed::Token
     }
 
@@ -38,7 +49,7 @@ impl AuthHints {
         matches!(self.signed, Signed::Anonymous | Signed::NothingOverHttp)
     }
 
-    /// The hint for an answer of this status, code and detail; "" when there is nothing to add.
+    /// The hint for a response with this status, code and detail; "" for none.
     pub(crate) fn hint(&self, http_status: u16, code: &str, detail: &str, headers: &HeaderMap) -> String {
         let now = SystemTime::now();
         if let Some((at, Err(_))) = self.expiry.as_deref().and_then(|query| expiry(query, now)) {
@@ -129,14 +140,14 @@ fn wrong_tenant(headers: &HeaderMap) -> String {
     }
 }
 
-/// The tenant that a refusal names: `Bearer authorization_uri=https://login.microsoftonline.com/TENANT/oauth2/authorize …`.
+/// The tenant that a 401 response names: `Bearer authorization_uri=https://login.microsoftonline.com/TENANT/oauth2/authorize …`.
 pub(super) fn challenged_tenant(headers: &HeaderMap) -> Option<&str> {
     let challenge = headers.get(WWW_AUTHENTICATE)?.to_str().ok()?;
     let tenant = challenge.split("authorization_uri=").nth(1)?.split('/').nth(3)?;
     Some(tenant).filter(|tenant| is_tenant(tenant))
 }
 
-/// How far this machine's clock is from the service's.
+/// The difference between this machine's clock and the service's.
 fn skew(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     Some(theirs.duration_since(now).unwrap_or_else(|earlier| earlier.duration()))
@@ -152,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_known_cause_has_a_line() {
+    fn each_known_cause_has_a_hint() {
         let none = HeaderMap::new();
         let mut late = HeaderMap::new();
         let hour_ago = SystemTime::now() - Duration::from_secs(3600);

@@ -1,37 +1,38 @@
-//! Tokens from the caller's own code.
+//! Tokens from the caller's callback.
 
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::token::BearerToken;
+use super::bearer_token::BearerToken;
 use crate::core::runtime::spawn_thread;
 use crate::error::{Error, Result};
 
-type Ask = dyn Fn(&str, &str) -> Result<BearerToken> + Send + Sync;
+type GetToken = dyn Fn(&str, &str) -> Result<BearerToken> + Send + Sync;
 
-/// A function that gives a token for a scope and a tenant ("" when any).
+/// A function that returns a token for a scope and a tenant ("" for any tenant).
 #[derive(Clone)]
-pub(crate) struct TokenCallback(Arc<Ask>);
+pub(crate) struct TokenCallback(Arc<GetToken>);
 
 impl TokenCallback {
-    pub(crate) fn new(ask: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ask))
+    pub(crate) fn new(callback: impl Fn(&str, &str) -> Result<BearerToken> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(callback))
     }
 
-    /// Calls it on a thread of its own, where it may take its time.
-    pub(super) async fn ask(&self, scope: &'static str, tenant: &str) -> Result<BearerToken> {
-        let (sender, answer) = oneshot::channel();
-        let (ask, tenant) = (self.0.clone(), tenant.to_owned());
+    /// Calls the callback on a new thread, where it may block.
+    pub(super) async fn call(&self, scope: &'static str, tenant: &str) -> Result<BearerToken> {
+        let (sender, result) = oneshot::channel();
+        let (callback, tenant) = (self.0.clone(), tenant.to_owned());
         spawn_thread("aztorch-token", move || {
-            let result = ask(scope, &tenant);
-            // Before the answer: whoever gets it may free the client, and then its finalizer must not wait for us.
-            drop(ask);
-            // Nobody is left to hear it only when the process ends.
+            let result = callback(scope, &tenant);
+            // Dropped before the result is sent: the receiver may free the client, whose finalizer must not wait for this
+            // thread.
+            drop(callback);
+            // The receiver is dropped only at the end of the process.
             let _ = sender.send(result);
         })?;
-        answer.await.unwrap_or_else(|_| Err(Error::internal("the token callback panicked")))
+        result.await.unwrap_or_else(|_| Err(Error::internal("the token callback panicked")))
     }
 }
 

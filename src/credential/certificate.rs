@@ -1,7 +1,7 @@
-//! A service principal that proves itself with a certificate: a short-lived statement, signed with its key
-//! (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>).
+//! A service principal that authenticates with a certificate: it sends a short-lived assertion, signed with the
+//! certificate's key (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>).
 //!
-//! `azure_identity` has this too, but with OpenSSL, which must not come into a host program through us.
+//! `azure_identity` implements this with OpenSSL, which this library must not load into a host program.
 
 use std::fmt;
 use std::path::Path;
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result, Status};
 use crate::redact::shown;
 
-/// How long a statement is good for; it is used at once.
+/// How long an assertion is valid. It is used immediately.
 const VALID: Duration = Duration::from_secs(600);
 
 pub(super) struct Certificate {
@@ -30,7 +30,7 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Certificate and unencrypted RSA key out of one PEM file.
+    /// Reads the certificate and its unencrypted RSA key from one PEM file.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bad = |why: &str| {
             Error::new(
@@ -51,6 +51,7 @@ impl Certificate {
         Ok(Self { thumbprint: URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate)), key })
     }
 
+    /// An assertion for one token request.
     pub(super) fn assertion(&self, client_id: &str, audience: &str) -> Result<Assertion> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (from, until) = (now.as_secs(), (now + VALID).as_secs());
@@ -68,7 +69,7 @@ impl Certificate {
     }
 }
 
-/// What the certificate's key has signed.
+/// A signed JSON Web Token. Its `Debug` output does not show it.
 pub(super) struct Assertion(String);
 
 impl fmt::Debug for Assertion {

@@ -1,35 +1,39 @@
-//! The default chain, in the order of Microsoft's `DefaultAzureCredential`
+//! The default chain of credentials, in the order of Microsoft's `DefaultAzureCredential`
 //! (<https://learn.microsoft.com/azure/developer/python/sdk/authentication/credential-chains>).
 
 use std::time::Duration;
 
-use super::identity::{Asking, Member, variable};
-use super::token::BearerToken;
+use super::bearer_token::BearerToken;
+use super::ids::variable;
+use super::token_request::{ChainMember, IDENTITY_ENDPOINTS, TokenRequest};
 use crate::error::{Error, Result, Status};
 
 const SELECTION: &str = "AZURE_TOKEN_CREDENTIALS";
-/// What Azure's machines set for a managed identity that is not the metadata service's.
-pub(super) const IDENTITY_ENDPOINTS: [&str; 2] = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"];
-/// A machine without a metadata service must not make its users wait.
-const PROBE: Duration = Duration::from_secs(1);
+/// How long to wait for the metadata service. It is short, because most machines without one do not answer at all.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-const DEPLOYED: [Member; 3] = [Member::Environment, Member::WorkloadIdentity, Member::ManagedIdentity];
-const DEVELOPER: [Member; 2] = [Member::AzureCli, Member::AzureDeveloperCli];
+const DEPLOYED: [ChainMember; 3] =
+    [ChainMember::Environment, ChainMember::WorkloadIdentity, ChainMember::ManagedIdentity];
+const DEVELOPER: [ChainMember; 2] = [ChainMember::AzureCli, ChainMember::AzureDeveloperCli];
 
-/// A token from `known`, the member that worked before, or else from the first that works now.
-pub(super) async fn ask(asking: &Asking, known: Option<Member>) -> Result<(BearerToken, Option<Member>)> {
+/// Asks for a token from `known`, the member that gave the last one, or else from the first member that works. Returns the
+/// member too.
+pub(super) async fn request_token(
+    request: &TokenRequest,
+    known: Option<ChainMember>,
+) -> Result<(BearerToken, Option<ChainMember>)> {
     if let Some(member) = known {
-        let token = asking.member(member).await.map_err(|error| error.context(member.name()))?;
+        let token = request.chain_member(member).await.map_err(|error| error.context(member.name()))?;
         return Ok((token, Some(member)));
     }
     let members = selection(variable(SELECTION).as_deref())?;
-    let (mut reasons, mut may_help) = (Vec::new(), false);
+    let (mut reasons, mut is_retryable) = (Vec::new(), false);
     for &member in &members {
-        match ask_first(asking, member, members.len() == 1).await {
+        match try_member(request, member, members.len() == 1).await {
             Ok(token) => return Ok((token, Some(member))),
             Err(error) => {
                 tracing::info!(target: "aztorch::credential", "{member}: {error}");
-                may_help |= error.is_retryable();
+                is_retryable |= error.is_retryable();
                 reasons.push(format!("{member}: {error}"));
             }
         }
@@ -38,21 +42,22 @@ pub(super) async fn ask(asking: &Asking, known: Option<Member>) -> Result<(Beare
         "log in with `az login`, put a SAS into the URL, or set a credential on the client (anonymous for a public \
          container)",
     );
-    Err(if may_help { error.retryable(None) } else { error })
+    Err(if is_retryable { error.retryable(None) } else { error })
 }
 
-async fn ask_first(asking: &Asking, member: Member, chosen: bool) -> Result<BearerToken> {
-    let on_metadata =
-        member == Member::ManagedIdentity && IDENTITY_ENDPOINTS.iter().all(|&name| variable(name).is_none());
-    // Who chose it alone knows that it is there, and wants it waited for.
-    if on_metadata && !chosen {
-        asking.http.probe_imds(PROBE).await?;
+/// Asks one member. `is_only`: the user has chosen only this member.
+async fn try_member(request: &TokenRequest, member: ChainMember, is_only: bool) -> Result<BearerToken> {
+    let uses_imds =
+        member == ChainMember::ManagedIdentity && IDENTITY_ENDPOINTS.iter().all(|&name| variable(name).is_none());
+    // A metadata service that the user has chosen may take longer to answer.
+    if uses_imds && !is_only {
+        request.http.probe_imds(PROBE_TIMEOUT).await?;
     }
-    asking.member(member).await
+    request.chain_member(member).await
 }
 
-/// What `AZURE_TOKEN_CREDENTIALS` leaves of the chain.
-fn selection(value: Option<&str>) -> Result<Vec<Member>> {
+/// The members that `AZURE_TOKEN_CREDENTIALS` selects; all without it.
+fn selection(value: Option<&str>) -> Result<Vec<ChainMember>> {
     let all = DEPLOYED.into_iter().chain(DEVELOPER);
     let Some(value) = value.map(str::trim) else { return Ok(all.collect()) };
     if value.eq_ignore_ascii_case("prod") {
@@ -61,7 +66,7 @@ fn selection(value: Option<&str>) -> Result<Vec<Member>> {
     if value.eq_ignore_ascii_case("dev") {
         return Ok(DEVELOPER.to_vec());
     }
-    let names: Vec<_> = all.clone().map(Member::name).collect();
+    let names: Vec<_> = all.clone().map(ChainMember::name).collect();
     all.filter(|member| member.name().eq_ignore_ascii_case(value)).map(|member| Ok(vec![member])).next().unwrap_or_else(
         || {
             Err(Error::new(
@@ -77,8 +82,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_narrows_the_chain() {
-        use Member::*;
+    fn the_variable_selects_members_of_the_chain() {
+        use ChainMember::*;
         let all = [Environment, WorkloadIdentity, ManagedIdentity, AzureCli, AzureDeveloperCli];
         assert_eq!(selection(None).unwrap(), all);
         assert_eq!(selection(Some("prod")).unwrap(), [Environment, WorkloadIdentity, ManagedIdentity]);

@@ -1,4 +1,4 @@
-//! Which cloud an account lives in, told by its host name; each has identities of its own.
+//! The Azure cloud of an account, by its host name, and the authority that issues tokens for it.
 
 use std::sync::Arc;
 
@@ -11,24 +11,25 @@ use crate::url::{host, is_azure_blob};
 
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 
-/// Whose tokens an account takes.
+/// The authority whose tokens an account accepts: a cloud and a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Realm {
+pub(super) struct Authority {
     pub(super) cloud: Cloud,
-    /// The tenant that the account has named; "" as long as it has named none.
+    /// The tenant that the account has named in a 401 response; "" before.
     pub(super) tenant: String,
 }
 
+/// An Azure cloud. Each has identities of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cloud {
+pub(super) enum Cloud {
     Public,
     UsGovernment,
     China,
 }
 
 impl Cloud {
-    /// Custom domains and private front ends tell nothing, and are taken for the public cloud's.
-    pub(crate) fn of(uri: &Uri) -> Self {
+    /// The cloud of this URI's host. Custom domains and private front ends count as the public cloud.
+    pub(super) fn of(uri: &Uri) -> Self {
         let host = host(uri);
         if host.ends_with(".core.usgovcloudapi.net") {
             Self::UsGovernment
@@ -39,16 +40,16 @@ impl Cloud {
         }
     }
 
-    /// Whether Azure Storage itself answers there, in whatever cloud and for whatever account, over https: who owns the
-    /// account sees nothing of what a request was signed with.
+    /// Whether this is an https URI of Azure Storage itself, in any cloud and for any account. The owner of the account does
+    /// not see what a request was signed with.
     pub(super) fn is_storage(uri: &Uri) -> bool {
         uri.scheme_str() == Some("https") && is_azure_blob(&host(uri))
     }
 
-    /// The authority that gives out its tokens: `AZURE_AUTHORITY_HOST` where that is set.
-    pub(super) fn authority(self) -> Result<String> {
+    /// The URL of the host that issues this cloud's tokens: `AZURE_AUTHORITY_HOST` if it is set.
+    pub(super) fn authority_host(self) -> Result<String> {
         let host = std::env::var(AUTHORITY_HOST).unwrap_or_default();
-        // It becomes a part of URLs, which logs and errors show.
+        // The host becomes part of URLs, which logs and errors show.
         if has_secret(&host) {
             return Err(Error::new(Status::Unauthenticated, format!("{AUTHORITY_HOST} is not the name of a host")));
         }
@@ -61,9 +62,10 @@ impl Cloud {
         })
     }
 
+    /// The configuration of this cloud for `azure_identity`.
     pub(super) fn configuration(self) -> Result<Arc<CloudConfiguration>> {
         let mut custom = CustomConfiguration::default();
-        custom.authority_host = self.authority()?;
+        custom.authority_host = self.authority_host()?;
         Ok(Arc::new(custom.into()))
     }
 }
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_name_tells_the_cloud() {
+    fn the_host_name_determines_the_cloud() {
         for (host, cloud) in [
             ("acc.blob.core.windows.net", Cloud::Public),
             ("acc.privatelink.blob.core.windows.net", Cloud::Public),
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn azure_storage_is_told_by_the_end_of_its_name() {
+    fn azure_storage_is_recognised_by_its_domain() {
         for (url, expected) in [
             ("https://acc.blob.core.windows.net/c/b", true),
             ("https://ACC.privatelink.blob.core.windows.net./c/b", true),

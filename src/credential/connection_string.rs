@@ -1,14 +1,14 @@
-//! Connection strings, as documented in
-//! <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
+//! Connection strings of storage accounts
+//! (<https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>).
 
 use std::collections::HashMap;
 
-use super::environment::StorageSecret;
-use super::{Sas, SharedKey};
+use super::sas::Sas;
+use super::shared_key::SharedKey;
 use crate::error::{Error, Result};
 use crate::url::Endpoint;
 
-/// The emulator's account and key are public: every installation has the same.
+/// The emulator's account and key. They are public: every installation has the same.
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 const EMULATOR_PORT: u16 = 10000;
@@ -33,7 +33,14 @@ const KEYS: [&str; 17] = [
     "UseDevelopmentStorage",
 ];
 
-/// What a connection string says: a credential, and where its account lives.
+/// A credential that needs no token: a SAS or an account key.
+#[derive(Clone, Debug)]
+pub(crate) enum StorageSecret {
+    Sas(Sas),
+    SharedKey(SharedKey),
+}
+
+/// The credential and the endpoint of a connection string.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionString {
     pub(crate) secret: StorageSecret,
@@ -78,7 +85,7 @@ impl ConnectionString {
         }
         let mut endpoint = Endpoint::parse(&format!("http://127.0.0.1:{EMULATOR_PORT}/{EMULATOR_ACCOUNT}"))?;
         if let Some(proxy) = proxy {
-            // Only its scheme and host count, as in Microsoft's own clients: the port is the emulator's.
+            // Only its scheme and host are used, as in Microsoft's own clients. The port is the emulator's.
             let proxy = Endpoint::parse(proxy).map_err(|error| error.context("DevelopmentStorageProxyUri"))?;
             endpoint.scheme = proxy.scheme;
             endpoint.host = proxy.host;
@@ -91,14 +98,14 @@ impl ConnectionString {
 fn fields(text: &str) -> Result<HashMap<String, String>> {
     let mut fields = HashMap::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-        // A part without '=' may be a piece of a key, so it is not shown.
+        // A part without '=' may be part of a key, so it is not shown.
         let (key, value) = part.split_once('=').ok_or_else(|| bad("a part of it is not of the form Key=Value"))?;
         let (key, value) = (key.trim(), value.trim());
-        // An unknown key is not shown either: a key of an account ends in '=', too.
+        // An unknown name is not shown either: it may be an account key, which ends in '='.
         let Some(known) = KEYS.iter().find(|known| known.eq_ignore_ascii_case(key)) else {
             return Err(bad(&match nearest(key) {
                 Some(known) => format!("it has an unknown key; {known} is meant?"),
-                None => "it has an unknown key, or is none: it has the form Key=Value;Key=Value".to_owned(),
+                None => "it has an unknown key; the form is Key=Value;Key=Value".to_owned(),
             }));
         };
         if value.is_empty() {
@@ -114,14 +121,14 @@ fn fields(text: &str) -> Result<HashMap<String, String>> {
     Ok(fields)
 }
 
-/// The known key that differs least from this one, if by two letters at most.
+/// The known name that is nearest to `key`, if they differ by at most two letters.
 fn nearest(key: &str) -> Option<&'static str> {
     let distance = |known: &str| edit_distance(&key.to_ascii_lowercase(), &known.to_ascii_lowercase());
     let near = KEYS.iter().map(|known| (distance(known), *known)).min()?;
     (near.0 <= 2).then_some(near.1)
 }
 
-/// How many letters have to be changed, added or taken away.
+/// The number of letters that have to be changed, added or removed (Levenshtein distance).
 fn edit_distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {
@@ -149,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_documented_form() {
+    fn every_documented_form_is_parsed() {
         let cases = [
             (
                 "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=a2V5;EndpointSuffix=core.chinacloudapi.cn",

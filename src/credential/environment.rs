@@ -1,4 +1,4 @@
-//! The credential that the environment has for a client that was given none, in the variables of the `az` CLI.
+//! The storage credential in the environment, in the variables of the `az` CLI, for a client without one.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use azure_core::credentials::Secret;
 use http::Uri;
 
-use super::identity::variable;
-use super::{ConnectionString, Sas, SharedKey};
+use super::connection_string::{ConnectionString, StorageSecret};
+use super::ids::variable;
+use super::sas::Sas;
+use super::shared_key::SharedKey;
 use crate::error::Result;
 use crate::url::{Endpoint, account_in, host, is_azure_blob};
 
@@ -16,26 +18,22 @@ const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
 const KEY: &str = "AZURE_STORAGE_KEY";
 const SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
 
-/// What the variables said when the client was made. An error shows only when a request needs them: a bad one must not be
-/// in the way of a URL that brings its own SAS.
+/// The variables' credential when the client was made. A bad variable is an error only if a request needs the credential, not
+/// if the URL has a SAS of its own.
 #[derive(Debug)]
 pub(super) struct Environment {
-    found: Result<Option<Found>>,
+    credential: Result<Option<EnvironmentCredential>>,
     is_logged: AtomicBool,
 }
 
-/// A credential for storage, and for whom it is.
+/// A credential for storage, and its account.
 #[derive(Clone, Debug)]
-struct Found {
+struct EnvironmentCredential {
+    /// `None`: any account.
     account: Option<String>,
+    /// The endpoint of a connection string.
     endpoint: Option<Endpoint>,
     secret: StorageSecret,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum StorageSecret {
-    Sas(Sas),
-    SharedKey(SharedKey),
 }
 
 impl Environment {
@@ -50,36 +48,36 @@ impl Environment {
         key: Option<Secret>,
         sas: Option<Secret>,
     ) -> Self {
-        Self { found: parse(connection_string, account, key, sas), is_logged: AtomicBool::new(false) }
+        Self { credential: parse(connection_string, account, key, sas), is_logged: AtomicBool::new(false) }
     }
 
-    /// What the environment has for the account of this URL; `None` also when it is visibly another's.
+    /// The environment's credential for the account of this URL; `None` also if it belongs to another account.
     pub(super) fn credential_for(&self, uri: &Uri) -> Result<Option<&StorageSecret>> {
-        let found = self.found().as_ref().map_err(Clone::clone)?;
-        Ok(found.as_ref().filter(|found| found.is_for(uri)).map(|found| &found.secret))
+        let credential = self.credential().as_ref().map_err(Clone::clone)?;
+        Ok(credential.as_ref().filter(|credential| credential.is_for(uri)).map(|credential| &credential.secret))
     }
 
-    /// The endpoint of the environment's connection string. One that cannot be read is an error where its
-    /// credential is needed.
+    /// The endpoint of the environment's connection string; `None` also if the string is invalid, which is an error in
+    /// [`Self::credential_for`].
     pub(super) fn endpoint(&self) -> Option<&Endpoint> {
-        self.found().as_ref().ok()?.as_ref()?.endpoint.as_ref()
+        self.credential().as_ref().ok()?.as_ref()?.endpoint.as_ref()
     }
 
-    /// Logs at the first use what there is.
-    fn found(&self) -> &Result<Option<Found>> {
-        if let Ok(Some(found)) = &self.found
+    /// The credential. Logs its kind at the first use.
+    fn credential(&self) -> &Result<Option<EnvironmentCredential>> {
+        if let Ok(Some(credential)) = &self.credential
             && !self.is_logged.load(Ordering::Relaxed)
             && !self.is_logged.swap(true, Ordering::Relaxed)
         {
-            let kind = match found.secret {
+            let kind = match credential.secret {
                 StorageSecret::Sas(_) => "a SAS",
                 StorageSecret::SharedKey(_) => "an account key",
             };
-            // Its name is not shown: another variable's value may be in its place.
-            let whose = if found.account.is_some() { "one account" } else { "any account" };
+            // The account's name is not shown: a secret may have been set in its place.
+            let whose = if credential.account.is_some() { "one account" } else { "any account" };
             tracing::info!(target: "aztorch::credential", "the environment has {kind} for {whose}");
         }
-        &self.found
+        &self.credential
     }
 }
 
@@ -88,24 +86,29 @@ fn parse(
     account: Option<String>,
     key: Option<Secret>,
     sas: Option<Secret>,
-) -> Result<Option<Found>> {
+) -> Result<Option<EnvironmentCredential>> {
     if let Some(text) = connection_string {
         let parsed = ConnectionString::parse(text.secret()).map_err(|error| error.context(CONNECTION_STRING))?;
-        return Ok(Some(Found { account: parsed.account, endpoint: Some(parsed.endpoint), secret: parsed.secret }));
+        return Ok(Some(EnvironmentCredential {
+            account: parsed.account,
+            endpoint: Some(parsed.endpoint),
+            secret: parsed.secret,
+        }));
     }
     if let (Some(account), Some(key)) = (&account, key) {
         let key =
             SharedKey::new(account, key.secret()).map_err(|error| error.context(format!("{ACCOUNT} and {KEY}")))?;
         let secret = StorageSecret::SharedKey(key);
-        return Ok(Some(Found { account: Some(account.clone()), endpoint: None, secret }));
+        return Ok(Some(EnvironmentCredential { account: Some(account.clone()), endpoint: None, secret }));
     }
     let Some(sas) = sas else { return Ok(None) };
     let secret = StorageSecret::Sas(Sas::new(sas.secret()).map_err(|error| error.context(SAS_TOKEN))?);
-    Ok(Some(Found { account, endpoint: None, secret }))
+    Ok(Some(EnvironmentCredential { account, endpoint: None, secret }))
 }
 
-impl Found {
-    /// A URL of another account gets neither this one's signature nor its SAS. A custom domain does not tell.
+impl EnvironmentCredential {
+    /// Whether a request to `uri` may be signed with this credential. A URL of another account gets neither signature nor
+    /// SAS. A custom domain does not show its account.
     fn is_for(&self, uri: &Uri) -> bool {
         if let Some(endpoint) = &self.endpoint {
             if endpoint.serves_uri(uri) {
@@ -124,8 +127,8 @@ impl Found {
     }
 }
 
-/// Whether a host may be another name of what has this endpoint: anybody can call a host `ACCOUNT.blob.example.org`. Names
-/// below Azure's and the endpoint's own domain are given out by those, and what is near is trusted as ever.
+/// Whether `host` may be another name of the account with this endpoint. Anyone can name a host `ACCOUNT.blob.example.org`,
+/// so only names in Azure's domains and in the endpoint's own domain count, and hosts of the local network.
 fn may_be_of(endpoint: &Endpoint, host: &str) -> bool {
     if account_in(host).is_some() {
         let own_domain = endpoint.host.split_once(".blob.").map(|(_, domain)| domain);
@@ -138,7 +141,7 @@ fn may_be_of(endpoint: &Endpoint, host: &str) -> bool {
     }
 }
 
-/// The account that a URL shows: in its host's name, or first in the path on an address or a lone label.
+/// The account that a URL shows: in its host name, or first in the path if the host is an address or a single label.
 fn account_of(uri: &Uri) -> Option<String> {
     let host = host(uri);
     if let Some(account) = account_in(&host) {
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn another_account_gets_nothing() {
+    fn another_account_gets_no_credential() {
         let by_key = environment("", "acc", "a2V5", "");
         for (uri, expected) in [
             ("https://acc.blob.core.windows.net/c/b", "key"),
@@ -202,7 +205,7 @@ mod tests {
         ] {
             assert_eq!(kind(&by_key, uri), expected, "{uri}");
         }
-        // A connection string's key goes to its own account only, by whatever of its names.
+        // A connection string's key is sent to its own account only, under any of the account's names.
         let by_name = environment("AccountName=acc;AccountKey=a2V5", "", "", "");
         for (uri, expected) in [
             ("https://acc-ipv6.blob.core.windows.net/c/b", "key"),

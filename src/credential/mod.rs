@@ -1,41 +1,46 @@
-//! Who the client is to the service, and the one place that writes it into a request.
+//! Credentials: where they come from, how tokens are requested and cached, and how requests are signed with them.
 
+mod auth_hints;
+mod bearer_token;
 mod callback;
 mod certificate;
 mod chain;
 mod cloud;
 mod connection_string;
-mod auth_hints;
 mod environment;
+mod executor;
 mod identity;
-mod process;
+mod ids;
 mod sas;
 mod shared_key;
 mod signer;
-mod token;
 mod token_http;
+mod token_request;
+mod token_source;
 
-pub(crate) use auth_hints::AuthHints;
+pub(crate) use auth_hints::{AuthHints, Signed};
+pub use bearer_token::BearerToken;
 pub(crate) use callback::TokenCallback;
 pub(crate) use connection_string::ConnectionString;
-pub(crate) use environment::StorageSecret;
 pub(crate) use identity::Identity;
 pub(crate) use sas::Sas;
 pub(crate) use shared_key::SharedKey;
-pub(crate) use signer::{Signed, Signer};
-pub use token::BearerToken;
+pub(crate) use signer::Signer;
 
-/// What a client was told to prove its identity with. Its `Debug` shows no secret: `Secret` sees to that.
+use connection_string::StorageSecret;
+
+/// The credential that a client was configured with. Its `Debug` output shows no secret, because secrets are of the type
+/// `Secret`.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Credential {
-    /// Nothing: what the environment has for storage, or else the default chain of identities.
+    /// None: the environment's credential for storage, or else the default chain of identities.
     #[default]
     Unset,
-    /// The caller wants no credential sent.
+    /// No credential is sent.
     Anonymous,
     /// A shared access signature.
     Sas(Sas),
-    /// An account key, which signs each request.
+    /// An account name and key, which sign each request.
     SharedKey(SharedKey),
     /// Tokens of Microsoft Entra.
     Identity(Identity),

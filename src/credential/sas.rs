@@ -1,4 +1,4 @@
-//! Shared access signatures: what can be seen in one without asking the service.
+//! Shared access signatures: checks that need no request to the service.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::error::{Error, Result};
 use crate::url::has_signature;
 
-/// A signature for all URLs of a client that bring none. Without its leading '?'.
+/// A shared access signature, without its leading '?', for the URLs of a client that have none.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sas(Secret);
 
@@ -32,23 +32,25 @@ impl Sas {
         Ok(Self(Secret::new(token.to_owned())))
     }
 
+    /// Adds the signature to a URI's query.
     pub(super) fn append_to(&self, uri: &Uri) -> Result<Uri> {
         let separator = if uri.query().is_some() { '&' } else { '?' };
-        // The error must not show the URI, since the token is in it.
+        // The error does not show the URI, because it contains the token.
         format!("{uri}{separator}{}", self.0.secret())
             .parse()
             .map_err(|_| Error::invalid("the SAS token cannot be joined to the URL"))
     }
 }
 
-/// The time until a SAS expires, and the text that says when. `Err` has how long ago that was.
+/// The expiry of a SAS as written in its query, and the time until then; `Err` has the time since. `None` without an expiry
+/// that can be read.
 pub(super) fn expiry(query: &str, now: SystemTime) -> Option<(String, std::result::Result<Duration, Duration>)> {
     let value = query.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.eq_ignore_ascii_case("se").then_some(value)
     })?;
     let text = percent_decode_str(value).decode_utf8().ok()?.into_owned();
-    // The service takes dates without seconds, or without any time, which is then midnight.
+    // The service accepts dates without seconds, and dates without a time, which mean midnight.
     let whole = match text.len() {
         10 => format!("{text}T00:00:00Z"),
         17 => format!("{}:00Z", text.strip_suffix('Z')?),
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_an_expiry() {
+    fn every_form_of_an_expiry_is_read() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let left = |query: &str| expiry(query, now).map(|(_, left)| left);
         assert_eq!(left("sv=1&se=2023-11-14T23%3A13%3A20Z&sig=x"), Some(Ok(Duration::from_secs(3600))));

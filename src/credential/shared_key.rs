@@ -1,5 +1,5 @@
-//! SharedKey: an HMAC over the request, as documented in
-//! <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>.
+//! SharedKey: an HMAC over the request
+//! (<https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>).
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
-/// The headers that the string to sign lists by value, in its order; Content-Length comes after the second.
+/// The headers whose values the string to sign has, in its order. Content-Length comes after the second.
 const SIGNED_HEADERS: [HeaderName; 9] = [
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
@@ -41,7 +41,7 @@ impl SharedKey {
     pub(crate) fn new(account: &str, key_base64: &str) -> Result<Self> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         if account.is_empty() || !account.bytes().all(plain) {
-            // Not shown: the key may have been passed in its place.
+            // The name is not shown: the key may have been passed in its place.
             return Err(Error::invalid("the account name must have lower-case letters and digits only"));
         }
         if key_base64.is_empty() {
@@ -53,6 +53,7 @@ impl SharedKey {
         Ok(Self { account: account.to_owned(), key: Secret::new(key_base64.to_owned()) })
     }
 
+    /// Adds the `x-ms-date` and `Authorization` headers. The request must be complete otherwise.
     pub(super) fn sign(&self, method: &Method, uri: &Uri, headers: &mut HeaderMap, body_length: usize) -> Result<()> {
         let now = httpdate::fmt_http_date(SystemTime::now());
         headers.insert(X_MS_DATE, header_value(&now)?);
@@ -121,7 +122,7 @@ mod tests {
 
     /// The example in Microsoft's documentation of the 2015-02-21 format (Get Container Metadata).
     #[test]
-    fn the_documented_string_to_sign() {
+    fn the_string_to_sign_is_that_of_the_documentation() {
         let mut headers = HeaderMap::new();
         headers.insert("x-ms-date", HeaderValue::from_static("Fri, 26 Jun 2015 23:39:12 GMT"));
         headers.insert("x-ms-version", HeaderValue::from_static("2015-02-21"));

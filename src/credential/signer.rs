@@ -1,4 +1,4 @@
-//! The signer of a client's requests.
+//! Signs a client's requests. This is the only place that adds a credential to a request.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +8,16 @@ use std::time::{Duration, SystemTime};
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::{HeaderMap, Uri};
 
-use super::auth_hints::challenged_tenant;
-use super::cloud::{Cloud, Realm};
-use super::environment::{Environment, StorageSecret};
+use super::Credential;
+use super::auth_hints::{Signed, challenged_tenant};
+use super::bearer_token::BearerToken;
+use super::cloud::{Authority, Cloud};
+use super::connection_string::StorageSecret;
+use super::environment::Environment;
 use super::identity::Identity;
 use super::sas::expiry;
-use super::token::{BearerToken, TokenSource};
-use super::{Credential, SharedKey};
+use super::shared_key::SharedKey;
+use super::token_source::TokenSource;
 use crate::error::{Error, Result};
 use crate::http::{Network, Request};
 use crate::observe::stats::Counters;
@@ -22,33 +25,21 @@ use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 use crate::url::{Endpoint, has_signature};
 
-/// A SAS that ends within this is worth a word in the log.
+/// A SAS that expires within this time is logged as a warning.
 const EXPIRES_SOON: Duration = Duration::from_secs(3600);
 
-/// Signs requests with what the client was told, or with what the environment has.
+/// Signs requests with the client's credential, or with the environment's.
 pub(crate) struct Signer {
     credential: Credential,
     environment: Option<Environment>,
     tokens: Option<Arc<TokenSource>>,
     warned_of_expiry: AtomicBool,
-    /// The tenants that accounts have named, by host: one each, so that no server sends us from one to the next.
-    /// The lock may be held at a fork, since requests in the background take it.
+    /// The tenants that accounts have named, by host. Only the first of each host is kept, so that no server can send the
+    /// client from one tenant to the next. The lock may be held at a fork, because background requests take it.
     tenants: PerProcess<Mutex<Tenants>>,
 }
 
 type Tenants = HashMap<String, String>;
-
-/// What a request was signed with, for the hint should it be refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Signed {
-    SasInUrl,
-    Sas,
-    SharedKey,
-    Token,
-    Anonymous,
-    /// No credential was configured, and plain http has no room for a token.
-    NothingOverHttp,
-}
 
 impl Signer {
     pub(crate) fn new(credential: &Credential, network: &Network) -> Self {
@@ -61,13 +52,13 @@ impl Signer {
         Self { credential: credential.clone(), environment, tokens, warned_of_expiry, tenants }
     }
 
-    /// Where the account of the environment's connection string lives.
+    /// The endpoint of the environment's connection string.
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
         self.environment.as_ref()?.endpoint()
     }
 
-    /// Whether a request to `uri` would show who answers it something of the client's that is of use elsewhere: a SAS, a token,
-    /// or the signature of a request that can be sent again.
+    /// Whether a request to `uri` would reveal a secret of the client to a server that is not Azure Storage: a SAS, a token, or
+    /// the signature of a request, which can be sent again.
     pub(crate) fn sends_secret_to(&self, uri: &Uri) -> bool {
         if uri.query().is_some_and(has_signature) || Cloud::is_storage(uri) {
             return false;
@@ -84,8 +75,8 @@ impl Signer {
         }
     }
 
-    /// Waits until there is a token, if a request to `uri` needs one. Asking for one may take long and run the caller's own
-    /// code, so that no request that holds a permit should be the first to do it.
+    /// Waits until there is a token, if a request to `uri` needs one. A token request may take long and call the caller's
+    /// callback, so it is made before the request takes a permit.
     pub(crate) async fn prepare(&self, uri: &Uri, stats: &Arc<Counters>) -> Result<()> {
         match self.needs_token(uri) {
             true => self.token(uri, stats).await.map(drop),
@@ -106,11 +97,11 @@ impl Signer {
         }
     }
 
-    /// Signs one try of a request. A SAS that the URL brought along wins over everything.
+    /// Signs one try of a request. A SAS in the URL takes precedence over every credential.
     pub(crate) async fn authorize(&self, request: &mut Request, stats: &Arc<Counters>) -> Result<Signed> {
         let Request { method, uri, headers, body } = request;
         if uri.query().is_some_and(has_signature) {
-            self.watch_expiry(uri);
+            self.check_expiry(uri);
             return Ok(Signed::SasInUrl);
         }
         let sign = |key: &SharedKey, uri: &Uri, headers: &mut HeaderMap| key.sign(method, uri, headers, body.len());
@@ -118,7 +109,7 @@ impl Signer {
             Credential::Anonymous => return Ok(Signed::Anonymous),
             Credential::Sas(sas) => {
                 *uri = sas.append_to(uri)?;
-                self.watch_expiry(uri);
+                self.check_expiry(uri);
                 return Ok(Signed::Sas);
             }
             Credential::SharedKey(key) => {
@@ -131,14 +122,14 @@ impl Signer {
                 match found {
                     Some(StorageSecret::Sas(sas)) => {
                         *uri = sas.append_to(uri)?;
-                        self.watch_expiry(uri);
+                        self.check_expiry(uri);
                         return Ok(Signed::Sas);
                     }
                     Some(StorageSecret::SharedKey(key)) => {
                         sign(key, uri, headers)?;
                         return Ok(Signed::SharedKey);
                     }
-                    // As if there were none: emulators and public containers work without.
+                    // Not an error: emulators and public containers work without a credential.
                     None if uri.scheme_str() != Some("https") => return Ok(Signed::NothingOverHttp),
                     None => {}
                 }
@@ -148,13 +139,13 @@ impl Signer {
         Ok(Signed::Token)
     }
 
-    /// The one place that puts a token into a request.
+    /// Adds a token to a request; an error over plain http.
     async fn add_token(&self, uri: &Uri, headers: &mut HeaderMap, stats: &Arc<Counters>) -> Result<()> {
         if uri.scheme_str() != Some("https") {
             return Err(Error::invalid("a token is never sent over http, where everyone on the way could read it")
                 .hint("use an https URL, or a SAS or an account key with this one"));
         }
-        headers.insert(AUTHORIZATION, self.token(uri, stats).await?.header());
+        headers.insert(AUTHORIZATION, self.token(uri, stats).await?.header().clone());
         Ok(())
     }
 
@@ -165,23 +156,24 @@ impl Signer {
             Some(host) => self.tenants()?.get(host).cloned().unwrap_or_default(),
             None => String::new(),
         };
-        let realm = Realm { cloud: Cloud::of(uri), tenant };
-        tokens.token(&realm, stats).await
+        let authority = Authority { cloud: Cloud::of(uri), tenant };
+        tokens.token(&authority, stats).await
     }
 
-    /// The service did not accept this request's token: the next one gets another, of the tenant that the answer names if
-    /// that is a different one.
-    pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, answer: &HeaderMap) {
+    /// Handles a 401 response with these headers: the next request gets another token. If the response names another tenant,
+    /// that is a token of this tenant.
+    pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, response: &HeaderMap) {
         let (Some(tokens), Some(token)) = (&self.tokens, authorization) else { return };
-        // A token of another tenant is good where it comes from.
-        if !self.is_of_another_tenant(tokens, token, uri, answer) {
+        // A token of another tenant is still valid for other accounts.
+        if !self.learn_tenant(tokens, token, uri, response) {
             tokens.forget(token);
         }
     }
 
-    fn is_of_another_tenant(&self, tokens: &TokenSource, token: &HeaderValue, uri: &Uri, answer: &HeaderMap) -> bool {
-        let (Some(tenant), Some(host)) = (challenged_tenant(answer), uri.host()) else { return false };
-        if !tokens.has_tenants() || tokens.is_of(token, tenant) {
+    /// Remembers the tenant that the response names. Returns whether it is another tenant than the token's.
+    fn learn_tenant(&self, tokens: &TokenSource, token: &HeaderValue, uri: &Uri, response: &HeaderMap) -> bool {
+        let (Some(tenant), Some(host)) = (challenged_tenant(response), uri.host()) else { return false };
+        if !tokens.has_tenants() || tokens.is_for_tenant(token, tenant) {
             return false;
         }
         let Ok(mut tenants) = self.tenants() else { return false };
@@ -200,7 +192,8 @@ impl Signer {
         Ok(lock(tenants))
     }
 
-    fn watch_expiry(&self, uri: &Uri) {
+    /// Logs a warning once if the URI's SAS expires soon.
+    fn check_expiry(&self, uri: &Uri) {
         let Some((at, Ok(left))) = expiry(uri.query().unwrap_or_default(), SystemTime::now()) else { return };
         if left < EXPIRES_SOON && !self.warned_of_expiry.swap(true, Ordering::Relaxed) {
             let minutes = left.as_secs() / 60;
@@ -215,19 +208,19 @@ mod tests {
     use crate::sys::process::in_fork;
 
     #[test]
-    fn a_child_knows_its_parents_tenants_and_does_not_wait_for_their_lock() {
+    fn a_forked_child_inherits_the_tenants_and_does_not_wait_for_their_lock() {
         let signer = Signer::new(&Credential::Anonymous, &Network::default());
         let tenant = || signer.tenants().ok().and_then(|tenants| tenants.get("host").cloned()).unwrap_or_default();
         signer.tenants().unwrap().insert("host".to_owned(), "tenant".to_owned());
         assert!(in_fork(|| tenant() == "tenant"));
-        // As a request in the background may hold it.
+        // A background request may hold the lock at the fork.
         let held = signer.tenants().unwrap();
         assert!(in_fork(|| tenant().is_empty()));
         drop(held);
     }
 
     #[test]
-    fn tokens_are_shown_over_https_to_whoever_is_not_azure_storage() {
+    fn a_token_is_revealed_over_https_to_servers_other_than_azure_storage() {
         let of_identity = Signer::new(&Credential::Identity(Identity::Default), &Network::default());
         let unset = Signer::new(&Credential::Unset, &Network::default());
         for (uri, expected) in [
@@ -240,7 +233,7 @@ mod tests {
                 assert_eq!(signer.sends_secret_to(&uri.parse().unwrap()), expected, "{uri}");
             }
         }
-        // No token goes that way at all.
+        // Tokens are never sent over http.
         assert!(!of_identity.sends_secret_to(&Uri::from_static("http://data.example/container/blob")));
         let anonymous = Signer::new(&Credential::Anonymous, &Network::default());
         assert!(!anonymous.sends_secret_to(&Uri::from_static("https://data.example/container/blob")));

@@ -10,7 +10,7 @@ use super::handle;
 use super::status::azt_status;
 use crate::blob::BlobReader;
 use crate::error::{Error, Result};
-use crate::sys::memory::Destination;
+use crate::sys::caller_buffer::CallerBuffer;
 
 /// Runs a call that reads into the caller's buffer.
 ///
@@ -22,7 +22,7 @@ unsafe fn read_into(
     length: usize,
     out_read: *mut usize,
     error: *mut *mut azt_error,
-    read: impl FnOnce(&BlobReader, Destination) -> Result<usize>,
+    read: impl FnOnce(&BlobReader, CallerBuffer<'_>) -> Result<usize>,
 ) -> azt_status {
     call(error, || {
         // SAFETY: by the contract above.

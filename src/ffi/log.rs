@@ -55,7 +55,7 @@ pub unsafe extern "C" fn azt_log_set_callback(
 ) -> azt_status {
     call(error, || {
         let sink = callback.map(|callback| {
-            move || -> Arc<log::Sink> {
+            move || -> Arc<log::LogCallback> {
                 let user_data = UserData::new(user_data, finalizer);
                 Arc::new(move |level, target: &str, message: &str| {
                     let (target, message) = (c_string(target), c_string(message));

@@ -9,7 +9,7 @@ use super::callback::{UserData, azt_finalizer};
 use super::error::azt_error;
 use super::handle;
 use super::status::azt_status;
-use crate::core::progress::Callback;
+use crate::core::progress::ProgressCallback;
 
 /// Receives the progress of a blob. For a reader, `done` is the number of bytes that its reads have returned and
 /// `total` is its size. For a writer, `done` is the number of bytes that the service has received, and `total` is
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn azt_blob_set_progress(
             Kind::Reader(reader) => reader.progress()?,
             Kind::Writer(writer) => writer.progress()?,
         };
-        progress.set(callback.map(|function| -> Arc<Callback> {
+        progress.set(callback.map(|function| -> Arc<ProgressCallback> {
             let user_data = UserData::new(user_data, finalizer);
             // SAFETY: the caller promises a function that may be called with these on its threads.
             Arc::new(move |done, total| unsafe { function(user_data.get(), done, total) })

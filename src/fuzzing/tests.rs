@@ -1,5 +1,5 @@
-//! The targets over their corpus and over mutations of it, on a stable compiler. Bounded by count, not by time; another
-//! seed or more runs: AZTORCH_FUZZ_SEED=7 AZTORCH_FUZZ_RUNS=1000000 cargo test --lib fuzzing
+//! Runs the targets over their corpus and over mutations of it, on a stable compiler. The number of runs is fixed. With
+//! another seed and more runs: AZTORCH_FUZZ_SEED=7 AZTORCH_FUZZ_RUNS=1000000 cargo test --lib fuzzing
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).expect("a file of the corpus")).collect()
 }
 
-/// What a text in a format is made of, so that mutations meet more than its first check.
+/// Pieces of the parsed formats, so that mutations get past the first checks.
 const PIECES: [&[u8]; 16] = [
     b"\0",
     b"\xff",
@@ -55,7 +55,7 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
                 let again = input[at..end].to_vec();
                 input.splice(at..at, again);
             }
-            // The end of another input.
+            // Append the end of another input.
             _ => {
                 input.truncate(at);
                 input.extend_from_slice(&other[rng.usize(0..=other.len())..]);
@@ -100,7 +100,7 @@ macro_rules! targets {
 
 targets!(url, connection_string, listing_xml, tar_index, content_range_and_error, range_planning, cursor, manifest);
 
-/// What cargo-fuzz runs is what is run here.
+/// cargo-fuzz runs the same targets as these tests.
 #[test]
 fn each_target_has_a_program_in_fuzz() {
     let cargo = include_str!("../../fuzz/Cargo.toml");

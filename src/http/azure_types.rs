@@ -8,7 +8,8 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::error::{Error, Result};
 
-/// Our own error, as it went into the SDK; the SDK's own are about documents that it could not read.
+/// Takes our own error out of the SDK's error that wraps it. An error of the SDK itself is an internal error: it could not
+/// read a document.
 impl From<azure_core::Error> for Error {
     fn from(error: azure_core::Error) -> Self {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -22,6 +23,7 @@ impl From<azure_core::Error> for Error {
     }
 }
 
+/// The SDK's headers as `http` headers.
 pub(crate) fn headers(headers: &Headers) -> Result<HeaderMap> {
     let mut ours = HeaderMap::new();
     for (name, value) in headers.iter() {
@@ -35,7 +37,7 @@ pub(crate) fn headers(headers: &Headers) -> Result<HeaderMap> {
     Ok(ours)
 }
 
-/// A response that has arrived whole.
+/// A response as the SDK's type, with its whole body.
 pub(crate) fn response(status: StatusCode, headers: &HeaderMap, body: Bytes) -> AsyncRawResponse {
     let mut theirs = Headers::new();
     for (name, value) in headers {

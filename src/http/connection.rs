@@ -1,7 +1,7 @@
-//! One HTTP/1.1 connection. hyper speaks the protocol; we own the socket and decide when it is polled.
+//! One HTTP/1.1 connection. hyper implements the protocol; we own the socket and decide when it is polled.
 //!
-//! A GET's body of known length does not pass through hyper's buffers: once hyper has read the head, the
-//! socket is taken back and the bytes are received where they belong.
+//! The body of a GET with a known length does not pass through hyper's buffers: once hyper has read the head, we take
+//! the socket back and read the bytes straight into the caller's buffer.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -22,65 +22,65 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::counting_socket::Counted;
-use super::liveness::Traffic;
+use super::counting_socket::{CountingSocket, Traffic};
 use crate::error::{Error, Result, Status, chain};
 
 pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
-/// On the heap once for all of a connection's requests, since TLS has a kilobyte that each step of one would move.
-type Stream = Box<Counted<TokioIo<Socket>>>;
+/// On the heap, so that a TLS socket's kilobyte is not copied each time that it changes hands.
+type BoxedSocket = Box<CountingSocket<TokioIo<Socket>>>;
 
-/// What hyper says of a head with too many headers. Its own question for that is there for servers only.
+/// hyper's message for a head with too many headers. Its test for this kind of error covers servers only.
 const TOO_LARGE: &str = "message head is too large";
-/// How many headers hyper makes room for on the stack.
+/// How many headers hyper has room for on the stack.
 const USUAL_HEADERS: usize = 100;
-/// How many headers an answer may have. A blob has up to 8 KiB of metadata, names and values together
+/// How many headers a response may have. A blob has up to 8 KiB of metadata, names and values together
 /// (<https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources>),
-/// each a header of its own: at most 4,096 of two bytes. The service adds some forty of its own.
-const MOST_HEADERS: usize = 4096 + 100;
+/// one header for each pair: at most 4,096 of two bytes. The service adds some forty headers of its own.
+const MAX_HEADERS: usize = 4096 + 100;
 const GROWTH: usize = 4;
-/// From the usual room to the largest.
+/// The number of steps from the usual limit to the largest.
 const GROWTH_STEPS: u32 = 3;
 
-/// How many headers the answers of a client's requests have room for. hyper allocates it for each answer when it is more
-/// than usual, which costs up to 0.2 ms. So it grows only when an answer did not fit, and is then asked for again.
-pub(super) struct HeadRoom(AtomicUsize);
+/// The largest number of headers that responses to a client's requests may have. Above the usual number hyper allocates
+/// memory for each response, which costs up to 0.2 ms. So the limit grows only when a response did not fit; the request is
+/// then sent again.
+pub(super) struct HeaderLimit(AtomicUsize);
 
-impl Default for HeadRoom {
+impl Default for HeaderLimit {
     fn default() -> Self {
         Self(AtomicUsize::new(USUAL_HEADERS))
     }
 }
 
-impl HeadRoom {
-    fn headers(&self) -> usize {
+impl HeaderLimit {
+    fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Makes room for more than `headers`; false if that was the most.
+    /// Raises the limit above `headers`; false if `headers` is the maximum.
     fn grow_beyond(&self, headers: usize) -> bool {
-        self.0.fetch_max(headers.saturating_mul(GROWTH).min(MOST_HEADERS), Ordering::Relaxed);
-        headers < MOST_HEADERS
+        self.0.fetch_max(headers.saturating_mul(GROWTH).min(MAX_HEADERS), Ordering::Relaxed);
+        headers < MAX_HEADERS
     }
 }
 
 /// A connection that no request is using.
-pub(super) struct Idle {
-    stream: Stream,
+pub(super) struct IdleConnection {
+    socket: BoxedSocket,
     since: Instant,
 }
 
-impl Idle {
+impl IdleConnection {
     pub(super) fn new(socket: Socket, generation: u64) -> Self {
-        Self::again(Box::new(Counted::new(TokioIo::new(socket), generation)))
+        Self::from_socket(Box::new(CountingSocket::new(TokioIo::new(socket), generation)))
     }
 
-    fn again(stream: Stream) -> Self {
-        Self { stream, since: Instant::now() }
+    fn from_socket(socket: BoxedSocket) -> Self {
+        Self { socket, since: Instant::now() }
     }
 
     pub(super) fn traffic(&self) -> &Arc<Traffic> {
-        self.stream.traffic()
+        self.socket.traffic()
     }
 
     pub(super) fn since(&self) -> Instant {
@@ -93,42 +93,42 @@ impl Idle {
         self
     }
 
-    /// Whether the peer still holds its end open and has sent nothing unasked.
+    /// Whether the peer still holds the connection open and has sent no unrequested bytes.
     pub(super) fn is_usable(&mut self) -> bool {
         let mut byte = [0];
-        now(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending())
+        poll_once(|cx| Pin::new(&mut self.socket).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending())
     }
 
-    /// Sends a request and waits for the head of its response. Dropped meanwhile, the connection is closed.
+    /// Sends a request and waits for the head of its response. Dropping the future closes the connection.
     pub(super) async fn exchange(
         self,
         request: http::Request<Full<Bytes>>,
-        room: &HeadRoom,
+        limit: &HeaderLimit,
     ) -> Result<(http::response::Parts, Body)> {
         let is_get = request.method() == Method::GET;
-        let headers = room.headers();
-        let mut exchange = Exchange::begin(self.stream, headers).await?;
+        let headers = limit.get();
+        let mut exchange = Exchange::begin(self.socket, headers).await?;
         let failed = |error: hyper::Error| {
             let text = chain(&error);
-            let is_outgrown = error.is_parse() && text == TOO_LARGE && room.grow_beyond(headers);
+            let has_grown = error.is_parse() && text == TOO_LARGE && limit.grow_beyond(headers);
             let error = Error::network(text);
-            if is_outgrown { error.with_tries_at_once(GROWTH_STEPS) } else { error }
+            if has_grown { error.with_tries_at_once(GROWTH_STEPS) } else { error }
         };
         let (head, incoming) = exchange.send(request, failed).await?.into_parts();
         let body = match incoming.size_hint().exact() {
-            Some(length) if is_get => Body::Plain(exchange.take_over(incoming, length, stays_open(&head))?),
-            _ => Body::Framed(Box::new(exchange), incoming),
+            Some(length) if is_get => Body::Direct(exchange.into_direct_body(incoming, length, stays_open(&head))?),
+            _ => Body::Hyper(Box::new(exchange), incoming),
         };
         Ok((head, body))
     }
 }
 
-/// Polls for what is there already; nobody waits for more.
-fn now<T>(poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+/// Polls once, without registering for a wake-up.
+fn poll_once<T>(poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
     poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What RFC 9112 (9.3) says of persistence.
+/// Whether the connection persists after this response (RFC 9112, 9.3).
 fn stays_open(head: &http::response::Parts) -> bool {
     let closes = |value: &http::HeaderValue| {
         value.to_str().is_ok_and(|list| list.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")))
@@ -136,18 +136,21 @@ fn stays_open(head: &http::response::Parts) -> bool {
     head.version == Version::HTTP_11 && !head.headers.get_all(CONNECTION).iter().any(closes)
 }
 
-/// A body on its way in.
+/// The rest of a response's body.
 pub(super) enum Body {
-    Plain(PlainBody),
-    Framed(Box<Exchange>, Incoming),
+    /// Read straight from the socket.
+    Direct(DirectBody),
+    /// Read through hyper.
+    Hyper(Box<Exchange>, Incoming),
 }
 
 impl Body {
-    /// Receives some of the body into `to`; 0 at its end. More than `limit` bytes are an error.
+    /// Receives some of the body into `to` and returns the number of bytes; 0 at the body's end. A body of more than
+    /// `limit` bytes is an error.
     pub(super) async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
         match self {
-            Self::Plain(body) => body.receive(to, limit).await,
-            Self::Framed(exchange, incoming) => match exchange.next_frame(incoming).await? {
+            Self::Direct(body) => body.receive(to, limit).await,
+            Self::Hyper(exchange, incoming) => match exchange.next_frame(incoming).await? {
                 None => Ok(0),
                 Some(frame) if frame.len() as u64 > limit.min(to.remaining_mut() as u64) => Err(too_long()),
                 Some(frame) => {
@@ -159,36 +162,36 @@ impl Body {
         }
     }
 
-    /// Whether all of it was received, as far as that is known before asking for more.
+    /// Whether the whole body is known to have been received. A false may still be followed by an empty read.
     pub(super) fn has_ended(&self) -> bool {
         match self {
-            Self::Plain(body) => body.left == 0,
-            Self::Framed(_, incoming) => incoming.is_end_stream(),
+            Self::Direct(body) => body.left == 0,
+            Self::Hyper(_, incoming) => incoming.is_end_stream(),
         }
     }
 
-    /// The connection, if another request can follow.
-    pub(super) fn into_idle(self) -> Option<Idle> {
+    /// The connection, if another request can follow on it.
+    pub(super) fn into_idle(self) -> Option<IdleConnection> {
         match self {
-            Self::Plain(body) => {
-                let clean = body.left == 0 && body.early.is_empty() && body.reusable;
-                clean.then(|| Idle::again(body.stream))
+            Self::Direct(body) => {
+                let is_clean = body.left == 0 && body.early.is_empty() && body.reusable;
+                is_clean.then(|| IdleConnection::from_socket(body.socket))
             }
-            Self::Framed(exchange, _) => exchange.into_idle(),
+            Self::Hyper(exchange, _) => exchange.into_idle(),
         }
     }
 }
 
-/// The rest of a body of known length, straight from the socket.
-pub(super) struct PlainBody {
-    stream: Stream,
-    /// What came together with the head, in the order in which it came.
+/// The rest of a body of known length, read straight from the socket.
+pub(super) struct DirectBody {
+    socket: BoxedSocket,
+    /// The bytes that hyper has read beyond the head, in order.
     early: VecDeque<Bytes>,
     left: u64,
     reusable: bool,
 }
 
-impl PlainBody {
+impl DirectBody {
     async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
         if self.left > limit {
             return Err(too_long());
@@ -204,7 +207,7 @@ impl PlainBody {
             to.put_slice(&piece);
             piece.len()
         } else {
-            match self.stream.read_buf(&mut to.limit(wanted)).await {
+            match self.socket.read_buf(&mut to.limit(wanted)).await {
                 Ok(0) => return Err(Error::network("the connection was closed before the body's end")),
                 Ok(received) => received,
                 Err(error) => return Err(Error::network(chain(&error))),
@@ -219,20 +222,20 @@ fn too_long() -> Error {
     Error::new(Status::Corrupt, "the body is longer than what was asked for").retryable(None)
 }
 
-/// A connection that hyper is driving, polled by the request that owns it.
+/// A connection that hyper drives. The request that owns it polls it.
 pub(super) struct Exchange {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
+    driver: http1::Connection<TokioIo<BoxedSocket>, Full<Bytes>>,
 }
 
 impl Exchange {
-    async fn begin(stream: Stream, headers: usize) -> Result<Self> {
+    async fn begin(socket: BoxedSocket, headers: usize) -> Result<Self> {
         let mut builder = http1::Builder::new();
         if headers > USUAL_HEADERS {
             builder.max_headers(headers);
         }
         let (sender, driver) =
-            builder.handshake(TokioIo::new(stream)).await.map_err(|error| Error::network(chain(&error)))?;
+            builder.handshake(TokioIo::new(socket)).await.map_err(|error| Error::network(chain(&error)))?;
         Ok(Self { sender, driver })
     }
 
@@ -247,7 +250,7 @@ impl Exchange {
             if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(&failed));
             }
-            // The driver is what fulfils the exchange, so the exchange is asked again after it.
+            // Polling the driver may complete the exchange, so the exchange is polled again afterwards.
             let closed = Pin::new(&mut *driver).poll(cx);
             match (exchange.as_mut().poll(cx), closed) {
                 (Poll::Ready(result), _) => Poll::Ready(result.map_err(&failed)),
@@ -259,17 +262,17 @@ impl Exchange {
         .await
     }
 
-    /// Takes the socket back from hyper, with what it has read of the body.
-    fn take_over(self, mut incoming: Incoming, length: u64, reusable: bool) -> Result<PlainBody> {
+    /// Takes the socket back from hyper, together with the part of the body that hyper has read.
+    fn into_direct_body(self, mut incoming: Incoming, length: u64, reusable: bool) -> Result<DirectBody> {
         let mut early = VecDeque::new();
-        // The driver is not polled any more, so this gives only what it has passed on already.
-        while let Poll::Ready(Some(frame)) = now(|cx| Pin::new(&mut incoming).poll_frame(cx)) {
+        // The driver is not polled any more, so this returns only the frames that it has passed on already.
+        while let Poll::Ready(Some(frame)) = poll_once(|cx| Pin::new(&mut incoming).poll_frame(cx)) {
             let frame = frame.map_err(|error| Error::network(chain(&error)))?;
             early.extend(frame.into_data().ok().filter(|data| !data.is_empty()));
         }
         let parts = self.driver.into_parts();
         early.extend(Some(parts.read_buf).filter(|rest| !rest.is_empty()));
-        Ok(PlainBody { stream: parts.io.into_inner(), early, left: length, reusable })
+        Ok(DirectBody { socket: parts.io.into_inner(), early, left: length, reusable })
     }
 
     async fn next_frame(&mut self, body: &mut Incoming) -> Result<Option<Bytes>> {
@@ -279,7 +282,7 @@ impl Exchange {
                 if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
                     return Poll::Ready(frame);
                 }
-                // An error of the driver's reaches the body as well.
+                // The body returns an error of the driver as well.
                 let _ = Pin::new(&mut *driver).poll(cx);
                 Pin::new(&mut *body).poll_frame(cx)
             })
@@ -288,19 +291,19 @@ impl Exchange {
                 None => return Ok(None),
                 Some(frame) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Ok(Some(data)),
-                    // An empty frame is no end, and trailers carry nothing for us.
+                    // An empty frame is not the end of the body. Trailers are not used.
                     _ => {}
                 },
             }
         }
     }
 
-    fn into_idle(mut self) -> Option<Idle> {
-        let open = now(|cx| Pin::new(&mut self.driver).poll(cx).is_pending());
+    fn into_idle(mut self) -> Option<IdleConnection> {
+        let open = poll_once(|cx| Pin::new(&mut self.driver).poll(cx).is_pending());
         if !open || !self.sender.is_ready() {
             return None;
         }
         let parts = self.driver.into_parts();
-        parts.read_buf.is_empty().then(|| Idle::again(parts.io.into_inner()))
+        parts.read_buf.is_empty().then(|| IdleConnection::from_socket(parts.io.into_inner()))
     }
 }

@@ -1,4 +1,4 @@
-//! How the network is reached: proxies, whom TLS trusts, and what we call ourselves.
+//! How a client reaches the network: proxies, trusted CA certificates and the `User-Agent`.
 
 use std::fmt;
 use std::path::Path;
@@ -16,38 +16,38 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::error::{Error, Result};
 use crate::redact::shown;
 
-/// What all requests say at least; a suffix comes behind it.
+/// The beginning of each request's `User-Agent`. A client's suffix follows it.
 const PRODUCT: &str = concat!("aztorch/", env!("CARGO_PKG_VERSION"));
 const MAX_SUFFIX: usize = 200;
-/// What curl reads, and most other programs.
+/// The variables that curl and most other programs read.
 const PROXY_VARIABLES: [&str; 8] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
-/// The settings of a client's connections, for storage and for tokens alike.
+/// The settings of a client's connections, to storage and to the services that issue tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Network {
-    /// `None`: as the environment says.
+    /// `None`: the environment's proxies.
     pub(crate) proxy: Option<Proxies>,
-    /// CA certificates beside the system's.
+    /// CA certificates in addition to the system's.
     pub(crate) extra_roots: Vec<CertificateDer<'static>>,
-    /// What stands behind our own name in `User-Agent`.
+    /// The text behind the library's name in `User-Agent`; "" for none.
     pub(crate) user_agent_suffix: String,
 }
 
 impl Network {
-    /// The same with the environment's part of it read.
+    /// A copy whose proxies are read from the environment, unless they are set.
     pub(crate) fn resolved(&self) -> Self {
         let proxy = self.proxy.clone().unwrap_or_else(Proxies::from_environment);
         Self { proxy: Some(proxy), ..self.clone() }
     }
 
-    /// The same without any proxy, for what lies on this machine or this link.
+    /// A copy without a proxy, for endpoints on this machine or on the local link.
     pub(crate) fn direct(&self) -> Self {
         Self { proxy: Some(Proxies::none()), ..self.clone() }
     }
 
     /// The proxy that a request to `uri` has to go through.
-    pub(crate) fn proxy(&self, uri: &Uri) -> Result<Option<Intercept>> {
+    pub(super) fn proxy(&self, uri: &Uri) -> Result<Option<Intercept>> {
         let Some(proxy) = self.proxy.as_ref().and_then(|proxies| proxies.matcher.intercept(uri)) else {
             return Ok(None);
         };
@@ -61,7 +61,7 @@ impl Network {
         }
     }
 
-    pub(crate) fn user_agent(&self) -> Result<HeaderValue> {
+    pub(super) fn user_agent(&self) -> Result<HeaderValue> {
         let text = match self.user_agent_suffix.as_str() {
             "" => PRODUCT.to_owned(),
             suffix => format!("{PRODUCT} {suffix}"),
@@ -69,10 +69,10 @@ impl Network {
         HeaderValue::from_str(&text).map_err(|_| Error::internal("the user agent was checked when it was set"))
     }
 
-    /// TLS as all connections speak it.
+    /// The TLS settings of all connections.
     pub(super) fn tls(&self) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
-        // SSL_CERT_FILE and SSL_CERT_DIR take the place of the system's certificates.
+        // SSL_CERT_FILE and SSL_CERT_DIR replace the system's certificates.
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
         roots.add_parsable_certificates(self.extra_roots.iter().cloned());
@@ -91,16 +91,16 @@ impl Network {
     }
 }
 
-/// The certificates of a PEM file, each checked to be one.
+/// Reads the certificates of a PEM file, and checks that each can be used as a CA.
 pub(crate) fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let pem = std::fs::read(path).map_err(|error| Error::file("cannot read the CA file", path, &error))?;
     let path = shown(&path.to_string_lossy());
-    // The parser's error may repeat a line of the file, and that may be a key.
+    // The parser's error may repeat a line of the file, which may be part of a key.
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::invalid(format!("the CA file {path} is no PEM file")))?;
+        .map_err(|_| Error::invalid(format!("the CA file {path} is not a PEM file")))?;
     if certificates.is_empty() {
-        return Err(Error::invalid(format!("the CA file {path} holds no certificate")));
+        return Err(Error::invalid(format!("the CA file {path} contains no certificate")));
     }
     let mut store = RootCertStore::empty();
     for certificate in &certificates {
@@ -125,7 +125,7 @@ pub(crate) fn check_user_agent_suffix(suffix: &str) -> Result<()> {
 #[derive(Clone)]
 pub(crate) struct Proxies {
     matcher: Arc<Matcher>,
-    /// What the rules were made from, to tell whether two are the same. Proxies may have passwords.
+    /// The text that the rules were made from, for comparisons. It is secret because proxies may have passwords.
     source: Secret,
 }
 

@@ -1,4 +1,4 @@
-//! Idle connections, by origin, and how new ones are made.
+//! The pool of a client's idle connections, by origin. It also makes new connections.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,81 +14,84 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::connection::{HeadRoom, Idle, Socket};
+use super::connection::{HeaderLimit, IdleConnection, Socket};
 use super::network::Network;
 use crate::error::{Error, Result, Status, chain};
 use crate::observe::stats::Counters;
 use crate::redact::shown;
 use crate::sys::lock::lock;
 
-/// Azure's load balancers drop idle flows without a word after four minutes
-/// (<https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset>); stay well below.
+/// How long a connection may stay idle. Azure's load balancers silently drop idle flows after four minutes
+/// (<https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset>); this stays well below.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Name resolution, TCP and TLS together.
+/// The limit for name resolution, TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Sent data that stays unacknowledged this long means a dead path.
+/// A connection whose sent data stays unacknowledged this long is dead.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client's connections that no request is using.
-pub(super) struct Pool {
-    origins: Mutex<HashMap<String, Origin>>,
+/// A client's idle connections. The lock is never held while anything is awaited.
+pub(super) struct ConnectionPool {
+    origins: Mutex<HashMap<String, OriginConnections>>,
     max_idle: usize,
     network: Network,
     stats: Arc<Counters>,
     http: HttpConnector,
-    /// Made on the first https request, since reading the system's certificates takes milliseconds.
+    /// Made by the first https request, because reading the system's certificates takes milliseconds.
     tls: OnceCell<Arc<ClientConfig>>,
-    head_room: HeadRoom,
+    header_limit: HeaderLimit,
 }
 
+/// The connections to one origin.
 #[derive(Default)]
-struct Origin {
-    idle: Vec<Idle>,
-    /// How often its connections were retired.
+struct OriginConnections {
+    /// The connection that was used last is the last.
+    idle: Vec<IdleConnection>,
+    /// How many times the connections of this origin were retired.
     generation: u64,
 }
 
-impl Pool {
+impl ConnectionPool {
+    /// A pool that keeps at most `max_idle` connections per origin.
     pub(super) fn new(max_idle: usize, network: Network, stats: Arc<Counters>) -> Self {
         let (origins, tls) = (Mutex::default(), OnceCell::new());
-        Self { origins, max_idle, network, stats, http: http_connector(), tls, head_room: HeadRoom::default() }
+        Self { origins, max_idle, network, stats, http: http_connector(), tls, header_limit: HeaderLimit::default() }
     }
 
-    pub(super) fn head_room(&self) -> &HeadRoom {
-        &self.head_room
+    pub(super) fn header_limit(&self) -> &HeaderLimit {
+        &self.header_limit
     }
 
     pub(super) fn network(&self) -> &Network {
         &self.network
     }
 
-    fn origins(&self) -> MutexGuard<'_, HashMap<String, Origin>> {
+    fn origins(&self) -> MutexGuard<'_, HashMap<String, OriginConnections>> {
         lock(&self.origins)
     }
 
-    /// A connection to `origin`, which is `uri`'s: the one that was used last, which is the likeliest to be alive, or a
-    /// new one.
-    pub(super) async fn checkout(&self, origin: &str, uri: &Uri, only_new: bool) -> Result<Idle> {
+    /// Takes a connection to `origin`, the origin of `uri`: the idle connection that was used last, since it is the most
+    /// likely to be alive, or a new one. With `only_new` always a new one.
+    pub(super) async fn checkout(&self, origin: &str, uri: &Uri, only_new: bool) -> Result<IdleConnection> {
         while !only_new && let Some(mut connection) = self.take_idle(origin) {
             if connection.is_usable() {
                 return Ok(connection);
             }
         }
-        // Rarely needed, and large: on the heap, so that every other request is not as large.
+        // This future is large and rarely needed. On the heap it does not enlarge the future of every request.
         match timeout(CONNECT_TIMEOUT, Box::pin(self.connect(origin, uri))).await {
             Ok(connected) => connected,
             Err(_) => Err(Error::network(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }
 
-    /// Keeps a connection for the next request. What was retired meanwhile has just brought the end of an answer, so it is
-    /// alive: a path that drops some connections must not cost all of them.
-    pub(super) fn check_in(&self, origin: &str, connection: Idle) {
+    /// Keeps a connection for the next request, even if its generation was retired meanwhile: it has just received the end
+    /// of a response, so it is alive.
+    pub(super) fn check_in(&self, origin: &str, connection: IdleConnection) {
         let mut origins = self.origins();
         if !origins.contains_key(origin) {
-            origins.insert(origin.to_owned(), Origin::default());
+            origins.insert(origin.to_owned(), OriginConnections::default());
         }
         let Some(known) = origins.get_mut(origin) else { return };
         if known.idle.len() < self.max_idle {
@@ -97,8 +100,8 @@ impl Pool {
         }
     }
 
-    /// A connection of this generation was found dead, so the idle ones are dropped. Once for each generation: where
-    /// several requests met dead connections at the same time, the failures that come in later say nothing of the
+    /// Drops the idle connections of `origin`, because a connection of `generation` was found dead. This happens once per
+    /// generation: when several requests meet dead connections at the same time, the later failures say nothing about the
     /// connections that were made since.
     pub(super) fn retire(&self, origin: &str, generation: u64) {
         let mut origins = self.origins();
@@ -116,8 +119,8 @@ impl Pool {
         }
     }
 
-    /// Drops the connections that have been idle since before `then`: weaker evidence than a dead connection, such as a
-    /// body that stalled, says nothing against those that have served since.
+    /// Drops the connections that have been idle since before `then`. For weaker evidence than a dead connection, such as a
+    /// stalled body: connections that were used after `then` are kept.
     pub(super) fn drop_idle_since(&self, origin: &str, then: Instant) {
         if let Some(known) = self.origins().get_mut(origin) {
             known.idle.retain(|connection| connection.since() >= then);
@@ -128,28 +131,28 @@ impl Pool {
         self.origins().get(origin).map_or(0, |known| known.generation)
     }
 
-    fn take_idle(&self, origin: &str) -> Option<Idle> {
+    fn take_idle(&self, origin: &str) -> Option<IdleConnection> {
         let mut origins = self.origins();
         let idle = &mut origins.get_mut(origin)?.idle;
         let connection = idle.pop()?;
         if connection.since().elapsed() > MAX_IDLE {
-            // All the others have been idle for longer.
+            // All other connections have been idle for longer.
             idle.clear();
             return None;
         }
         Some(connection)
     }
 
-    async fn connect(&self, origin: &str, uri: &Uri) -> Result<Idle> {
+    async fn connect(&self, origin: &str, uri: &Uri) -> Result<IdleConnection> {
         let proxy = self.network.proxy(uri)?;
         let stream = match (uri.scheme_str() == Some("https"), &proxy) {
-            (true, None) => secure(self.http.clone(), self.tls()?, uri).await,
+            (true, None) => connect_tls(self.http.clone(), self.tls()?, uri).await,
             (true, Some(proxy)) => {
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), self.http.clone());
                 if let Some(password) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(password.clone());
                 }
-                secure(tunnel, self.tls()?, uri).await
+                connect_tls(tunnel, self.tls()?, uri).await
             }
             (false, proxy) => {
                 let peer = proxy.as_ref().map_or(uri, Intercept::uri);
@@ -162,7 +165,7 @@ impl Pool {
             None => error,
         })?;
         self.stats.connections_opened.add(1);
-        Ok(Idle::new(stream, self.generation(origin)))
+        Ok(IdleConnection::new(stream, self.generation(origin)))
     }
 
     fn tls(&self) -> Result<Arc<ClientConfig>> {
@@ -170,7 +173,8 @@ impl Pool {
     }
 }
 
-async fn secure<C>(connector: C, tls: Arc<ClientConfig>, uri: &Uri) -> Result<Socket>
+/// Connects with TLS through `connector`.
+async fn connect_tls<C>(connector: C, tls: Arc<ClientConfig>, uri: &Uri) -> Result<Socket>
 where
     HttpsConnector<C>: Service<Uri, Response = Socket, Error = BoxError>,
 {
@@ -180,7 +184,7 @@ where
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A peer that is not who it should be will not be another one at the next try.
+/// The error of a failed connection. It can be retried, unless the server's certificate was rejected.
 fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
     let message = format!("could not connect: {}", chain(error));
     let mut cause = Some(error);
@@ -190,15 +194,11 @@ fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
                 "the server's certificate was not accepted; name a CA that the system does not know with set_ca_file or SSL_CERT_FILE",
             );
         }
-        // The source of an io::Error that wraps another error is that one's source, not that one.
+        // For an io::Error that wraps another error, `source` skips the wrapped error.
         let wrapped = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = wrapped.map(|inner| inner as _).or_else(|| current.source());
     }
     Error::network(message)
-}
-
-pub(crate) fn origin(uri: &Uri) -> String {
-    format!("{}://{}", uri.scheme_str().unwrap_or(""), uri.authority().map_or("", |authority| authority.as_str()))
 }
 
 fn http_connector() -> HttpConnector {
@@ -214,6 +214,7 @@ fn http_connector() -> HttpConnector {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::origin;
     use super::*;
 
     #[tokio::test]
@@ -225,7 +226,7 @@ mod tests {
             let (uri, origin) = (uri.clone(), origin.clone());
             async move {
                 let stats: Arc<Counters> = Arc::default();
-                let pool = Pool::new(8, Network::default().direct(), stats.clone());
+                let pool = ConnectionPool::new(8, Network::default().direct(), stats.clone());
                 for seconds in idle {
                     let connection = pool.connect(&origin, &uri).await.unwrap();
                     pool.check_in(&origin, connection.aged(Duration::from_secs(seconds)));
@@ -235,7 +236,7 @@ mod tests {
                 (stats.connections_opened.get() - before, pool.origins()[&origin].idle.len())
             }
         };
-        // New connections, and how many are still kept.
+        // New connections, and connections that stay in the pool.
         assert_eq!(opened(vec![59]).await, (0, 0));
         assert_eq!(opened(vec![61]).await, (1, 0));
         assert_eq!(opened(vec![300, 62, 61]).await, (1, 0));
@@ -243,11 +244,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dead_connection_takes_those_of_its_generation_with_it_and_no_others() {
+    async fn a_dead_connection_retires_its_own_generation_only() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let (origin, elsewhere) = (origin(&uri), "http://elsewhere");
-        let pool = Pool::new(8, Network::default().direct(), Arc::default());
+        let pool = ConnectionPool::new(8, Network::default().direct(), Arc::default());
         let connected = || async { pool.connect(&origin, &uri).await.unwrap() };
         let idle = || pool.origins()[&origin].idle.len();
         let (dead, dies_later, in_use) = (connected().await, connected().await, connected().await);
@@ -262,18 +263,18 @@ mod tests {
         pool.check_in(&origin, connected().await);
         assert_eq!(idle(), 2);
         pool.retire(&origin, dies_later.traffic().generation());
-        assert_eq!(idle(), 2, "an older connection took a newer one with it");
-        let came_back = pool.origins()[&origin].idle[0].traffic().generation();
-        pool.retire(&origin, came_back);
-        assert_eq!(idle(), 0, "one that came back is not of the new generation");
+        assert_eq!(idle(), 2, "an older connection retired a newer generation");
+        let returned = pool.origins()[&origin].idle[0].traffic().generation();
+        pool.retire(&origin, returned);
+        assert_eq!(idle(), 0, "a connection that came back is not of the new generation");
         pool.check_in(&origin, connected().await);
         assert_eq!(pool.origins()[elsewhere].idle.len(), 1);
 
         pool.check_in(&origin, connected().await.aged(Duration::from_secs(20)));
         pool.drop_idle_since(&origin, Instant::now() - Duration::from_secs(10));
-        assert_eq!(idle(), 1, "one that has served since was dropped, or one that has not was kept");
+        assert_eq!(idle(), 1, "a connection used since was dropped, or an older one was kept");
 
         let newer = pool.checkout(&origin, &uri, true).await.unwrap();
-        assert_eq!((newer.traffic().generation(), idle()), (2, 1), "an idle one was taken in place of a new one");
+        assert_eq!((newer.traffic().generation(), idle()), (2, 1), "an idle connection was taken instead of a new one");
     }
 }

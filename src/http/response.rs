@@ -1,4 +1,4 @@
-//! A response: its head, its body as it comes, and what becomes of its connection afterwards.
+//! A response: its head, its body as it arrives, and the return of its connection to the pool.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,53 +9,57 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::Sending;
+use super::body_tracker::BodyTracker;
 use super::connection::Body;
-use super::pool::Pool;
-use super::stall::Stall;
+use super::pool::ConnectionPool;
+use super::stall::StallDetector;
 use crate::error::Result;
 use crate::observe::stats::{Counters, InFlight};
 
-/// A rest of a body that is dropped is received if it is no longer than this: that costs less than a new connection.
-const SMALL_REST: usize = 64 << 10;
+/// The service's code for an error, such as `BlobNotFound`.
+pub(crate) const X_MS_ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
-/// The service's answer to one request. With its body's end, or at once if it has none, it gives the connection back and
-/// lets the client's next request go out. Dropped before, it closes the connection.
+/// [`Response::discard`] receives the rest of a body up to this many bytes, which costs less than a new connection.
+const MAX_DISCARDED: usize = 64 << 10;
+
+/// The service's response to one request. At the end of its body it returns the connection to the pool and admits the
+/// client's next request. Dropping it earlier closes the connection.
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(super) shown: String,
     /// `None` once the body has ended and the connection was given back.
     pub(super) body: Option<Body>,
-    pub(super) pool: Arc<Pool>,
+    pub(super) pool: Arc<ConnectionPool>,
     pub(super) origin: String,
-    pub(super) sending: Sending,
-    pub(super) stall: Stall,
+    pub(super) upload: BodyTracker,
+    pub(super) stall: StallDetector,
     pub(super) stats: Arc<Counters>,
     /// The time from sending the request to the head of the response.
     pub(super) waited: Duration,
-    /// Until the body's end.
+    /// `None` once the body has ended.
     pub(super) in_flight: Option<InFlight>,
-    /// The client's rate alone spaces the next try of a refused request.
+    /// See [`Self::is_paced`].
     pub(super) is_paced: bool,
-    /// Until the body's end.
+    /// `None` once the body has ended.
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Response {
-    /// Ends the exchange if the body has ended, as far as that is known.
-    pub(super) fn settle(mut self) -> Self {
+    /// Ends the exchange if the body is known to have ended.
+    pub(super) fn end_if_complete(mut self) -> Self {
         if self.body.as_ref().is_none_or(Body::has_ended) {
             self.end();
         }
         self
     }
 
+    /// The text of a header; "" if the response does not have it.
     pub(crate) fn header(&self, name: &HeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// Method and URL of the request, as errors show them.
+    /// Method and URL of the request for errors, without the query.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
@@ -65,7 +69,8 @@ impl Response {
         self.waited
     }
 
-    /// Whether the client's request rate alone spaces the next try of this refused request.
+    /// Whether this is a refusal whose next try only waits for the client's request rate: it needs neither a long pause
+    /// nor `Retry-After`.
     pub(crate) fn is_paced(&self) -> bool {
         self.is_paced
     }
@@ -74,31 +79,31 @@ impl Response {
         self.header(&CONTENT_LENGTH).parse().ok()
     }
 
-    /// Receives some of the body into `to`, which must have room, and says how much; 0 at the body's end, when
-    /// the connection is free again. A body of more than `limit` bytes is an error.
+    /// Receives some of the body into `to`, which must have room, and returns the number of bytes; 0 at the body's end,
+    /// when the connection is free again. A body of more than `limit` bytes is an error.
     pub(crate) async fn receive(&mut self, to: &mut impl BufMut, limit: u64) -> Result<usize> {
         let Some(body) = self.body.as_mut() else { return Ok(0) };
         let received = loop {
             if let Err(error) = self.stall.check() {
-                // A path that died in the middle of a body is no better for the idle connections.
+                // If the path died in the middle of a body, the idle connections are probably dead too.
                 if let Some(began) = self.stall.began() {
                     self.pool.drop_idle_since(&self.origin, began);
                 }
                 return Err(error.context(&self.shown).with_unknown_outcome());
             }
             let began = Instant::now();
-            match timeout(self.stall.left(), body.receive(to, limit)).await {
+            match timeout(self.stall.time_left(), body.receive(to, limit)).await {
                 Ok(received) => {
                     let received = received.map_err(|error| {
                         error.context(format!("{}: the body broke off", self.shown)).with_unknown_outcome()
                     })?;
-                    self.stall.saw(began.elapsed(), received);
+                    self.stall.record(began.elapsed(), received);
                     break received;
                 }
-                Err(_) => self.stall.saw(began.elapsed(), 0),
+                Err(_) => self.stall.record(began.elapsed(), 0),
             }
         };
-        // Before anyone sees the last bytes, so that the request that they lead to finds the connection free.
+        // Before the caller sees the last bytes, so that its next request finds the connection free.
         if received == 0 || body.has_ended() {
             self.end();
         }
@@ -106,11 +111,11 @@ impl Response {
         Ok(received)
     }
 
-    /// The exchange is over. The connection goes back first, so that the next request finds it. It cannot serve again
-    /// after an answer that came before all was sent.
+    /// Ends the exchange. The connection goes back before the permit, so that the next request finds it. A connection whose
+    /// response came before the request was sent completely is not used again.
     fn end(&mut self) {
         if let Some(body) = self.body.take()
-            && self.sending.is_over()
+            && self.upload.is_sent()
             && let Some(connection) = body.into_idle()
         {
             self.pool.check_in(&self.origin, connection);
@@ -119,13 +124,14 @@ impl Response {
         self.permit = None;
     }
 
-    /// Drops an answer whose body is of no use. The connection serves again if the rest of the body is small.
+    /// Drops a response whose body is not needed. If the rest of the body is small, it is received, so that the connection
+    /// can be used again.
     pub(crate) async fn discard(mut self) {
-        // The answer is of no use, and an error of its body is of none either.
-        let _ = self.bytes(SMALL_REST).await;
+        // An error in a body that is not needed does not matter.
+        let _ = self.bytes(MAX_DISCARDED).await;
     }
 
-    /// The whole body, for answers that are small by their nature.
+    /// The whole body, for small responses. A body of more than `max` bytes is an error.
     pub(crate) async fn bytes(&mut self, max: usize) -> Result<Bytes> {
         let mut whole = BytesMut::with_capacity(4096);
         loop {

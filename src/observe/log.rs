@@ -1,6 +1,6 @@
-//! The log: what `tracing` events of this library and of Azure's SDK become for a caller's callback.
+//! The log: passes the `tracing` events of this library and of Azure's SDK to a callback of the caller.
 //!
-//! Programs in Rust have a subscriber of their own and need none of this.
+//! Programs in Rust do not need this, because they can install a subscriber of their own.
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -17,60 +17,63 @@ use crate::redact::redact;
 use crate::sys::blocking::without_blocking;
 use crate::sys::process::PerProcess;
 
-/// The numbers are the C ABI's `AZT_LOG_LEVEL_*`; 0 is off.
+/// A level of the C ABI's `AZT_LOG_LEVEL_*`; 0 is off.
 pub(crate) type LogLevel = i32;
 const TRACE: LogLevel = 5;
 
 /// Called with level, target and message.
-pub(crate) type Sink = dyn Fn(LogLevel, &str, &str) + Send + Sync;
+pub(crate) type LogCallback = dyn Fn(LogLevel, &str, &str) + Send + Sync;
 
-type Slot = RwLock<Option<Arc<Sink>>>;
+type SharedCallback = RwLock<Option<Arc<LogCallback>>>;
 
-/// A forked child inherits the callback, but not a lock that was held at the fork.
-static SINK: PerProcess<Slot> = PerProcess::for_static();
+/// A forked child inherits the callback, but no lock that was held at the fork.
+static CALLBACK: PerProcess<SharedCallback> = PerProcess::for_static();
 static LEVEL: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
+    /// Whether this thread is inside the callback.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Sends events of `level` and above to what `sink` makes; `None` ends that, once no call of the old one is running. What
-/// belongs to a sink stays its caller's unless this succeeds, so that it is made last of all.
-pub(crate) fn set_callback(level: LogLevel, sink: Option<impl FnOnce() -> Arc<Sink>>) -> Result<()> {
+/// Passes events up to `level` to the callback that `make` returns. `None` removes the callback. Waits for running calls of
+/// the old callback. `make` is called only if nothing else can fail, so that the caller keeps its data after an error.
+pub(crate) fn set_callback(level: LogLevel, make: Option<impl FnOnce() -> Arc<LogCallback>>) -> Result<()> {
     if INSIDE.get() {
         return Err(Error::unsupported("the log callback cannot be changed from inside itself"));
     }
     if !(0..=TRACE).contains(&level) {
-        return Err(Error::invalid(format!("the log level {level} is none of the AZT_LOG_LEVEL_* constants")));
+        return Err(Error::invalid(format!("the log level {level} is not one of the AZT_LOG_LEVEL_* constants")));
     }
-    if sink.is_some() {
+    if make.is_some() {
         install()?;
     }
-    let (slot, level) = (slot()?, if sink.is_some() { level } else { 0 });
-    let sink = sink.map(|make| make());
-    // Waits for the calls that are running.
-    let old = std::mem::replace(&mut *slot.write().unwrap_or_else(PoisonError::into_inner), sink);
+    let (shared, level) = (shared_callback()?, if make.is_some() { level } else { 0 });
+    let callback = make.map(|make| make());
+    // Waits for running calls.
+    let old = std::mem::replace(&mut *shared.write().unwrap_or_else(PoisonError::into_inner), callback);
     LEVEL.store(level, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
     drop(old);
     Ok(())
 }
 
-/// Makes us the process's subscriber. Without a lock, which a forked child might inherit locked.
+/// Installs the process's subscriber. It takes no lock, because a forked child could inherit it locked.
 fn install() -> Result<()> {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
-    let is_ours =
-        || INSTALLED.load(Ordering::Acquire) || tracing::dispatcher::get_default(|current| current.is::<ToCallback>());
-    if !is_ours() && tracing::subscriber::set_global_default(ToCallback).is_err() && !is_ours() {
+    let is_ours = || {
+        INSTALLED.load(Ordering::Acquire)
+            || tracing::dispatcher::get_default(|current| current.is::<CallbackSubscriber>())
+    };
+    if !is_ours() && tracing::subscriber::set_global_default(CallbackSubscriber).is_err() && !is_ours() {
         return Err(Error::unsupported("this program has a tracing subscriber of its own; the log goes there"));
     }
     INSTALLED.store(true, Ordering::Release);
     Ok(())
 }
 
-fn slot() -> Result<&'static Slot> {
-    SINK.get_or_inherit(|parent| {
-        let inherited = parent.and_then(|parent| parent.try_read().ok().and_then(|sink| sink.clone()));
+fn shared_callback() -> Result<&'static SharedCallback> {
+    CALLBACK.get_or_inherit(|parent| {
+        let inherited = parent.and_then(|parent| parent.try_read().ok().and_then(|callback| callback.clone()));
         Ok(RwLock::new(inherited))
     })
 }
@@ -85,9 +88,9 @@ fn number(level: &Level) -> LogLevel {
     }
 }
 
-struct ToCallback;
+struct CallbackSubscriber;
 
-impl Subscriber for ToCallback {
+impl Subscriber for CallbackSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let ours = ["aztorch", "azure_identity", "azure_core"].iter().any(|known| metadata.target().starts_with(known));
         ours && metadata.is_event() && number(metadata.level()) <= LEVEL.load(Ordering::Relaxed)
@@ -105,22 +108,22 @@ impl Subscriber for ToCallback {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let Ok(slot) = slot() else { return };
-        // What the callback itself provokes is not logged: it would go round for ever.
+        let Ok(shared) = shared_callback() else { return };
+        // Events from inside the callback are dropped, because they would recurse without end.
         if INSIDE.replace(true) {
             return;
         }
-        let mut text = Text::default();
+        let mut text = MessageText::default();
         event.record(&mut text);
         let message = redact(&text.0).replace(['\n', '\r'], " ");
         let metadata = event.metadata();
-        if let Some(sink) = slot.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            without_blocking(|| sink(number(metadata.level()), metadata.target(), &message));
+        if let Some(callback) = shared.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            without_blocking(|| callback(number(metadata.level()), metadata.target(), &message));
         }
         INSIDE.set(false);
     }
 
-    // Spans carry no text of ours.
+    // Spans are not logged.
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
     }
@@ -130,11 +133,11 @@ impl Subscriber for ToCallback {
     fn exit(&self, _: &Id) {}
 }
 
-/// The message, and behind it the fields of whoever has some.
+/// An event's message, followed by its other fields.
 #[derive(Default)]
-struct Text(String);
+struct MessageText(String);
 
-impl Visit for Text {
+impl Visit for MessageText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing to a String cannot fail.
         let _ = match field.name() {

@@ -1,4 +1,4 @@
-//! What can be seen from outside: log lines, statistics, and the redaction that keeps secrets out of them.
+//! What users see of the library at work: the log and the statistics.
 
 pub(crate) mod log;
 pub(crate) mod stats;

@@ -1,10 +1,10 @@
-//! What a client has done so far, counted where it happens.
+//! A client's statistics: counters that the code which does the work updates.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// One number that only grows, or a gauge. Nothing is ordered by it.
+/// A counter or a gauge. Its updates order no other memory accesses.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -37,18 +37,19 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Counts a request as being under way until it is dropped.
+    /// Counts a request. It is in flight until the returned guard is dropped.
     pub(crate) fn request(self: &Arc<Self>) -> InFlight {
         self.requests.add(1);
         self.in_flight.add(1);
         InFlight(self.clone())
     }
 
-    /// Counts the time until it is dropped as time that a caller spent in the library.
+    /// Counts the time until the returned guard is dropped as time that a caller spent in the library.
     pub(crate) fn caller_waits(self: &Arc<Self>) -> CallerWait {
         CallerWait { counters: self.clone(), since: Instant::now() }
     }
 
+    /// The numbers now, with those of the client's memory.
     pub(crate) fn snapshot(&self, memory_in_use: u64, memory_peak: u64) -> Stats {
         Stats {
             requests: self.requests.get(),
@@ -66,6 +67,7 @@ impl Counters {
     }
 }
 
+/// A request in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Counters>);
 
@@ -75,6 +77,7 @@ impl Drop for InFlight {
     }
 }
 
+/// A caller inside a call of the library.
 #[derive(Debug)]
 pub(crate) struct CallerWait {
     counters: Arc<Counters>,
@@ -88,29 +91,29 @@ impl Drop for CallerWait {
     }
 }
 
-/// What a client and those derived from it have done in this process.
+/// The statistics of a client and of the clients derived from it, in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Requests sent to the storage service, retries included; not those for tokens.
     pub requests: u64,
-    /// How often something was tried again.
+    /// The number of retries.
     pub retries: u64,
-    /// Answers that asked to slow down (429, 503).
+    /// Responses that refused a request for its rate (429, 503).
     pub throttled: u64,
     /// Bytes of response bodies.
     pub bytes_received: u64,
-    /// Bytes of request bodies that were answered.
+    /// Bytes of request bodies whose request got a response.
     pub bytes_sent: u64,
-    /// How often a token was asked for.
+    /// Requests for tokens.
     pub token_requests: u64,
     /// Connections made to the storage service or the proxy before it.
     pub connections_opened: u64,
-    /// Requests under way now, until their bodies have ended.
+    /// Requests under way now, until the end of their responses' bodies.
     pub requests_in_flight: u64,
-    /// Bytes held now for read-ahead and for blocks.
+    /// Bytes of memory held now for read-ahead and for blocks.
     pub memory_in_use: u64,
-    /// The most that was held at once.
+    /// The most memory that was held at once, in bytes.
     pub memory_peak: u64,
     /// The time that callers spent inside the client's calls.
     pub caller_wait: Duration,

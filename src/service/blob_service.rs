@@ -64,14 +64,13 @@ impl BlobService {
         let shown = request.shown();
         let stats = self.stats();
         let prepared = self.signer.prepare(&request.uri, stats).await;
-        // An error of a token request tells nothing about this request, which was not sent.
-        prepared.map_err(|error| error.with_known_outcome().context(&shown))?;
+        prepared.map_err(|error| error.context(&shown))?;
         let admission = self.transport.admit(attempt).await?;
         // Not a secret, so a cheap random number will do.
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid().to_string();
         add_headers(&mut request, &id)?;
         let signed = self.signer.authorize(&mut request, stats).await;
-        let signed = signed.map_err(|error| error.with_known_outcome().context(&shown))?;
+        let signed = signed.map_err(|error| error.context(&shown))?;
         let creates = request.headers.get(IF_NONE_MATCH).is_some_and(|unwanted| unwanted == "*");
         let authorization = request.headers.get(AUTHORIZATION).cloned();
         let uri = request.uri.clone();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-use crate::core::cancel::{Cancellation, Watch};
+use crate::core::cancel::{CancelToken, Cancellation};
 use crate::core::limits::Limits;
 use crate::credential::Signer;
 use crate::error::Result;
@@ -115,7 +115,7 @@ impl ClientCore {
         self.check_cancelled()?;
         let service = self.service()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let cancel = Watch::new(self.cancellation.clone(), service.cancel_notify().clone());
+        let cancel = CancelToken::new(self.cancellation.clone(), service.cancel_notify().clone());
         let limits = Limits::new(self.shared.options.max_retries, deadline, service.stats().clone(), cancel);
         Ok(Call {
             service: service.clone(),

@@ -49,7 +49,7 @@ pub(crate) fn error(
         _ => {}
     }
     // The signer has dropped the refused token, which may have expired early. A new token gets one try.
-    let is_token_refused = status == Status::Unauthenticated && auth.is_of_token();
+    let is_token_refused = status == Status::Unauthenticated && auth.has_token();
     let error = if is_token_refused { error.with_tries_at_once(1) } else { error };
     match auth.hint(http_status.as_u16(), code, &detail, headers).as_str() {
         "" => error,

@@ -1,5 +1,5 @@
 //! The host names of storage accounts: `ACCOUNT[-VARIANT].[ZONE.]blob.DOMAIN`, also with `privatelink` before the
-//! service, and with `dfs` for it. The one place that reads them.
+//! service, and with `dfs` as the service. This is the only place that parses them.
 //!
 //! Endpoints with a DNS zone, secondary and private ones:
 //! <https://learn.microsoft.com/azure/storage/common/storage-account-overview#storage-account-endpoints>. Routing:
@@ -8,19 +8,19 @@
 
 use http::Uri;
 
-/// What may follow an account's name, which has letters and digits only.
+/// The suffixes of an account's name in host names. The name itself has letters and digits only.
 const VARIANTS: [&str; 5] = ["-secondary", "-ipv6", "-dualstack", "-internetrouting", "-microsoftrouting"];
 
-/// Only the service gives out names below these, in any cloud.
+/// The domains of Azure Storage in all clouds. Only the service registers names in them.
 const CLASSIC_DOMAINS: [&str; 3] = ["core.windows.net", "core.usgovcloudapi.net", "core.chinacloudapi.cn"];
 const ZONED_DOMAIN: &str = "storage.azure.net";
 
-/// A host name in lower case, without the dot that may end it.
+/// A URI's host in lower case, without a dot at its end.
 pub(crate) fn host(uri: &Uri) -> String {
     uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// The account that a host name shows, in whatever domain.
+/// The account in a host name of any domain.
 pub(crate) fn account_in(host: &str) -> Option<&str> {
     let labels: Vec<_> = host.split('.').collect();
     service_at(&labels).filter(|&at| labels[at] == "blob")?;
@@ -31,7 +31,7 @@ pub(crate) fn account_in(host: &str) -> Option<&str> {
     Some(account)
 }
 
-/// Whether the name is one that only Azure's Blob Storage gives out.
+/// Whether a host name belongs to Azure Blob Storage itself.
 pub(crate) fn is_azure_blob(host: &str) -> bool {
     let labels: Vec<_> = host.split('.').collect();
     let Some(at) = service_at(&labels).filter(|&at| labels[at] == "blob") else { return false };
@@ -39,9 +39,9 @@ pub(crate) fn is_azure_blob(host: &str) -> bool {
     domain == ZONED_DOMAIN || CLASSIC_DOMAINS.contains(&domain.as_str())
 }
 
-/// `account.dfs.core.windows.net` and `account.blob.core.windows.net` are two doors to one store. Takes a host with or
-/// without a port.
-pub(crate) fn as_blob_host(authority: &str) -> String {
+/// The Blob Storage host for a Data Lake host: `account.dfs.core.windows.net` and `account.blob.core.windows.net` are two
+/// endpoints of one store. `authority` is a host with or without a port.
+pub(super) fn as_blob_host(authority: &str) -> String {
     let authority = authority.to_ascii_lowercase();
     let mut labels: Vec<_> = authority.split('.').collect();
     if let Some(at) = service_at(&labels) {
@@ -50,7 +50,7 @@ pub(crate) fn as_blob_host(authority: &str) -> String {
     labels.join(".")
 }
 
-/// Which label is the service's.
+/// The index of the service's label.
 fn service_at(labels: &[&str]) -> Option<usize> {
     let at = 1 + labels.iter().skip(1).take_while(|label| **label == "privatelink" || is_zone(label)).count();
     let is_service = matches!(labels.get(at), Some(&("blob" | "dfs")));
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_of_an_account_shows_it() {
+    fn every_host_name_of_an_account_shows_the_account() {
         for before in ["acc", "acc-secondary", "acc-ipv6", "acc-dualstack", "acc-secondary-ipv6"] {
             for between in ["", ".z00", ".z99", ".z5", ".privatelink", ".z12.privatelink", ".privatelink.z12"] {
                 for domain in ["core.windows.net", "core.chinacloudapi.cn", "storage.azure.net"] {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_show_no_account() {
+    fn other_host_names_show_no_account() {
         for host in [
             "evil-blob.storage.azure.net.attacker.example",
             "acc.zz.blob.storage.azure.net",

@@ -1,19 +1,19 @@
-//! Container and blob names, by the rules that the service documents
+//! Names of containers and blobs, and the service's rules for them
 //! (<https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata>).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Everything but RFC 3986's unreserved characters and the separator of virtual directories.
+/// All characters except RFC 3986's unreserved ones and the separator of virtual directories.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 const MAX_BLOB_NAME: usize = 1024;
 
-/// A blob's name as it stands in a URL's path.
-pub(crate) fn encode_name(name: &str) -> String {
+/// A blob's name, encoded for a URL's path.
+pub(super) fn encode_name(name: &str) -> String {
     utf8_percent_encode(name, NAME).to_string()
 }
 
-/// A path segment's name, decoded; the error says what is wrong with it.
+/// Decodes the name in a path segment. The error says what is wrong with it.
 pub(super) fn decode(segment: &str) -> Result<String, String> {
     let bytes = segment.as_bytes();
     for (at, _) in segment.match_indices('%') {

@@ -1,4 +1,4 @@
-//! From a caller's text to a [`Target`].
+//! Parses a caller's URL into a [`Target`] or a [`Container`].
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use super::account::as_blob_host;
 use super::names::{check_blob, check_container, decode};
-use super::{Container, Target, has_signature, parameter};
+use super::target::{Container, Target, has_signature, parameter};
 use crate::error::{Error, Result};
 use crate::redact::{has_secret, shown};
 
@@ -16,13 +16,14 @@ const BLOB_FORM: &str =
 const CONTAINER_FORM: &str =
     "https://ACCOUNT.blob.core.windows.net/CONTAINER, or http://HOST:PORT/ACCOUNT/CONTAINER for an emulator";
 
-/// The account's endpoint, where a connection string names one: it decides the style of its own host.
+/// The account's endpoint from a connection string. For URLs with its host it determines the style: whether the account is in
+/// the host or in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) scheme: String,
     pub(crate) host: String,
     pub(crate) port: Option<u16>,
-    /// How many path segments stand before the container: 0 (host style) or 1 (path style).
+    /// The number of path segments before the container: 0 (host style) or 1 (path style).
     pub(crate) account_segments: usize,
 }
 
@@ -46,11 +47,12 @@ impl Endpoint {
         })
     }
 
-    /// The same for a request on its way.
+    /// Whether this URI has the endpoint's scheme, host and port.
     pub(crate) fn serves_uri(&self, uri: &http::Uri) -> bool {
         Url::parse(&uri.to_string()).is_ok_and(|url| self.serves(&url))
     }
 
+    /// Whether this URL has the endpoint's scheme, host and port.
     fn serves(&self, url: &Url) -> bool {
         self.scheme == url.scheme()
             && Some(self.host.as_str()) == url.host_str()
@@ -58,12 +60,12 @@ impl Endpoint {
     }
 }
 
-/// A blob's URL, for every call that takes one.
+/// Parses a blob's URL.
 pub(crate) fn parse_blob(text: &str, endpoint: Option<&Endpoint>) -> Result<Target> {
     parse(text, endpoint, BLOB_FORM, names_blob).map(|parsed| parsed.target)
 }
 
-/// A blob's URL as its container and its name in it. The container keeps the query.
+/// Parses a blob's URL into its container, which keeps the query, and its name.
 pub(crate) fn parse_blob_parts(text: &str, endpoint: Option<&Endpoint>) -> Result<(Container, String)> {
     let Parsed { mut target, container_end, container, blob } = parse(text, endpoint, BLOB_FORM, names_blob)?;
     target.path.truncate(container_end);
@@ -77,7 +79,7 @@ fn names_blob(blob: Option<&str>) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// A container's URL.
+/// Parses a container's URL.
 pub(crate) fn parse_container(text: &str, endpoint: Option<&Endpoint>) -> Result<Container> {
     let parsed = parse(text, endpoint, CONTAINER_FORM, |blob| match blob {
         Some(blob) if !blob.is_empty() => Err("it names a blob, not a container".to_owned()),
@@ -86,7 +88,7 @@ pub(crate) fn parse_container(text: &str, endpoint: Option<&Endpoint>) -> Result
     Ok(Container { target: parsed.target, name: parsed.container })
 }
 
-/// A blob by its container's URL and its own name, which is taken literally and encoded here.
+/// The blob with this name in a container. The name is literal and is encoded here.
 pub(crate) fn parse_container_and_blob(
     container_url: &str,
     blob_name: &str,
@@ -102,7 +104,7 @@ type CheckParts = fn(blob: Option<&str>) -> std::result::Result<(), String>;
 /// A URL that passed every check.
 struct Parsed {
     target: Target,
-    /// Where the container ends in the target's path.
+    /// The end of the container's name in the target's path.
     container_end: usize,
     container: String,
     blob: Option<String>,
@@ -110,7 +112,7 @@ struct Parsed {
 
 fn parse(text: &str, endpoint: Option<&Endpoint>, form: &str, check_parts: CheckParts) -> Result<Parsed> {
     parse_parts(text, endpoint, check_parts).map_err(|reason| {
-        // The query may hold a signature in a form that no redaction knows, so it is never shown.
+        // The query is never shown: it may hold a signature in a form that the redaction does not recognise.
         let shown: String = shown(text.split('?').next().unwrap_or_default()).chars().take(200).collect();
         Error::invalid(format!("bad URL '{shown}': {reason}; expected {form}"))
     })
@@ -149,8 +151,10 @@ fn parse_parts(
     }
     let blob = segments.next().map(decode).transpose()?;
     if skip == 0 && blob.is_none() && check_container(&container).is_err() {
-        return Err("its only path segment is no container name; a blob in the root container is written /$root/BLOB"
-            .to_owned());
+        return Err(
+            "its only path segment is not a container name; a blob in the root container is written /$root/BLOB"
+                .to_owned(),
+        );
     }
     check_container(&container)?;
     check_parts(blob.as_deref())?;
@@ -167,7 +171,7 @@ fn parse_parts(
     Ok(Parsed { target, container_end, container, blob })
 }
 
-/// What the URL standard would silently repair is refused, since it would name another blob.
+/// Refuses characters that the URL standard would silently remove or replace, because the URL would then name another blob.
 fn check_text(text: &str) -> std::result::Result<(), String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
@@ -187,20 +191,20 @@ fn check_text(text: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// The Hadoop-style schemes and the Data Lake host name the same blobs: `https://` is what we speak.
+/// Translates Hadoop-style schemes and Data Lake hosts, which name the same blobs, to `https://` and the Blob Storage host.
 fn translate(text: &str) -> std::result::Result<String, String> {
-    // With one slash or none the URL standard repairs it, and takes the container for the host.
+    // With one slash or none the URL standard would take the container for the host.
     let (scheme, rest) = text.split_once("://").ok_or("it does not begin with https://")?;
     let scheme = scheme.to_ascii_lowercase();
     match scheme.as_str() {
         "https" | "http" => {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (authority, tail) = rest.split_at(end);
-            // The URL standard drops surplus slashes: the container would become the host.
+            // The URL standard would drop surplus slashes and take the container for the host.
             if authority.is_empty() {
                 return Err("it has no host".to_owned());
             }
-            // Later errors would show it, in small letters, in which nothing is told from a name any more.
+            // Later errors would show the host in lower case, where a secret is not recognised any more.
             if has_secret(authority) {
                 return Err("its host looks like a key or another secret".to_owned());
             }
@@ -221,13 +225,13 @@ fn translate(text: &str) -> std::result::Result<String, String> {
                 )),
             }
         }
-        // No secret is as short.
+        // Secrets are longer.
         short if short.len() <= 8 => Err(format!("the scheme '{}' is not supported", short.escape_debug())),
         _ => Err("its scheme is not supported".to_owned()),
     }
 }
 
-/// The path as it was written: the URL parser resolves dot segments, which are refused here instead.
+/// The path as the caller wrote it. The URL parser would resolve dot segments, which are refused here instead.
 fn raw_path(before_query: &str) -> std::result::Result<&str, String> {
     let after_scheme = before_query.split_once("://").map_or(before_query, |(_, rest)| rest);
     let path = after_scheme.split_once('/').map_or("", |(_, path)| path);
@@ -247,18 +251,18 @@ fn check_authority(url: &Url) -> std::result::Result<(), String> {
     if url.host().is_none() {
         return Err("it has no host".to_owned());
     }
-    // The URL standard takes some that HTTP does not.
+    // The URL standard accepts characters that HTTP does not.
     let is_usual = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
     if let Some(odd) = url.host_str().and_then(|host| host.chars().find(|&c| !is_usual(c))) {
         return Err(format!("no host name has a '{}'", odd.escape_debug()));
     }
     if url.port() == Some(0) {
-        return Err("port 0 is no port".to_owned());
+        return Err("port 0 cannot be used".to_owned());
     }
     Ok(())
 }
 
-/// Emulators and private front ends put the account in the path.
+/// Whether the account is in the path, as with emulators and private front ends.
 fn is_path_style(url: &Url) -> bool {
     let by_host = match url.host() {
         Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
@@ -297,12 +301,12 @@ fn check_query(query: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// The signed version and the signed expiry come in every SAS.
+/// Whether the query has the fields of every SAS: the signed version and the signed expiry.
 fn has_sas_fields(query: &str) -> bool {
     parameter(query, &["se"]).is_some() && parameter(query, &["sv"]).is_some()
 }
 
-/// The caller's escapes stay as they are; only what cannot stand in a request line is encoded.
+/// Encodes the characters that a request line cannot contain. The caller's escapes are kept.
 fn encode_query(query: &str) -> String {
     use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
     const QUERY: &AsciiSet =

@@ -1,3 +1,5 @@
+//! Tests of the parser: accepted, translated and refused URLs.
+
 use super::*;
 
 fn shown(text: &str) -> String {
@@ -33,7 +35,7 @@ fn good_urls_keep_their_bytes() {
         ("https://acc-ipv6.dfs.core.windows.net/con/a", "https://acc-ipv6.blob.core.windows.net/con/a"),
         ("https://acc.privatelink.dfs.core.windows.net/con/a", "https://acc.privatelink.blob.core.windows.net/con/a"),
         ("https://acc.dfs.core.windows.net:443/con/a", "https://acc.blob.core.windows.net/con/a"),
-        // Not an account's name, though it has the word in it.
+        // These hosts contain "dfs", but are not an account's.
         ("https://my.data.dfs.example.org/con/a", "https://my.data.dfs.example.org/con/a"),
         ("https://dfs.example.org/con/a", "https://dfs.example.org/con/a"),
         (
@@ -47,7 +49,7 @@ fn good_urls_keep_their_bytes() {
 }
 
 #[test]
-fn names_are_taken_literally() {
+fn blob_names_are_literal() {
     let target =
         parse_container_and_blob("https://a.blob.core.windows.net/con/?sv=1&sig=x", "100% #1?+é", None).unwrap();
     assert_eq!(
@@ -57,7 +59,7 @@ fn names_are_taken_literally() {
 }
 
 #[test]
-fn an_endpoint_decides_the_style_of_its_own_host() {
+fn an_endpoint_determines_the_style_of_its_own_host() {
     let endpoint = Endpoint::parse("http://store.internal:9000").unwrap();
     assert!(parse_blob("http://store.internal:9000/con/a", Some(&endpoint)).is_ok());
     assert!(parse_blob("http://store.internal:9000/con/a", None).is_err());
@@ -79,7 +81,7 @@ fn errors_never_show_the_query() {
 }
 
 #[test]
-fn what_the_url_standard_would_repair_is_refused() {
+fn urls_that_the_standard_would_repair_are_refused() {
     for (text, why) in [
         ("https:/acc.blob.core.windows.net/con/a", "begin with https://"),
         ("http:127.0.0.1:10000/acc/con/a", "begin with https://"),

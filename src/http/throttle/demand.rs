@@ -1,34 +1,34 @@
-//! How many requests a second a client would make if nothing slowed it down.
+//! Estimates how many requests per second a client would send without a limit.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// Durations that are kept.
+/// The number of latest durations that are kept.
 const KEPT: usize = 32;
-/// So many durations are enough for an estimate.
+/// The number of durations that are enough for an estimate.
 const ENOUGH: usize = 4;
-/// For so many seconds the most requests in flight are remembered, and at least as long before that.
+/// The length in seconds of each of the two latest periods whose peak of requests in flight counts.
 const PEAK_SECONDS: f64 = 1.0;
 
-/// Estimates the demand by Little's law: the most requests that were in flight lately, divided by how long one takes.
+/// Estimates the demand by Little's law: the recent peak of requests in flight, divided by the duration of one.
 ///
-/// A rate that is counted over time would not do: the first refusals come within milliseconds of the first requests, and
-/// requests that pause before they are tried again count for less than they want. Durations are those of granted requests,
-/// since a refusal comes sooner; of these the lower quartile is taken, since a busy processor makes all requests in flight
-/// late together. Where the callers themselves pause, the estimate is too high.
+/// Counting requests over time would not work: the first refusals come within milliseconds of the first requests, and
+/// requests that pause before a retry would lower the count. Only granted requests give durations, because refusals come
+/// sooner. The lower quartile is used, because a busy processor delays all requests in flight together. If the callers
+/// pause between requests, the estimate is too high.
 #[derive(Debug, Default)]
 pub(super) struct DemandEstimator {
     in_flight: AtomicU32,
     peak: AtomicU32,
     previous_peak: AtomicU32,
-    /// Milliseconds, of the client's time.
+    /// When the current period began, in milliseconds of the client's time.
     peak_since: AtomicU32,
     next: AtomicUsize,
-    /// Microseconds; 0 where there is none yet.
+    /// Microseconds; 0 for none yet.
     durations: [AtomicU32; KEPT],
 }
 
 impl DemandEstimator {
-    /// A request goes out.
+    /// Records that a request is sent now.
     pub(super) fn began(&self) {
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         if in_flight > self.peak.load(Ordering::Relaxed) {
@@ -36,17 +36,17 @@ impl DemandEstimator {
         }
     }
 
-    /// A request that had begun is over, with an answer or without.
+    /// Records that a request has ended, with a response or without.
     pub(super) fn ended(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A request that was sent at `sent` was granted at `now`, in seconds.
+    /// Records that a request that was sent at `sent` was granted at `now`, both in seconds.
     pub(super) fn granted(&self, now: f64, sent: f64) {
         let microseconds = ((now - sent) * 1e6).clamp(1.0, f64::from(u32::MAX)) as u32;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % KEPT;
         self.durations[next].store(microseconds, Ordering::Relaxed);
-        // Wraps around after 49 days, as the difference below allows.
+        // Wraps around after 49 days; the wrapping difference below allows that.
         let milliseconds = (now * 1e3) as u64 as u32;
         let since = self.peak_since.load(Ordering::Relaxed);
         if f64::from(milliseconds.wrapping_sub(since)) > PEAK_SECONDS * 1e3
@@ -62,7 +62,7 @@ impl DemandEstimator {
         self.next.load(Ordering::Relaxed) >= ENOUGH
     }
 
-    /// Requests per second.
+    /// The estimated demand in requests per second.
     pub(super) fn per_second(&self) -> f64 {
         let mut durations: Vec<_> = self.durations.iter().map(|duration| duration.load(Ordering::Relaxed)).collect();
         durations.retain(|duration| *duration > 0);
@@ -78,12 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_in_flight_and_their_durations_tell_the_demand() {
+    fn demand_follows_from_requests_in_flight_and_their_durations() {
         let demand = DemandEstimator::default();
         for wave in 0..100 {
             let now = f64::from(wave) * 0.1;
             (0..8).for_each(|_| demand.began());
-            // A busy processor makes every third wave late.
+            // A busy processor delays every third wave.
             let late = if wave % 3 == 0 { 0.08 } else { 0.0 };
             (0..8).for_each(|_| {
                 demand.granted(now + 0.02 + late, now);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_forgotten() {
+    fn an_old_peak_does_not_count() {
         let demand = DemandEstimator::default();
         (0..64).for_each(|_| demand.began());
         (0..64).for_each(|_| demand.ended());

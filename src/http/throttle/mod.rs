@@ -1,19 +1,18 @@
-//! When a request may go out: at once, unless the service throttles this client or fails it.
+//! Decides when a request may be sent: at once, unless the service refuses this client's requests or fails them.
 //!
-//! A service that refuses requests (429, 503) is asked at the rate that [`RateController`] finds; requests go in the order in
-//! which they came. A service that fails without refusing is spared by an allowance: each success pays for half a retry, and
-//! when there is nothing left, retries go out [`REFILL`] times a second. So it never fails a call; it makes a crowd of
-//! retries slow.
+//! If the service refuses requests (429, 503), they are sent in order of arrival, at the rate that [`RateController`] finds.
+//! If it fails requests without refusing them, a [`RetryBudget`] limits the retries: each success pays for half a retry, and
+//! with an empty budget [`REFILL`] retries are sent per second. The budget never fails a call; it only delays retries.
 //!
-//! While all is well this costs a request some relaxed atomic operations and two looks at the clock.
+//! If neither happens, a request costs some relaxed atomic operations and two reads of the clock.
 
+mod controller_states;
 mod demand;
 mod evidence;
 mod quota_share;
 mod rate_controller;
 #[cfg(test)]
 mod simulation;
-mod states;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -26,47 +25,49 @@ use crate::core::retry::Attempt;
 use crate::error::{Error, Status};
 use crate::sys::lock::lock;
 use demand::DemandEstimator;
-use rate_controller::{Answer, RateController};
+use rate_controller::{RateController, RequestOutcome};
 
-/// Retries that a client may make with no success to pay for them.
-const ALLOWANCE: f64 = 64.0;
-/// Enough that three failures in ten are paid for, with a reserve: they need 0.43 retries for each success.
+/// The largest retry budget: the number of retries without any success.
+const MAX_BUDGET: f64 = 64.0;
+/// Enough to pay for three failures in ten, with a reserve: they need 0.43 retries for each success.
 const RETRIES_PER_SUCCESS: f64 = 0.5;
-/// Retries a second of a client to which nothing succeeds.
+/// The number of retries per second of a client without any success.
 const REFILL: f64 = 10.0;
-/// A waiting request looks this often whether it may go earlier.
-const LONGEST_NAP: Duration = Duration::from_millis(100);
+/// A waiting request checks at least this often whether it may be sent earlier.
+const MAX_SLEEP: Duration = Duration::from_millis(100);
 
-/// Decides when the requests of one client in one process go out.
+/// Decides when the requests of one client in one process are sent.
 pub(super) struct Throttle {
     began: Instant,
     limited: AtomicBool,
-    /// Retries need no allowance, since refusals are chance.
-    free_retries: AtomicBool,
+    /// Retries need no budget, because refusals are random.
+    has_random_refusals: AtomicBool,
     /// All requests that were neither refused nor failed by the service.
     granted: AtomicU64,
     demand: DemandEstimator,
-    state: Mutex<State>,
-    /// Its holder is the next to go; tokio's mutex is fair, and a dropped future leaves the queue.
+    shared: Mutex<Shared>,
+    /// The task that holds the lock is at the head of the queue. tokio's mutex is fair, and dropping a waiting future removes
+    /// it from the queue.
     queue: tokio::sync::Mutex<()>,
     retry_queue: tokio::sync::Mutex<()>,
 }
 
-struct State {
+struct Shared {
     controller: RateController,
-    /// How many of `granted` the controller was told.
-    told: u64,
-    allowance: Allowance,
+    /// How many of `granted` the controller has counted.
+    counted: u64,
+    budget: RetryBudget,
+    /// The latest refusal.
     refusal: Option<Error>,
 }
 
-/// A request that is on its way; its drop ends it.
-pub(super) struct Sent<'a> {
+/// A request under way. Dropping it ends the request.
+pub(super) struct SentRequest<'a> {
     throttle: &'a Throttle,
     at: Instant,
 }
 
-impl Drop for Sent<'_> {
+impl Drop for SentRequest<'_> {
     fn drop(&mut self) {
         self.throttle.demand.ended();
     }
@@ -77,13 +78,13 @@ impl Throttle {
         Self {
             began: Instant::now(),
             limited: AtomicBool::new(false),
-            free_retries: AtomicBool::new(false),
+            has_random_refusals: AtomicBool::new(false),
             granted: AtomicU64::new(0),
             demand: DemandEstimator::default(),
-            state: Mutex::new(State {
+            shared: Mutex::new(Shared {
                 controller: RateController::new(wall_clock_at(Instant::now())),
-                told: 0,
-                allowance: Allowance::default(),
+                counted: 0,
+                budget: RetryBudget::default(),
                 refusal: None,
             }),
             queue: tokio::sync::Mutex::default(),
@@ -91,90 +92,91 @@ impl Throttle {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.shared)
     }
 
     fn seconds(&self, at: Instant) -> f64 {
         at.saturating_duration_since(self.began).as_secs_f64()
     }
 
-    /// Waits until a request may go out. Dropped meanwhile, it leaves its place to the next one.
-    pub(super) async fn turn(&self, attempt: &Attempt) {
+    /// Waits until a request may be sent. Dropping the future removes the request from the queue.
+    pub(super) async fn acquire(&self, attempt: &Attempt) {
         if self.limited.load(Ordering::Relaxed) {
-            self.limited_turn(attempt).await;
-        } else if attempt.is_retry() && !self.free_retries.load(Ordering::Relaxed) {
-            in_turn(&self.retry_queue, || {
+            self.acquire_limited(attempt).await;
+        } else if attempt.is_retry() && !self.has_random_refusals.load(Ordering::Relaxed) {
+            wait_in(&self.retry_queue, || {
                 let now = self.seconds(Instant::now());
-                self.state().allowance.take(now, self.granted.load(Ordering::Relaxed))
+                self.lock().budget.try_take(now, self.granted.load(Ordering::Relaxed))
             })
             .await;
         }
     }
 
-    async fn limited_turn(&self, attempt: &Attempt) {
-        // A call whose deadline passes here was throttled, though no request of its own was refused.
-        let waiting = self.state().refusal.clone().map(|refusal| attempt.waits_because(refusal));
-        in_turn(&self.queue, || {
-            let mut state = self.state();
-            let wait = state.controller.take_turn(self.seconds(Instant::now()));
-            self.note(state);
+    async fn acquire_limited(&self, attempt: &Attempt) {
+        // A call whose deadline passes here was throttled, even if none of its own requests was refused.
+        let reason = self.lock().refusal.clone().map(|refusal| attempt.set_wait_reason(refusal));
+        wait_in(&self.queue, || {
+            let mut shared = self.lock();
+            let wait = shared.controller.try_acquire(self.seconds(Instant::now()));
+            self.publish(shared);
             wait
         })
         .await;
-        if let Some(waiting) = waiting {
-            waiting.end();
+        if let Some(reason) = reason {
+            reason.clear();
         }
     }
 
-    /// A request goes out now.
-    pub(super) fn sent(&self) -> Sent<'_> {
+    /// Records that a request is sent now.
+    pub(super) fn begin_request(&self) -> SentRequest<'_> {
         self.demand.began();
-        Sent { throttle: self, at: Instant::now() }
+        SentRequest { throttle: self, at: Instant::now() }
     }
 
-    /// Makes known what the controller has decided. A look is no news.
-    fn note(&self, state: MutexGuard<'_, State>) {
-        let (limited, believes) = (state.controller.is_limited(), state.controller.believes_in_chance());
-        let rate = state.controller.per_second();
+    /// Publishes the controller's decision in the atomics and in the log. Low-rate probes are not logged.
+    fn publish(&self, shared: MutexGuard<'_, Shared>) {
+        let (limited, random) = (shared.controller.is_limited(), shared.controller.has_random_refusals());
+        let rate = shared.controller.per_second();
         let was_limited = self.limited.swap(limited, Ordering::Relaxed);
-        let did_believe = self.free_retries.swap(believes, Ordering::Relaxed);
-        // A callback of the caller's may hear of it, with no lock held.
-        drop(state);
+        let was_random = self.has_random_refusals.swap(random, Ordering::Relaxed);
+        // Logging may call the caller's callback, so no lock is held.
+        drop(shared);
         match rate {
-            _ if limited == was_limited || (believes && did_believe) => {}
+            _ if limited == was_limited || (random && was_random) => {}
             Some(rate) => {
-                tracing::info!(target: "aztorch::retry", "the service throttles: {rate:.1} requests per second from here");
+                tracing::info!(target: "aztorch::retry", "the service throttles this client: limited to {rate:.1} requests per second");
             }
-            None => tracing::info!(target: "aztorch::retry", "requests go out without a limit again"),
+            None => tracing::info!(target: "aztorch::retry", "the request rate is no longer limited"),
         }
     }
 }
 
-/// The wall clock's seconds at this time. One that is set wrong only keeps clients from acting together.
+/// The wall clock's seconds at `time`. With a wrong wall clock a client only fails to probe at the same time as others.
 fn wall_clock_at(time: Instant) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     now - time.elapsed().as_secs_f64()
 }
 
-impl Sent<'_> {
+impl SentRequest<'_> {
+    /// When the request was sent.
     pub(super) fn at(&self) -> Instant {
         self.at
     }
 
-    /// The head of the answer is here, with `Retry-After` or without. Gives whether the next try of a refused request is spaced by its turn alone, so that
-    /// it need not pause, nor obey `Retry-After`: the client as a whole asks no more than the service grants.
-    pub(super) fn answered(self, status: StatusCode, code: &str, asks_to_wait: bool) -> bool {
+    /// Records the head of the response. Returns whether the retry of a refused request only has to wait for the client's
+    /// rate: no long pause and no `Retry-After` is needed, because the client as a whole sends no more than the service grants.
+    pub(super) fn on_response(self, status: StatusCode, code: &str, has_retry_after: bool) -> bool {
         let throttle = self.throttle;
-        let answer = match status.as_u16() {
-            429 | 503 if asks_to_wait => Answer::AskedToWait,
-            429 | 503 => Answer::Refused,
-            _ => Answer::Granted,
+        let outcome = match status.as_u16() {
+            429 | 503 if has_retry_after => RequestOutcome::RefusedWithRetryAfter,
+            429 | 503 => RequestOutcome::Refused,
+            _ => RequestOutcome::Granted,
         };
-        let refused = answer != Answer::Granted;
+        let refused = outcome != RequestOutcome::Granted;
         if !refused && (status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT) {
             if throttle.limited.load(Ordering::Relaxed) {
-                throttle.state().controller.failed();
+                throttle.lock().controller.failed();
             }
             return false;
         }
@@ -186,21 +188,21 @@ impl Sent<'_> {
                 return false;
             }
         }
-        let mut state = throttle.state();
+        let mut shared = throttle.lock();
         let granted = throttle.granted.load(Ordering::Relaxed);
-        let untold = granted - std::mem::replace(&mut state.told, granted);
-        if !state.controller.is_limited() {
-            state.controller.granted_unlimited(untold);
+        let uncounted = granted - std::mem::replace(&mut shared.counted, granted);
+        if !shared.controller.is_limited() {
+            shared.controller.granted_unlimited(uncounted);
         }
-        if refused || state.controller.is_limited() {
-            state.controller.set_wall_clock(wall_clock_at(throttle.began));
-            state.controller.answered(now, sent, answer, &throttle.demand);
+        if refused || shared.controller.is_limited() {
+            shared.controller.set_wall_clock(wall_clock_at(throttle.began));
+            shared.controller.answered(now, sent, outcome, &throttle.demand);
         }
         if refused {
-            state.refusal = Some(refusal(status, code));
+            shared.refusal = Some(refusal(status, code));
         }
-        let is_paced = refused && state.controller.paces_retries();
-        throttle.note(state);
+        let is_paced = refused && shared.controller.paces_retries();
+        throttle.publish(shared);
         is_paced
     }
 }
@@ -210,39 +212,42 @@ fn refusal(status: StatusCode, code: &str) -> Error {
     Error::service(Status::Throttled, status.as_u16(), code, "", message.trim_end()).retryable(None)
 }
 
-/// Waits, first come, first served, until `take` gives 0 instead of the seconds to wait.
-async fn in_turn(queue: &tokio::sync::Mutex<()>, mut take: impl FnMut() -> f64) {
-    let _next = queue.lock().await;
+/// Waits in the queue, first come, first served, until `try_acquire` returns 0. Otherwise it returns the seconds to wait.
+async fn wait_in(queue: &tokio::sync::Mutex<()>, mut try_acquire: impl FnMut() -> f64) {
+    let _head = queue.lock().await;
     loop {
-        let wait = take();
+        let wait = try_acquire();
         if wait <= 0.0 {
             return;
         }
-        sleep(Duration::from_secs_f64(wait).min(LONGEST_NAP)).await;
+        sleep(Duration::from_secs_f64(wait).min(MAX_SLEEP)).await;
     }
 }
 
-/// How many retries a client may make.
+/// The number of retries that a client may make.
 #[derive(Debug)]
-struct Allowance {
+struct RetryBudget {
     left: f64,
+    /// The time in seconds up to which it was refilled.
     at: f64,
-    paid_for: u64,
+    /// The number of successes that have been added.
+    counted: u64,
 }
 
-impl Default for Allowance {
+impl Default for RetryBudget {
     fn default() -> Self {
-        Self { left: ALLOWANCE, at: 0.0, paid_for: 0 }
+        Self { left: MAX_BUDGET, at: 0.0, counted: 0 }
     }
 }
 
-impl Allowance {
-    /// Takes one retry and gives 0, or says when there will be one. `granted` is the number of successes so far.
-    fn take(&mut self, now: f64, granted: u64) -> f64 {
-        let paid = (granted - self.paid_for) as f64 * RETRIES_PER_SUCCESS;
+impl RetryBudget {
+    /// Takes one retry and returns 0, or returns the seconds until there will be one. `granted` is the number of successes so
+    /// far.
+    fn try_take(&mut self, now: f64, granted: u64) -> f64 {
+        let paid = (granted - self.counted) as f64 * RETRIES_PER_SUCCESS;
         let refilled = (now - self.at).max(0.0) * REFILL;
-        (self.at, self.paid_for) = (now, granted);
-        self.left = (self.left + paid + refilled).min(ALLOWANCE);
+        (self.at, self.counted) = (now, granted);
+        self.left = (self.left + paid + refilled).min(MAX_BUDGET);
         if self.left >= 1.0 {
             self.left -= 1.0;
             return 0.0;
@@ -255,13 +260,14 @@ impl Allowance {
 mod tests {
     use super::*;
 
-    /// `attempts` a second of which so many in ten fail and are retried, for a minute; how many retries had to wait.
+    /// Makes `attempts` per second for a minute, of which `failures_in_ten` of ten fail and are retried. Returns how many
+    /// retries had to wait.
     fn waits(attempts: u64, failures_in_ten: u64) -> usize {
-        let (mut allowance, mut granted, mut waits) = (Allowance::default(), 0, 0);
+        let (mut budget, mut granted, mut waits) = (RetryBudget::default(), 0, 0);
         for attempt in 0..attempts * 60 {
             if attempt % 10 >= failures_in_ten {
                 granted += 1;
-            } else if allowance.take(attempt as f64 / attempts as f64, granted) > 0.0 {
+            } else if budget.try_take(attempt as f64 / attempts as f64, granted) > 0.0 {
                 waits += 1;
             }
         }
@@ -269,40 +275,40 @@ mod tests {
     }
 
     #[test]
-    fn three_failures_in_ten_never_wait_and_nothing_but_failures_does() {
+    fn retries_wait_only_when_far_more_than_three_in_ten_fail() {
         assert_eq!(waits(1000, 3), 0);
         let made = 60_000 - waits(1000, 10);
         assert!((600..=664 + 10).contains(&made), "{made} retries in a minute");
     }
 
     #[test]
-    fn a_success_pays_no_more_than_there_is_room_for() {
-        let mut allowance = Allowance::default();
-        let taken = (0..200).filter(|_| allowance.take(0.0, 1_000_000) == 0.0).count();
-        assert_eq!(taken as f64, ALLOWANCE);
+    fn successes_never_raise_the_retry_budget_above_its_maximum() {
+        let mut budget = RetryBudget::default();
+        let taken = (0..200).filter(|_| budget.try_take(0.0, 1_000_000) == 0.0).count();
+        assert_eq!(taken as f64, MAX_BUDGET);
     }
 
     #[tokio::test]
-    async fn a_dropped_request_leaves_its_place_in_the_queue() {
+    async fn a_dropped_request_leaves_the_queue() {
         let throttle = Throttle::new();
         for _ in 0..20 {
-            throttle.sent().answered(StatusCode::SERVICE_UNAVAILABLE, "ServerBusy", false);
+            throttle.begin_request().on_response(StatusCode::SERVICE_UNAVAILABLE, "ServerBusy", false);
         }
         assert!(throttle.limited.load(Ordering::Relaxed));
-        throttle.state().controller.slow_down_to(1.0);
+        throttle.lock().controller.slow_down_to(1.0);
         let attempt = Attempt::first();
-        let mut turns: Vec<_> = (0..3).map(|_| Box::pin(throttle.turn(&attempt))).collect();
-        assert!(poll_once(turns[0].as_mut()).await, "the first request has to wait");
-        assert!(!poll_once(turns[1].as_mut()).await && !poll_once(turns[2].as_mut()).await);
-        // The third is next once the second is gone, and the queue is empty when that is gone, too.
-        drop(turns.remove(1));
-        assert!(!poll_once(turns[1].as_mut()).await);
+        let mut requests: Vec<_> = (0..3).map(|_| Box::pin(throttle.acquire(&attempt))).collect();
+        assert!(poll_once(requests[0].as_mut()).await, "the first request has to wait");
+        assert!(!poll_once(requests[1].as_mut()).await && !poll_once(requests[2].as_mut()).await);
+        // Without the second request the third is at the head; without the third the queue is empty.
+        drop(requests.remove(1));
+        assert!(!poll_once(requests[1].as_mut()).await);
         assert!(throttle.queue.try_lock().is_err());
-        drop(turns);
+        drop(requests);
         assert!(throttle.queue.try_lock().is_ok());
     }
 
-    /// Polls once; whether it was ready.
+    /// Polls once, and returns whether the future was ready.
     async fn poll_once(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
         std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await
     }

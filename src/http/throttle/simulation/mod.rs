@@ -1,16 +1,16 @@
-//! The rate controller against services that refuse, in simulated time: clients with some requests in flight each, on
-//! processors that are busy, a quota or chance or outages, and retries that pause as `crate::core::retry` lets them.
+//! Tests of the rate controller in simulated time: clients with several requests in flight each, on busy processors; a
+//! service with a quota, random refusals or outages; and retries that pause as those of `crate::core::retry`.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use super::demand::DemandEstimator;
-use super::rate_controller::{Answer, RateController};
+use super::rate_controller::{RateController, RequestOutcome};
 
-mod chance;
 mod quota;
+mod random_refusals;
 
-/// As `crate::core::retry` has them, in seconds.
+/// The constants of `crate::core::retry`, in seconds.
 const FIRST_PAUSE: f64 = 0.005;
 const LONGER: f64 = 3.0;
 const LONGEST_PAUSE: f64 = 20.0;
@@ -23,14 +23,15 @@ struct At(f64, u64, Event);
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 enum Event {
     /// A request joins its client's queue.
-    Wants {
+    Joins {
         client: usize,
         tries: u32,
     },
-    /// The next request in the queue looks whether it may go.
-    Looks {
+    /// The request at the head of the queue tries again to be sent.
+    Wakes {
         client: usize,
     },
+    /// A request arrives at the service.
     Arrives {
         client: usize,
         tries: u32,
@@ -58,30 +59,30 @@ impl Ord for At {
     }
 }
 
-struct Client {
+struct SimulatedClient {
     controller: RateController,
     demand: DemandEstimator,
-    /// Granted while there was no limit, and not told to the controller yet.
-    untold: u64,
+    /// Requests that were granted without a limit and that the controller has not counted yet.
+    uncounted: u64,
     queue: VecDeque<u32>,
-    looking: bool,
+    is_sleeping: bool,
     stalled_until: f64,
-    /// Requests that it has still to begin with, and how many of those that it has begun are not done.
+    /// The requests that are not begun yet, and those that are begun and not done.
     left: usize,
     begun: usize,
-    /// When each request was granted.
+    /// The time at which each request was granted.
     granted: Vec<f64>,
 }
 
-impl Client {
+impl SimulatedClient {
     fn new(requests: usize) -> Self {
         Self {
-            // Any time of the wall clock will do.
+            // An arbitrary time of the wall clock.
             controller: RateController::new(3.3),
             demand: DemandEstimator::default(),
-            untold: 0,
+            uncounted: 0,
             queue: VecDeque::new(),
-            looking: false,
+            is_sleeping: false,
             stalled_until: 0.0,
             left: requests,
             begun: 0,
@@ -89,26 +90,26 @@ impl Client {
         }
     }
 
-    /// As `Sent::answered` does it.
-    fn answered(&mut self, now: f64, sent: f64, answer: Answer) {
-        let refused = answer != Answer::Granted;
+    /// Like `SentRequest::on_response`.
+    fn answered(&mut self, now: f64, sent: f64, outcome: RequestOutcome) {
+        let refused = outcome != RequestOutcome::Granted;
         if !refused {
             self.demand.granted(now, sent);
         }
         self.demand.ended();
         if !self.controller.is_limited() {
-            self.untold += u64::from(!refused);
+            self.uncounted += u64::from(!refused);
             if refused {
-                self.controller.granted_unlimited(std::mem::take(&mut self.untold));
+                self.controller.granted_unlimited(std::mem::take(&mut self.uncounted));
             }
         }
         if refused || self.controller.is_limited() {
-            self.controller.answered(now, sent, answer, &self.demand);
+            self.controller.answered(now, sent, outcome, &self.demand);
         }
     }
 }
 
-/// A token bucket: requests per second from a time on, and for how many seconds they can be saved up.
+/// A token bucket: from a time on, requests per second, and the seconds for which they accumulate.
 #[derive(Clone, Copy)]
 struct Quota {
     from: f64,
@@ -116,34 +117,34 @@ struct Quota {
     burst: f64,
 }
 
-/// What is simulated.
+/// The parameters of a simulation.
 #[derive(Clone)]
 struct Scenario {
     clients: usize,
-    /// Requests that each client has in flight, and how many it makes in all.
+    /// The requests that each client has in flight, and those that it makes in all.
     in_flight: usize,
     requests: usize,
-    /// Each `in_flight` requests begin when the ones before are all done.
+    /// Each batch of `in_flight` requests begins when the batch before is done.
     in_batches: bool,
-    /// Seconds to an answer, half of them on the way to the service.
+    /// The seconds until an answer; half of them pass on the way to the service.
     latency: f64,
-    /// How long a refusal takes on its way back, as a part of what other answers take.
+    /// The time that a refusal takes on its way back, as a part of the time of other answers.
     refusal: f64,
-    /// Seconds between the first requests of one client and of the next.
+    /// The seconds between the first requests of one client and those of the next.
     apart: f64,
-    /// How many events in a hundred stop their client for up to a tenth of a second, as busy processors do.
+    /// The percentage of events that stop their client for up to a tenth of a second, as busy processors do.
     stalls: f64,
     quotas: Vec<Quota>,
-    /// The probability of a refusal for no reason.
+    /// The probability of a random refusal.
     chance: f64,
-    /// Everything is refused for so many seconds, each so many seconds.
+    /// `(interval, length)` in seconds: everything is refused for `length` at the beginning of each `interval`.
     outages: Option<(f64, f64)>,
-    /// Seconds that a refused request has to wait while its client has no limit.
+    /// The seconds that a refused request has to wait while its client has no limit.
     retry_after: f64,
 }
 
 impl Scenario {
-    /// `clients` that have `in_flight` requests each and ask for `demand` requests per second together without a quota.
+    /// `clients` with `in_flight` requests each that together send `demand` requests per second without a quota.
     fn of(clients: usize, in_flight: usize, demand: f64) -> Self {
         Self {
             clients,
@@ -162,11 +163,11 @@ impl Scenario {
     }
 
     fn start(&self, seed: u64) -> Simulation {
-        // The controllers draw from it, too.
+        // The controllers use this generator.
         fastrand::seed(seed);
         let mut simulation = Simulation {
             scenario: self.clone(),
-            clients: (0..self.clients).map(|_| Client::new(self.requests)).collect(),
+            clients: (0..self.clients).map(|_| SimulatedClient::new(self.requests)).collect(),
             tokens: 0.0,
             filled_at: f64::NEG_INFINITY,
             random: fastrand::Rng::with_seed(seed),
@@ -188,7 +189,7 @@ impl Scenario {
 
 struct Simulation {
     scenario: Scenario,
-    clients: Vec<Client>,
+    clients: Vec<SimulatedClient>,
     tokens: f64,
     filled_at: f64,
     random: fastrand::Rng,
@@ -196,7 +197,7 @@ struct Simulation {
     made: u64,
     sent: Vec<f64>,
     refused: Vec<f64>,
-    /// Requests whose tries are used up. Those of endless clients go on all the same.
+    /// Requests whose retries are used up. Endless clients continue to retry.
     given_up: usize,
 }
 
@@ -209,7 +210,7 @@ impl Simulation {
     fn begin(&mut self, at: f64, client: usize) {
         self.clients[client].left -= 1;
         self.clients[client].begun += 1;
-        self.add(at, Event::Wants { client, tries: 0 });
+        self.add(at, Event::Joins { client, tries: 0 });
     }
 
     fn run(&mut self, until: f64) {
@@ -220,13 +221,13 @@ impl Simulation {
                 continue;
             }
             match event {
-                Event::Wants { client, tries } => {
+                Event::Joins { client, tries } => {
                     self.clients[client].queue.push_back(tries);
-                    self.pump(now, client);
+                    self.send_queued(now, client);
                 }
-                Event::Looks { client } => {
-                    self.clients[client].looking = false;
-                    self.pump(now, client);
+                Event::Wakes { client } => {
+                    self.clients[client].is_sleeping = false;
+                    self.send_queued(now, client);
                 }
                 Event::Arrives { client, tries, sent } => {
                     let refused = !self.grants(now);
@@ -234,21 +235,21 @@ impl Simulation {
                     self.add(at, Event::Answered { client, tries, sent, refused });
                 }
                 Event::Answered { client, tries, sent, refused } => {
-                    let answer = match refused {
-                        false => Answer::Granted,
-                        true if self.scenario.retry_after > 0.0 => Answer::AskedToWait,
-                        true => Answer::Refused,
+                    let outcome = match refused {
+                        false => RequestOutcome::Granted,
+                        true if self.scenario.retry_after > 0.0 => RequestOutcome::RefusedWithRetryAfter,
+                        true => RequestOutcome::Refused,
                     };
-                    self.clients[client].answered(now, sent, answer);
+                    self.clients[client].answered(now, sent, outcome);
                     if refused { self.try_again(now, client, tries) } else { self.done(now, client) }
                 }
             }
         }
     }
 
-    /// When the event's client runs again, if it does not run now.
+    /// The time when the event's client runs again, if it does not run now.
     fn stalled(&mut self, now: f64, event: Event) -> Option<f64> {
-        let (Event::Wants { client, .. } | Event::Looks { client } | Event::Answered { client, .. }) = event else {
+        let (Event::Joins { client, .. } | Event::Wakes { client } | Event::Answered { client, .. }) = event else {
             return None;
         };
         let until = self.clients[client].stalled_until;
@@ -265,16 +266,16 @@ impl Simulation {
         self.scenario.latency / 2.0 * (0.8 + 0.4 * self.random.f64())
     }
 
-    fn pump(&mut self, now: f64, client: usize) {
-        while !self.clients[client].looking
+    fn send_queued(&mut self, now: f64, client: usize) {
+        while !self.clients[client].is_sleeping
             && let Some(&tries) = self.clients[client].queue.front()
         {
-            let wait = self.clients[client].controller.take_turn(now);
+            let wait = self.clients[client].controller.try_acquire(now);
             if wait > 0.0 {
-                self.clients[client].looking = true;
+                self.clients[client].is_sleeping = true;
                 // Timers are late.
                 let at = now + wait.min(0.1) + 0.001 * self.random.f64();
-                return self.add(at, Event::Looks { client });
+                return self.add(at, Event::Wakes { client });
             }
             self.clients[client].queue.pop_front();
             self.clients[client].demand.began();
@@ -292,11 +293,11 @@ impl Simulation {
             return false;
         }
         let Some(quota) = self.scenario.quotas.iter().rev().find(|quota| quota.from <= now) else { return true };
-        let most = (quota.per_second * quota.burst).max(1.0);
+        let capacity = (quota.per_second * quota.burst).max(1.0);
         if self.filled_at < quota.from {
-            (self.tokens, self.filled_at) = (most, now);
+            (self.tokens, self.filled_at) = (capacity, now);
         }
-        self.tokens = (self.tokens + (now - self.filled_at) * quota.per_second).min(most);
+        self.tokens = (self.tokens + (now - self.filled_at) * quota.per_second).min(capacity);
         self.filled_at = now;
         let granted = self.tokens >= 1.0;
         self.tokens -= if granted { 1.0 } else { 0.0 };
@@ -311,11 +312,11 @@ impl Simulation {
             return self.done(now, client);
         }
         let paced = self.clients[client].controller.paces_retries();
-        let most = if paced { LONGEST_PACED_PAUSE } else { LONGEST_PAUSE };
-        let longest = (FIRST_PAUSE * LONGER.powi(tries.min(30) as i32)).min(most);
+        let max = if paced { LONGEST_PACED_PAUSE } else { LONGEST_PAUSE };
+        let longest = (FIRST_PAUSE * LONGER.powi(tries.min(30) as i32)).min(max);
         let retry_after = if paced { 0.0 } else { self.scenario.retry_after };
         let pause = (longest * self.random.f64()).max(retry_after);
-        self.add(now + pause, Event::Wants { client, tries: tries + 1 });
+        self.add(now + pause, Event::Joins { client, tries: tries + 1 });
     }
 
     fn done(&mut self, now: f64, client: usize) {
@@ -333,16 +334,17 @@ impl Simulation {
     }
 
     fn granted_between(&self, from: f64, until: f64) -> Vec<f64> {
-        let within = |client: &Client| client.granted.iter().filter(|at| (from..until).contains(*at)).count() as f64;
+        let within =
+            |client: &SimulatedClient| client.granted.iter().filter(|at| (from..until).contains(*at)).count() as f64;
         self.clients.iter().map(within).collect()
     }
 
-    /// The part of a quota that was granted.
+    /// The part of a quota that was used.
     fn used(&self, per_second: f64, from: f64, until: f64) -> f64 {
         self.granted_between(from, until).iter().sum::<f64>() / (per_second * (until - from))
     }
 
-    /// The median's share divided by the least.
+    /// The median client's grants divided by those of the slowest client.
     fn inequality(&self, from: f64, until: f64) -> f64 {
         let mut granted = self.granted_between(from, until);
         granted.sort_by(f64::total_cmp);
@@ -354,7 +356,7 @@ impl Simulation {
         within(&self.refused) / within(&self.sent)
     }
 
-    /// When each client was done, the first one first.
+    /// The times when the clients were done, in order.
     fn ends(&self) -> Vec<f64> {
         let mut ends: Vec<_> =
             self.clients.iter().map(|client| client.granted.last().copied().unwrap_or(f64::INFINITY)).collect();

@@ -1,7 +1,7 @@
-//! Quotas that clients have to share.
+//! Quotas that several clients share.
 
 use super::super::demand::DemandEstimator;
-use super::super::rate_controller::{Answer, RateController};
+use super::super::rate_controller::{RateController, RequestOutcome};
 use super::{Quota, Scenario, median};
 
 /// Seconds.
@@ -12,7 +12,7 @@ fn quota(from: f64, per_second: f64, burst: f64) -> Quota {
     Quota { from, per_second, burst }
 }
 
-/// Sixteen clients on a quarter of their demand, which then rises to all of it.
+/// Sixteen clients with a quota of a quarter of their demand, which then rises to the whole demand.
 fn under_a_quarter(in_flight: usize, per_second: f64, burst: f64, seed: u64) {
     let case = format!("{in_flight} in flight, quota {per_second}, burst {burst}, seed {seed}");
     let rises = WITHOUT_QUOTA + UNDER_QUOTA;
@@ -41,9 +41,9 @@ fn sixteen_clients_share_a_quota_and_use_it() {
     }
 }
 
-/// Eight clients that want 400 blobs each of a quota of a quarter of their demand, on busy processors: the part of the quota
-/// that they use until the last one ends, the part of their requests that is refused, and how much longer than the median the
-/// slowest takes.
+/// Eight clients on busy processors that read 400 blobs each, with a quota of a quarter of their demand. Returns the part of
+/// the quota that they use until the last one ends, the part of their requests that is refused, and the time of the slowest
+/// client divided by the median.
 fn from_the_first_second_on(in_flight: usize, refusal: f64, retry_after: f64, seed: u64) -> (f64, f64, f64) {
     let (per_second, burst) = (400.0, 0.2);
     let quotas = vec![quota(0.0, per_second, burst)];
@@ -72,7 +72,7 @@ fn a_quota_is_used_and_shared_from_the_first_second_on() {
         let all: Vec<_> = (0..15).map(|seed| from_the_first_second_on(in_flight, refusal, retry_after, seed)).collect();
         let case = format!("{in_flight} in flight, refusals {refusal}, Retry-After {retry_after}: {all:.2?}");
         let of = |part: fn(&(f64, f64, f64)) -> f64| median(all.iter().map(part).collect());
-        // Used includes the end, when clients with more than their share are done already.
+        // This includes the end, when the clients with more than their share are already done.
         assert!(of(|(used, ..)| *used) >= 0.85, "{case}");
         assert!(of(|(_, refused, _)| *refused) <= 0.1, "{case}");
         assert!(of(|(.., slowest)| *slowest) <= 1.2, "{case}");
@@ -80,7 +80,7 @@ fn a_quota_is_used_and_shared_from_the_first_second_on() {
     }
 }
 
-/// The slowest of sixteen in each third of a minute and for two minutes, on busy processors.
+/// The inequality of sixteen clients on busy processors, in each third of a minute for two minutes.
 fn inequalities(in_flight: usize, per_second: f64, seed: u64, apart: f64) -> Vec<f64> {
     let quotas = vec![quota(if apart > 0.0 { 0.0 } else { WITHOUT_QUOTA }, per_second, 0.2)];
     let sixteen = Scenario::of(16, in_flight, 4.0 * per_second);
@@ -104,7 +104,7 @@ fn shares_stay_equal() {
 }
 
 #[test]
-fn a_client_that_comes_late_gets_a_share() {
+fn a_client_that_starts_late_gets_a_share() {
     for seed in 0..4 {
         for (in_flight, per_second) in [(8, 500.0), (4, 300.0), (64, 1000.0)] {
             let all = inequalities(in_flight, per_second, seed, 0.5);
@@ -124,17 +124,17 @@ fn the_time_before_the_first_request_does_not_count() {
             demand.began();
             demand.granted(now, now - 0.01);
             demand.ended();
-            let answer = if answer % 2 == 1 { Answer::Refused } else { Answer::Granted };
-            controller.answered(now, now - 0.01, answer, &demand);
+            let outcome = if answer % 2 == 1 { RequestOutcome::Refused } else { RequestOutcome::Granted };
+            controller.answered(now, now - 0.01, outcome, &demand);
         }
         controller.per_second().unwrap()
     });
-    // 100 requests a second, and a quarter of that.
+    // The demand is 100 requests per second; the rate is a quarter of that.
     assert!(rates.iter().all(|rate| (24.0..26.0).contains(rate)), "{rates:?}");
 }
 
 #[test]
-fn a_quota_that_falls_is_followed() {
+fn clients_slow_down_when_a_quota_falls() {
     for seed in 0..8 {
         let quotas = vec![quota(0.0, 2000.0, 0.2), quota(15.0, 300.0, 0.2)];
         let mut simulation = Scenario { quotas, ..Scenario::of(16, 8, 4000.0) }.start(seed);
@@ -147,7 +147,7 @@ fn a_quota_that_falls_is_followed() {
 }
 
 #[test]
-fn a_limit_that_limits_nothing_goes() {
+fn a_needless_limit_ends() {
     let quotas = vec![quota(2.0, 50.0, 0.2), quota(12.0, 1e9, 1.0)];
     let mut simulation = Scenario { quotas, ..Scenario::of(4, 2, 200.0) }.start(11);
     simulation.run(11.0);

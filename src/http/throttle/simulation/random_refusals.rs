@@ -1,29 +1,29 @@
-//! Refusals for no reason, outages, and what is no quota otherwise.
+//! Random refusals, outages, and other refusals without a quota.
 
 use super::{Quota, Scenario, Simulation, median};
 
-/// Each work by itself, against a service on the same machine.
-fn works() -> [(&'static str, Scenario); 4] {
-    let work = |in_flight, requests, latency, in_batches| Scenario {
+/// Single workloads against a service on the same machine.
+fn workloads() -> [(&'static str, Scenario); 4] {
+    let workload = |in_flight, requests, latency, in_batches| Scenario {
         requests,
         latency,
         in_batches,
         ..Scenario::of(1, in_flight, 1.0)
     };
     [
-        ("a read of 256 MiB", work(16, 40, 0.02, false)),
-        ("250 gets in a loop", work(1, 250, 80e-6, false)),
-        ("250 gets in batches", work(64, 250, 0.001, true)),
-        ("a save of 100 MiB", work(8, 16, 0.03, false)),
+        ("a read of 256 MiB", workload(16, 40, 0.02, false)),
+        ("250 gets in a loop", workload(1, 250, 80e-6, false)),
+        ("250 gets in batches", workload(64, 250, 0.001, true)),
+        ("a save of 100 MiB", workload(8, 16, 0.03, false)),
     ]
 }
 
-/// The seconds of all works together, one number for each seed; and how many requests of all were given up.
+/// The total seconds of all workloads for each seed, and how many of all requests were given up.
 fn seconds(seeds: std::ops::Range<u64>, change: impl Fn(&mut Scenario)) -> (Vec<f64>, usize) {
     let mut given_up = 0;
     let all = seeds.map(|seed| {
         let mut sum = 0.0;
-        for (_, mut scenario) in works() {
+        for (_, mut scenario) in workloads() {
             change(&mut scenario);
             let mut simulation = scenario.start(seed);
             simulation.run(1000.0);
@@ -36,13 +36,13 @@ fn seconds(seeds: std::ops::Range<u64>, change: impl Fn(&mut Scenario)) -> (Vec<
 }
 
 #[test]
-fn chance_costs_little() {
-    // The bounds of what is promised are 1.5, 1.5 and 4 s.
-    for (chance, usual, most) in [(0.01, 0.3, 0.7), (0.05, 0.5, 1.5), (0.3, 2.5, 8.0)] {
+fn random_refusals_cost_little() {
+    // The documented bounds are 1.5, 1.5 and 4 s.
+    for (chance, max_median, max) in [(0.01, 0.3, 0.7), (0.05, 0.5, 1.5), (0.3, 2.5, 8.0)] {
         let (all, given_up) = seconds(0..40, |scenario| scenario.chance = chance);
         let worst = all.iter().copied().fold(0.0, f64::max);
-        let usually = median(all);
-        assert!(usually <= usual && worst <= most, "chance {chance}: {usually:.2} s as a rule, at worst {worst:.2} s");
+        let median = median(all);
+        assert!(median <= max_median && worst <= max, "chance {chance}: median {median:.2} s, worst {worst:.2} s");
         assert!(given_up <= 1, "chance {chance}: {given_up} requests were given up");
     }
 }
@@ -53,26 +53,26 @@ fn outages_of_two_tenths_of_a_second_cost_little() {
         let (all, given_up) = seconds(0..40, |scenario| {
             (scenario.outages, scenario.chance) = (Some((1.0, 0.2)), chance);
         });
-        let usually = median(all);
-        // Each of the four works begins with an outage.
-        assert!(usually <= 3.0, "chance {chance}: {usually:.2} s");
+        let median = median(all);
+        // Each of the four workloads begins with an outage.
+        assert!(median <= 3.0, "chance {chance}: median {median:.2} s");
         assert!(given_up <= 8, "chance {chance}: {given_up} of 22,000 requests were given up");
     }
 }
 
 #[test]
-fn chance_is_recognised_by_many_clients_at_once() {
+fn many_clients_recognise_random_refusals_together() {
     for seed in 0..4 {
         let mut simulation = Scenario { chance: 0.3, stalls: 1.0, ..Scenario::of(16, 4, 3200.0) }.start(seed);
         simulation.run(20.0);
         let used = simulation.used(3200.0, 5.0, 20.0);
-        assert!(used >= 0.4, "seed {seed}: {used:.2} of what was asked for, of 0.7 that chance leaves");
+        assert!(used >= 0.4, "seed {seed}: {used:.2} of the demand, of which 0.7 is possible");
         let slowest = simulation.inequality(5.0, 20.0);
         assert!(slowest <= 2.0, "seed {seed}: the slowest is {slowest:.2} times slower than the median");
     }
 }
 
-/// 800 requests per second at most.
+/// A client with a demand of 800 requests per second.
 fn one_client(chance: f64) -> Scenario {
     Scenario { chance, ..Scenario::of(1, 8, 800.0) }
 }
@@ -82,7 +82,7 @@ fn granted(simulation: &Simulation, from: f64, until: f64) -> f64 {
 }
 
 #[test]
-fn a_rare_refusal_limits_nothing() {
+fn rare_refusals_cause_no_limit() {
     let mut simulation = one_client(0.01).start(3);
     simulation.run(20.0);
     assert!(simulation.refused.len() > 50);
@@ -92,20 +92,20 @@ fn a_rare_refusal_limits_nothing() {
 }
 
 #[test]
-fn refusals_by_chance_cost_little_in_the_long_run() {
+fn random_refusals_cost_little_in_the_long_run() {
     for seed in 0..6 {
         for (chance, least) in [(0.05, 600.0), (0.3, 250.0)] {
             let mut simulation = one_client(chance).start(seed);
             simulation.run(60.0);
             let granted = granted(&simulation, 0.0, 60.0);
-            assert!(granted > least, "seed {seed}, chance {chance}: {granted} a second of 800 that were asked for");
+            assert!(granted > least, "seed {seed}, chance {chance}: {granted} a second, of a demand of 800");
         }
     }
 }
 
-/// A client that found a quota is set free if what refuses it later is chance.
+/// A client under a quota loses its limit if later refusals are random.
 #[test]
-fn chance_after_a_quota_is_recognised() {
+fn random_refusals_after_a_quota_are_recognised() {
     for seed in 0..6 {
         let quota = |from, per_second| Quota { from, per_second, burst: 0.2 };
         let quotas = vec![quota(0.0, 200.0), quota(10.0, 1e9)];
@@ -115,19 +115,19 @@ fn chance_after_a_quota_is_recognised() {
         simulation.scenario.chance = 0.3;
         simulation.run(60.0);
         let used = simulation.used(800.0, 40.0, 60.0);
-        assert!(used >= 0.3, "seed {seed}: {used:.2} of what was asked for");
+        assert!(used >= 0.3, "seed {seed}: {used:.2} of the demand");
     }
 }
 
 #[test]
-fn an_outage_is_asked_little_and_not_given_up() {
+fn few_requests_are_sent_during_an_outage_and_it_is_survived() {
     let quota = |from, per_second| Quota { from, per_second, burst: 1.0 };
     let quotas = vec![quota(2.0, 0.0), quota(32.0, 1e9)];
     // A bucket holds one request at least.
     let mut simulation = Scenario { quotas, ..Scenario::of(1, 64, 6400.0) }.start(9);
     simulation.run(60.0);
     let asked = simulation.sent.iter().filter(|at| (5.0..32.0).contains(*at)).count();
-    assert!((100..1000).contains(&asked), "{asked} requests to a service that was away for 27 s");
+    assert!((100..1000).contains(&asked), "{asked} requests during an outage of 27 s");
     let granted = granted(&simulation, 44.0, 45.0);
-    assert!(granted > 3000.0, "{granted} granted in a second, 12 s after it came back");
+    assert!(granted > 3000.0, "{granted} granted in a second, 12 s after the end of the outage");
 }

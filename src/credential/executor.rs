@@ -1,4 +1,4 @@
-//! How the command-line tools are run: without a terminal, and not for ever.
+//! Runs the command-line tools that give tokens: without a terminal and with a timeout.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -14,22 +14,22 @@ use azure_identity::Executor;
 use crate::sys::lock::lock;
 use crate::sys::process::kill_group;
 
-/// `az` is a Python program and takes seconds; one that waits for a login never ends.
-const PATIENCE: Duration = Duration::from_secs(30);
-const STEP: Duration = Duration::from_millis(20);
-/// What a tool has written before it ended is read by then.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A token has some kilobytes.
+/// `az` is a Python program and takes seconds. A tool that waits for a login never ends.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long to wait for the rest of a tool's output after its end.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest output that is kept. A token has a few kilobytes.
 const MAX_OUTPUT: usize = 1 << 20;
 
-/// Runs a tool, and ends it with all that it started when it takes too long.
+/// Runs a tool, and kills it together with its child processes if it takes longer than 30 s.
 ///
-/// Not tokio's own `process`, which would install a SIGCHLD handler in the host program.
+/// It does not use `tokio::process`, which would install a SIGCHLD handler in the host program.
 #[derive(Debug)]
-pub(super) struct Patient;
+pub(super) struct TimeoutExecutor;
 
 #[async_trait]
-impl Executor for Patient {
+impl Executor for TimeoutExecutor {
     async fn run(&self, program: &OsStr, args: &[&OsStr]) -> io::Result<Output> {
         let mut command = Command::new(program);
         command.args(args);
@@ -40,41 +40,41 @@ impl Executor for Patient {
 fn run(mut command: Command) -> io::Result<Output> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let pipes = (child.stdout.take(), child.stderr.take());
-    let said = Collected::begin(pipes.0).and_then(|stdout| Ok((stdout, Collected::begin(pipes.1)?)));
-    let why = loop {
-        if let Err(error) = said {
+    let output = PipeReader::start(pipes.0).and_then(|stdout| Ok((stdout, PipeReader::start(pipes.1)?)));
+    let error = loop {
+        if let Err(error) = output {
             break error;
         }
         if let Some(status) = child.try_wait()? {
-            let (stdout, stderr) = said?;
+            let (stdout, stderr) = output?;
             return Ok(Output { status, stdout: stdout.take(), stderr: stderr.take() });
         }
         if Instant::now() > deadline {
-            let why = format!("it did not end within {} s", PATIENCE.as_secs());
-            break io::Error::new(io::ErrorKind::TimedOut, why);
+            let message = format!("it did not end within {} s", TIMEOUT.as_secs());
+            break io::Error::new(io::ErrorKind::TimedOut, message);
         }
-        std::thread::sleep(STEP);
+        std::thread::sleep(POLL_INTERVAL);
     };
     kill_group(child.id());
     child.wait()?;
-    Err(why)
+    Err(error)
 }
 
-/// What comes out of a pipe, read while the tool runs, since a full pipe would stop it.
-struct Collected {
+/// Reads a pipe on a thread while the tool runs, because a full pipe would block the tool.
+struct PipeReader {
     bytes: Arc<Mutex<Vec<u8>>>,
     end: Receiver<()>,
 }
 
-impl Collected {
-    fn begin(pipe: Option<impl Read + Send + 'static>) -> io::Result<Self> {
+impl PipeReader {
+    fn start(pipe: Option<impl Read + Send + 'static>) -> io::Result<Self> {
         let (bytes, (sender, end)) = (Arc::new(Mutex::new(Vec::new())), channel());
         let collected = bytes.clone();
         std::thread::Builder::new().name("aztorch-pipe".to_owned()).spawn(move || {
             let (mut pipe, mut piece) = (pipe, [0; 4096]);
-            // A pipe that breaks has ended.
+            // A read error ends the pipe.
             while let Some(count) = pipe.as_mut().and_then(|pipe| pipe.read(&mut piece).ok()).filter(|&count| count > 0)
             {
                 let mut collected = lock(&collected);
@@ -86,10 +86,9 @@ impl Collected {
         Ok(Self { bytes, end })
     }
 
-    /// All of it, once the tool has ended. Something that the tool has left running may keep the pipe open: that is not
-    /// waited for.
+    /// The output, after the tool has ended. A child process of the tool may keep the pipe open, so the wait is limited.
     fn take(self) -> Vec<u8> {
-        let _ = self.end.recv_timeout(LAST_WORDS);
+        let _ = self.end.recv_timeout(OUTPUT_TIMEOUT);
         std::mem::take(&mut *lock(&self.bytes))
     }
 }
@@ -105,18 +104,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tool_says_is_taken_however_much_it_is() {
+    fn large_output_of_a_tool_is_read() {
         let output = run(shell("head -c 300000 /dev/zero >&2; echo token; exit 3")).unwrap();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), &b"token\n"[..]));
         assert!(output.stderr.len() > 1000);
     }
 
     #[test]
-    fn a_tool_may_leave_a_process_behind_that_goes_on() {
+    fn a_child_process_of_a_tool_may_outlive_it() {
         let folder = tempfile::tempdir().unwrap();
         let gate = folder.path().join("gate");
         assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
-        // It holds the pipes until somebody writes to the gate.
+        // The child process holds the pipes open until the test writes to the gate.
         let output = run(shell(&format!("cat '{}' & echo token", gate.display()))).unwrap();
         assert_eq!(output.stdout, b"token\n");
         std::fs::write(&gate, "now").unwrap();

@@ -1,4 +1,4 @@
-//! Small exchanges outside the blob service: one request, the whole response, on connections of their own.
+//! A simple HTTP client for token requests: one request, the whole response, on connections of its own.
 
 use std::time::{Duration, Instant};
 
@@ -8,46 +8,46 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::Full;
 use tokio::time::timeout;
 
-use super::liveness::Liveness;
+use super::dead_connection::DeadConnectionDetector;
 use super::network::Network;
-use super::pool::{Pool, origin};
-use super::{Request, host, origin_form};
+use super::pool::ConnectionPool;
+use super::request::{Request, host, origin, origin_form};
 use crate::error::{Error, Result};
 use crate::redact::shown;
 
-/// Token requests go out one after the other, so one idle connection is enough.
+/// Token requests are sent one after the other, so one idle connection is enough.
 const MAX_IDLE: usize = 1;
 /// The longest body that is accepted, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
-/// A response that has arrived whole.
-pub(crate) struct PlainResponse {
+/// A response with its whole body.
+pub(crate) struct SimpleResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-/// Connections for small exchanges, without the throttle, limits and statistics of [`super::Transport`].
-pub(crate) struct PlainClient {
-    pool: Pool,
+/// A client without the storage transport's throttle, concurrency limit and statistics.
+pub(crate) struct SimpleClient {
+    pool: ConnectionPool,
     /// From the request's first byte to the response's last.
     timeout: Duration,
 }
 
-impl PlainClient {
+impl SimpleClient {
     pub(crate) fn new(network: Network, timeout: Duration) -> Self {
-        Self { pool: Pool::new(MAX_IDLE, network, Default::default()), timeout }
+        Self { pool: ConnectionPool::new(MAX_IDLE, network, Default::default()), timeout }
     }
 
-    /// Sends `request`, and once more on a new connection if an idle one turned out to be dead.
-    pub(crate) async fn send(&self, request: Request) -> Result<PlainResponse> {
+    /// Sends `request`. If its idle connection was dead, sends it once more on a new connection.
+    pub(crate) async fn send(&self, request: Request) -> Result<SimpleResponse> {
         match self.send_once(request.clone(), false).await {
             Err(error) if error.was_stale_connection() => self.send_once(request, true).await,
             response => response,
         }
     }
 
-    async fn send_once(&self, request: Request, only_new: bool) -> Result<PlainResponse> {
+    async fn send_once(&self, request: Request, only_new: bool) -> Result<SimpleResponse> {
         let Request { method, uri, mut headers, body } = request;
         let origin = origin(&uri);
         let shown = format!("{method} {}", shown(&format!("{origin}{}", uri.path())));
@@ -58,13 +58,14 @@ impl PlainClient {
         }
         let began = Instant::now();
         let connection = self.pool.checkout(&origin, &uri, only_new).await.map_err(|error| error.context(&shown))?;
-        let (liveness, length) = (Liveness::new(&self.pool, &origin, connection.traffic().clone()), body.len());
+        let detector = DeadConnectionDetector::new(&self.pool, &origin, connection.traffic().clone());
+        let length = body.len();
         let mut outgoing = http::Request::new(Full::new(body));
         *outgoing.method_mut() = method;
         *outgoing.uri_mut() = origin_form(&uri);
         *outgoing.headers_mut() = headers;
         let whole = async {
-            let (head, mut body) = connection.exchange(outgoing, self.pool.head_room()).await?;
+            let (head, mut body) = connection.exchange(outgoing, self.pool.header_limit()).await?;
             let mut bytes = BytesMut::with_capacity(8 << 10);
             loop {
                 let left = (MAX_BODY - bytes.len()) as u64;
@@ -75,13 +76,13 @@ impl PlainClient {
             if let Some(connection) = body.into_idle() {
                 self.pool.check_in(&origin, connection);
             }
-            Ok::<_, Error>(PlainResponse { status: head.status, headers: head.headers, body: bytes.freeze() })
+            Ok::<_, Error>(SimpleResponse { status: head.status, headers: head.headers, body: bytes.freeze() })
         };
         let response = match timeout(self.timeout, whole).await {
             Ok(response) => response,
             Err(_) => Err(Error::network(format!("no answer within {} s", self.timeout.as_secs()))),
         };
-        let response = response.map_err(|error| liveness.failed(error, length).context(&shown))?;
+        let response = response.map_err(|error| detector.on_failure(error, length).context(&shown))?;
         let (status, took) = (response.status.as_u16(), began.elapsed().as_secs_f64() * 1e3);
         tracing::debug!(target: "aztorch::credential", "{shown}: {status} in {took:.1} ms");
         Ok(response)
@@ -114,13 +115,13 @@ mod tests {
         thread::spawn(move || {
             let (mut first, _) = listener.accept().unwrap();
             answer_one(&mut first);
-            // It dies under the second request, not before.
+            // The connection is closed after the second request began, not before.
             first.read_exact(&mut [0]).unwrap();
             drop(first);
             let (mut second, _) = listener.accept().unwrap();
             answer_one(&mut second);
         });
-        let client = PlainClient::new(Network::default().direct(), Duration::from_secs(30));
+        let client = SimpleClient::new(Network::default().direct(), Duration::from_secs(30));
         for _ in 0..2 {
             let response = client.send(Request::new(Method::GET, uri.clone()));
             assert_eq!(response.await.unwrap().status, StatusCode::OK);
