@@ -44,7 +44,7 @@ blob_url() {
     echo "${AZTORCH_TEST_CONTAINER_URL%%\?*}/$1?${AZTORCH_TEST_CONTAINER_URL#*\?}"
 }
 
-# --- sources --------------------------------------------------------------------------------------------------------
+# --- sources ----------------------------------------------------------------------------------------------------
 
 gate_fmt() { cargo fmt --all --check -- --color never; }
 gate_links() { "$python" scripts/check_links.py; }
@@ -54,7 +54,7 @@ gate_header() { cargo test --test header; }
 gate_fuzz() { cargo test --lib fuzzing -- --nocapture; }
 gate_rust() { cargo test --no-fail-fast; }
 
-# --- the shared library and its header ------------------------------------------------------------------------------
+# --- the shared library and its header --------------------------------------------------------------------------
 
 gate_header_c() {
     echo '#include "aztorch.h"' | gcc "${c_flags[@]}" -fsyntax-only -x c -
@@ -93,7 +93,7 @@ gate_linkage() {
         fail 'a library beyond libc, libm and libgcc_s is needed'
 }
 
-# --- the tools ------------------------------------------------------------------------------------------------------
+# --- the tools --------------------------------------------------------------------------------------------------
 
 gate_setup() { scripts/setup_test.sh; }
 
@@ -115,7 +115,7 @@ gate_launcher() {
 # features that the tests enable.
 gate_doctor() { cargo test --locked --workspace --test doctor; }
 
-# --- C --------------------------------------------------------------------------------------------------------------
+# --- C ----------------------------------------------------------------------------------------------------------
 
 # assert_asan yes|no PROGRAM: without this check, a build that lost its flag would pass every test.
 assert_asan() {
@@ -179,7 +179,7 @@ gate_valgrind() {
     done
 }
 
-# --- C++ ------------------------------------------------------------------------------------------------------------
+# --- C++ --------------------------------------------------------------------------------------------------------
 
 # cmake_build SOURCE BUILD [ARG…]: compiles at most two files at a time, since one with LibTorch needs 1 GB of memory.
 cmake_build() {
@@ -276,7 +276,7 @@ gate_run_examples() {
     ((gets > 0 && gets <= 20)) || fail "torch::load of a ResNet18 sent $gets GETs"
 }
 
-# --- README and docs/ -----------------------------------------------------------------------------------------------
+# --- README and docs/ -------------------------------------------------------------------------------------------
 
 # Each block of code in README.md and docs/*.md: file, language, number, and how it is checked.
 #   program   compiled and run
@@ -309,8 +309,11 @@ found_blocks() {
 }
 
 block() { # FILE LANGUAGE NUMBER
-    awk -v opening="^ *\`\`\`$2\$" -v wanted="$3" \
-        '/^ *```$/ { inside = 0 } inside; $0 ~ opening { inside = ++count == wanted }' "$1"
+    awk -v opening="\`\`\`$2" -v wanted="$3" '
+        { line = $0; sub(/^ */, "", line) }
+        line == "```" { inside = 0 }
+        inside
+        line == opening { inside = ++count == wanted }' "$1"
 }
 
 # Compiles each block as it is printed, and runs the programs.
@@ -358,7 +361,7 @@ gate_run_readme() {
     says $'image,label\n1.png,cat' ./cpp-4 "$(blob_url readme-labels)" "$(blob_url readme-model)"
 }
 
-# --- training -------------------------------------------------------------------------------------------------------
+# --- training ---------------------------------------------------------------------------------------------------
 
 test_examples() { # TEST
     build_examples
@@ -368,7 +371,7 @@ test_examples() { # TEST
 gate_training() { test_examples test_training.py; }
 gate_distributed() { test_examples test_distributed.py; }
 
-# --- Python ---------------------------------------------------------------------------------------------------------
+# --- Python -----------------------------------------------------------------------------------------------------
 
 gate_python() {
     local test
