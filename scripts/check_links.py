@@ -122,12 +122,13 @@ def name_errors(code):
 
 @functools.cache
 def tests():
-    """The names that a table of promises may use: modules and gates; functions with their modules."""
+    """The names that a table of promises may use: modules and gates; functions and modules with what they are in."""
     modules, functions = set(re.findall(r"^gate (\w+)", read("scripts/test.sh"), re.MULTILINE)), set()
     for file in files():
         if file.suffix == ".rs" and file.parts[0] in ("tests", "src"):
             module = file.parent.name if file.stem == "mod" else file.stem
             functions.update((module, name) for name in re.findall(r"\bfn (\w+)", read(file)))
+            functions.add((file.parent.name, file.stem))
             if file.parts[0] == "tests":
                 modules.update((module, file.parent.name))
     return modules, functions
