@@ -247,7 +247,7 @@ assert_tls() {
     grep -qE '"(PUT|GET) [^ ]*/test-[^ ]*/[^ ]+ HTTP/1.1" 20' "$work/$gate.server.log" || fail 'no blob went over https'
 }
 
-# Uses an Azurite that users still run, which refuses a CRC64. The tests in checksums:: verify that it is that one.
+# With the Azurite that users still run, which refuses a CRC64: checksums:: says whether it is that one.
 gate_azurite_3_35() {
     local program=$work/$gate.roundtrip_test
     export AZTORCH_TEST_AZURITE=azurite-3.35

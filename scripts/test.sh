@@ -73,7 +73,7 @@ gate header         '2 s, cold 2 min'  'include/aztorch.h is what the sources sa
 gate fuzz           '10 s, cold 30 s'  'the fuzzing targets over their corpus and its mutations'
 gate header_c       '1 s'              'the header as C11'
 gate header_cpp     '1 s'              'the header as C++17'
-gate exports        '1 s'              'the library exports the functions of the header, nothing else'
+gate exports        '1 s'              'exported are the functions of the header, and nothing else'
 gate linkage        '1 s'              'SONAME, nodelete, needed libraries'
 gate setup          '1 s'              'set-up names everything that is missing at once'
 gate launcher       '3 s'              'the Azurite launcher leaves no server behind'
