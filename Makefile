@@ -1,4 +1,4 @@
-# The front door: `make` lists what there is. Everything it builds goes under target/.
+# `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
 .PHONY: help setup build header demo test check check-account bench bench-quick fuzz miri deny clean
 
@@ -14,7 +14,7 @@ test: ## every gate of this repository (some 20 min the first time, then 8 min)
 	@scripts/setup.sh test
 	@scripts/test.sh
 
-check: ## the quick gates only: format, lints, header, symbols (6 min the first time, then 30 s)
+check: ## the quick gates only: format, lints, links, header, symbols (6 min the first time, then 30 s)
 	@scripts/setup.sh check
 	@scripts/test.sh --quick
 
@@ -40,18 +40,18 @@ fuzz: ## fuzz one target without end: make fuzz TARGET=url (needs a nightly tool
 	@mkdir -p target/fuzz/corpus/$(TARGET)
 	cargo +nightly fuzz run --target-dir target/fuzz $(TARGET) target/fuzz/corpus/$(TARGET) fuzz/corpus/$(TARGET) -- $(FUZZ_FLAGS)
 
-miri: ## the boundary's unit tests under Miri (needs a nightly toolchain with miri and rust-src; 5 min the first time, then 1)
+miri: ## the unit tests of the C ABI under Miri (needs a nightly toolchain with miri and rust-src; 5 min the first time, then 1)
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --target-dir target/miri --lib -- \
 		ffi:: sys::memory sys::block error:: ranges:: pattern:: redact::
 
 deny: ## licences, sources and duplicates of dependencies (needs cargo-deny; CHECKS=advisories needs the network, too)
 	cargo deny check $(or $(CHECKS),licenses bans sources)
 
-header: ## write include/aztorch.h anew from the Rust sources
+header: ## regenerate include/aztorch.h from the Rust sources
 	@scripts/setup.sh build
 	AZTORCH_BLESS=1 cargo test --test header
 
-setup: ## install or name what `make test` needs, Azurite included
+setup: ## install or list what `make test` needs, Azurite included
 	@scripts/setup.sh test
 
 clean: ## remove everything that was built or installed under target/

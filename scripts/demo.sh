@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo: builds the library and two of cpp-examples/, then runs scripts/demo_steps.sh on an Azurite
-# of its own, or on the container of AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS'.
+# The demo: builds the library and two programs of cpp-examples/, then runs scripts/demo_steps.sh against an Azurite
+# of its own, or in the container of AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS'.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,12 +12,12 @@ quiet=()
 
 echo '[1/6] build the library and the examples (usually 3 min the first time, then 2 s)'
 mkdir -p target/demo
-# cargo shows its own progress; CMake's output is of interest only when it fails.
+# cargo shows its own progress. CMake's output is shown only when it fails.
 cargo build --release "${quiet[@]}"
 if ! { scripts/cmake_configure.sh cpp-examples "$examples" &&
     cmake --build "$examples" --target checkpoint train_map; } >"$log" 2>&1; then
     tail -n 60 "$log" >&2
-    echo "the examples did not build; all of the output: $log" >&2
+    echo "the examples did not build; the whole output: $log" >&2
     exit 1
 fi
 

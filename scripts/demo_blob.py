@@ -1,4 +1,4 @@
-"""Blobs by way of libaztorch's C ABI, with ctypes alone: demo_blob.py delete URL..."""
+"""Downloads and deletes blobs through the C ABI of libaztorch, with ctypes: demo_blob.py delete URL..."""
 
 import ctypes
 import os
@@ -29,7 +29,7 @@ class BlobError(Exception):
 
 def _call(function, *texts):
     error = ctypes.c_void_p()
-    # No client: the process-wide default one, and the SAS of the URL.
+    # None is the process-wide default client, which uses the SAS of the URL.
     status = function(None, *(text.encode() for text in texts), ctypes.byref(error))
     if status != 0:
         message = _library.azt_error_message(error).decode()
@@ -42,7 +42,7 @@ def download(url, path):
 
 
 def delete(url):
-    """Deletes a blob; one that is not there is no error."""
+    """Deletes a blob. A missing blob is no error."""
     try:
         _call(_library.azt_blob_delete, url)
     except BlobError as error:

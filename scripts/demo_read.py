@@ -1,6 +1,6 @@
 """Loads a ResNet18 state_dict from a blob into a Python module: demo_read.py URL FILE
 
-The blob is downloaded to FILE through libaztorch; from there on it is plain PyTorch.
+libaztorch downloads the blob to FILE. Everything else is plain PyTorch.
 """
 
 import sys
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """torchvision's resnet18, by the same names."""
+    """Has the same names as torchvision's resnet18."""
 
     def __init__(self):
         super().__init__()
@@ -55,13 +55,13 @@ def main():
     demo_blob.download(url, path)
     model = ResNet18()
     for weights_only in (False, True):
-        # Strict: a missing, extra or misshapen entry is an error.
+        # Strict: an entry that is missing, unexpected or of the wrong shape is an error.
         with open(path, "rb") as f:
             model.load_state_dict(torch.load(f, weights_only=weights_only))
     with torch.no_grad():
-        answer = model.eval()(torch.ones(1, 3, 64, 64))
-    if not torch.isfinite(answer).all():
-        sys.exit("demo_read.py: the model that was read gives no finite answer")
+        output = model.eval()(torch.ones(1, 3, 64, 64))
+    if not torch.isfinite(output).all():
+        sys.exit("demo_read.py: the output of the loaded model is not finite")
     print(f"load_state_dict(torch.load(f)) OK, {len(model.state_dict())} tensors, torch {torch.__version__}")
 
 

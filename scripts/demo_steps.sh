@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Steps 2 to 6 of the demo, started by scripts/demo.sh, which names the programs and the server.
-# Counts of requests are taken from the server's log; a real account gives none, and then none are shown.
+# Steps 2 to 6 of the demo. scripts/demo.sh starts it and sets the programs and the server.
+# Requests are counted in the server's log. With a real account there is no log, and no counts are shown.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +9,7 @@ readonly train_map=$AZTORCH_EXAMPLES/train_map
 readonly container=${AZTORCH_URL:-$AZTORCH_TEST_CONTAINER_URL}
 readonly server_log=${AZTORCH_TEST_LOG:-}
 readonly python=/usr/bin/python3
-# Names of this run only: a user's own container keeps what it has.
+# Names that only this run uses, so that nothing else in a user's container changes.
 readonly prefix=aztorch-demo-$(date -u +%Y%m%dT%H%M%S)-$$
 readonly work=target/demo
 
@@ -48,7 +48,7 @@ mark=0
 log_lines() { wc -l <"$server_log"; }
 set_mark() { [[ -z $server_log ]] || mark=$(log_lines); }
 
-# The server writes a request's line just after its answer went out.
+# The server logs a request just after it has sent the answer.
 log_settled() {
     local before=-1 now
     now=$(log_lines)
@@ -65,7 +65,7 @@ count() { # METHOD [REST-OF-URL]: requests on this run's blobs since the mark
 
 counted() { # METHOD: "8 GETs"
     if [[ -z $server_log ]]; then
-        echo "(an account gives no log to count $1s from)"
+        echo "(no count of $1s: a real account has no log)"
         return
     fi
     log_settled
@@ -96,7 +96,7 @@ echo "      $figures   $requests for the $reads reads that torch made   $verdict
 
 echo '[4/6] kill -9 in the middle of the next save (usually 6 s)'
 set_mark
-# Another seed: were the killed save visible, the old model's bits would not be there.
+# Another seed: if the killed save were visible, the loaded bits would differ.
 exec 3< <(exec "$checkpoint" save-slowly "$model" --seed 19)
 saver=$!
 line=
@@ -134,7 +134,7 @@ over_blobs=$("$train_map" train "$container" --prefix "$images" --epochs $epochs
 requests=$(counted GET)
 over_files=$("$train_map" train --local "$work/images" --epochs $epochs) || fail 'no training over files'
 sed 's/^/      /' <<<"$over_blobs"
-[[ $over_blobs == "$over_files" ]] || fail "over the files the losses are others: $over_files"
+[[ $over_blobs == "$over_files" ]] || fail "over the files the losses differ: $over_files"
 echo "      $count images, $epochs epochs   $requests   over the files: the same losses, bit for bit"
 
 echo "Your account:  AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS' make demo"

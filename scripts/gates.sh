@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What each gate of scripts/test.sh does. One of them alone, with its output: scripts/gates.sh NAME
+# The gates of scripts/test.sh. Runs one of them and shows its output: scripts/gates.sh NAME
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,13 +19,13 @@ fail() {
     exit 1
 }
 
-# with_server COMMAND…: with an Azurite, a container and a log of its own, in the AZTORCH_TEST_* variables.
-# A test that hangs would otherwise hold up all the others.
+# with_server COMMAND…: runs it beside an Azurite of its own; container and log are in the AZTORCH_TEST_* variables.
+# The time limit keeps a test that hangs from blocking all the others.
 with_server() {
     timeout 600 node tests/support/azurite.mjs --log "$work/$gate.server.log" -- "$@"
 }
 
-# The same over https, with a certificate made now, which COMMAND trusts through SSL_CERT_FILE.
+# with_tls_server COMMAND…: like with_server, over https, with a new certificate that COMMAND trusts by SSL_CERT_FILE.
 with_tls_server() {
     local tls=$work/$gate.tls
     make_certificate "$tls"
@@ -39,14 +39,15 @@ make_certificate() { # DIRECTORY
         -keyout "$1/key.pem" -out "$1/cert.pem"
 }
 
-# blob_url NAME: a blob in the test's container, with its SAS.
+# blob_url NAME: prints the URL of a blob in the test's container, with the SAS.
 blob_url() {
     echo "${AZTORCH_TEST_CONTAINER_URL%%\?*}/$1?${AZTORCH_TEST_CONTAINER_URL#*\?}"
 }
 
-# --- Rust -------------------------------------------------------------------------------------------------------
+# --- sources ----------------------------------------------------------------------------------------------------
 
 gate_fmt() { cargo fmt --all --check -- --color never; }
+gate_links() { "$python" scripts/check_links.py; }
 gate_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 gate_library() { cargo build --locked --release; }
 gate_header() { cargo test --test header; }
@@ -70,7 +71,7 @@ gate_header_cpp() {
     done
 }
 
-# The preprocessor takes the comments away, which name functions too; `type (*name)` declares a callback's type.
+# The preprocessor removes the comments, which name functions too. `type (*name)` declares a callback's type.
 declared_functions() {
     gcc -E -P -x c include/aztorch.h | grep -oP '\bazt_[a-z0-9_]+(?= *\([^*])' | sort -u ||
         fail 'no function found in include/aztorch.h'
@@ -105,25 +106,25 @@ gate_setup() { scripts/setup_test.sh; }
 
 gate_launcher() {
     local line server
-    # The launcher's stdin closes at once, as when the process that started it was killed.
+    # The launcher's stdin is closed, as after its parent was killed.
     line=$(sleep 2 | node tests/support/azurite.mjs --log "$work/$gate.server.log")
     server=$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' <<<"$line")
     [[ -n $server ]] || fail "no pid in: $line"
     ! kill -0 "$server" 2>/dev/null || fail "server $server outlived its launcher"
-    # The command's own exit code comes back, and its requests are in the log.
+    # The launcher returns the command's exit code, and logs the requests.
     local code=0
     with_server bash -c 'exit 7' || code=$?
-    ((code == 7)) || fail "exit code $code in place of 7"
+    ((code == 7)) || fail "exit code $code instead of 7"
     grep -qE '"PUT /devstoreaccount1/test-[^ ]* HTTP/1.1" 201 ' "$work/$gate.server.log" || fail 'no request in the log'
 }
 
-# With the whole workspace, so that the library is the one that the gate rust has built: on its own, the doctor would
-# have it built again, without the features that the tests bring.
+# Builds the whole workspace, so that the library of the gate rust is used. The doctor alone would rebuild it without the
+# features that the tests enable.
 gate_doctor() { cargo test --locked --workspace --test doctor; }
 
 # --- C ----------------------------------------------------------------------------------------------------------
 
-# assert_asan yes|no PROGRAM: an ASan build that lost its flag would pass every test.
+# assert_asan yes|no PROGRAM: without this check, a build that lost its flag would pass every test.
 assert_asan() {
     local found=no
     [[ $(nm "$2") == *__asan_init* ]] && found=yes
@@ -135,8 +136,8 @@ c_tests() { # yes|no: with AddressSanitizer
     [[ $1 == yes ]] && flags+=("${asan_flags[@]}")
     mkdir -p "$work/$gate"
     for source in tests/c/*.c; do
-        # malloc of gcc 12's AddressSanitizer keeps its locks across fork, and keeps what was freed; its dlopen does not
-        # know the program's run path.
+        # In gcc 12's AddressSanitizer, malloc keeps its locks across fork and keeps freed memory, and dlopen ignores the
+        # program's run path.
         if [[ $1 == yes && $source =~ /(fork.*|life_cycle|dlclose)_test.c$ ]]; then
             echo "== $source is left to the gate 'c'"
             continue
@@ -151,7 +152,7 @@ c_tests() { # yes|no: with AddressSanitizer
     ((${#failed[@]} == 0)) || fail "failed: ${failed[*]}"
 }
 
-# Of every function of the header there is a row in the table of the misuse test; the gate 'c' runs it.
+# Each function of the header has a row in the table of the misuse test. The gate 'c' runs that test.
 gate_misuse() {
     local program=$work/misuse_test declared listed
     gcc "${c_flags[@]}" tests/c/misuse_test.c -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
@@ -168,14 +169,14 @@ gate_c_asan() { c_tests yes; }
 readonly valgrind=(valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --num-callers=30 \
     --errors-for-leak-kinds=definite,indirect --error-exitcode=9 --fair-sched=yes)
 
-# Leaks, and reads of what was never written, on both sides of the boundary.
+# Finds leaks, and reads of memory that was never written, on both sides of the C ABI.
 gate_valgrind() {
     local test leaky=$work/leaky code=0
     gcc "${c_flags[@]}" -x c - -o "$leaky" -L"$release" -laztorch -Wl,-rpath,"$release" <<<'
         #include "aztorch.h"
         int main(void) { return azt_client_options_new() == 0; }'
     "${valgrind[@]}" "$leaky" >/dev/null 2>&1 || code=$?
-    ((code == 9)) || fail "exit status $code in place of 9: a leak that is there is not found"
+    ((code == 9)) || fail "exit status $code instead of 9: valgrind does not find a leak made on purpose"
     mkdir -p "$work/$gate"
     for test in contract roundtrip dataset credentials; do
         echo "== $test"
@@ -187,7 +188,7 @@ gate_valgrind() {
 
 # --- C++ --------------------------------------------------------------------------------------------------------
 
-# cmake_build SOURCE BUILD [ARG…]: a LibTorch file takes 1 GB to compile, so no more than two at a time.
+# cmake_build SOURCE BUILD [ARG…]: compiles at most two files at a time, since one with LibTorch needs 1 GB of memory.
 cmake_build() {
     local source=$1 build=$2
     shift 2
@@ -225,11 +226,11 @@ gate_cpp_asan() {
 gate_cpp_tsan() {
     local build=$target/cmake/tests-tsan
     cmake_build tests/cpp "$build" -DAZTORCH_TEST_TORCH=OFF -DCMAKE_CXX_FLAGS="${tsan_flags[*]}"
-    [[ $(nm "$build/dataset_test") == *__tsan_init* ]] || fail 'dataset_test: no ThreadSanitizer in it'
+    [[ $(nm "$build/dataset_test") == *__tsan_init* ]] || fail 'dataset_test was built without ThreadSanitizer'
     TSAN_OPTIONS="suppressions=$PWD/tests/cpp/tsan.supp" with_server "$build/dataset_test"
 }
 
-# The programs that the gates c and cpp have built, and the Rust tests of reads and writes, once more over https.
+# Runs the programs of the gates c and cpp, and the Rust tests of reads and writes, once more over https.
 gate_tls() {
     local program torch=$target/cmake/tests/torch_test written=$work/$gate tls=$work/$gate.tls
     for program in "$work/c/roundtrip_test" "$target/cmake/tests/iostream_test" "$torch"; do
@@ -247,7 +248,7 @@ gate_tls() {
         cargo test --test suite -- read::reader:: write::writer:: write::concurrent_writers:: client::checksums::
 }
 
-# The server's own word for it: a test that fell back to http would pass all the same.
+# Reads the server's log, since a test that fell back to http would pass too.
 assert_tls() {
     grep -q 'successfully listens on https://' "$work/$gate.server.log" || fail 'the server did not speak https'
     grep -qE '"(PUT|GET) [^ ]*/test-[^ ]*/[^ ]+ HTTP/1.1" 20' "$work/$gate.server.log" || fail 'no blob went over https'
@@ -274,59 +275,97 @@ gate_run_examples() {
     "$examples/checkpoint_c" "$(blob_url checkpoint_c.bin)"
     "$examples/checkpoint" save "$(blob_url model.pt)"
     "$examples/checkpoint" load "$(blob_url model.pt)"
-    # The server's own count: through a plain istream each of torch's 460 reads would be a request.
+    # Counted in the server's log. Through a plain istream each of torch's 485 reads would be a request.
     local gets
-    sleep 1 # the server writes a request's line after its answer
+    sleep 1 # the server logs a request after its answer
     gets=$(grep -cE '"GET [^ ]*/model\.pt[? ]' "$AZTORCH_TEST_LOG")
     echo "torch::load sent $gets GETs"
     ((gets > 0 && gets <= 20)) || fail "torch::load of a ResNet18 sent $gets GETs"
 }
 
-# --- README -----------------------------------------------------------------------------------------------------
+# --- README and docs/ -------------------------------------------------------------------------------------------
 
-snippets() { # LANGUAGE: how many pieces of code README has in it
-    grep -cx "\`\`\`$1" README.md
+# Each block of code in README.md and docs/*.md: file, language, number, and how it is checked.
+#   program   compiled and run
+#   torch     compiled, all of them as one file, since LibTorch's headers take most of the time
+#   project   the CMakeLists.txt of that file
+#   lines     lines of a longer program: parsed
+readonly blocks='README.md cpp 1 torch
+README.md python 1 program
+docs/c-api.md c 1 program
+docs/c-api.md python 1 program
+docs/cpp.md cmake 1 project
+docs/cpp.md cpp 1 torch
+docs/cpp.md cpp 2 torch
+docs/cpp.md cpp 3 torch
+docs/cpp.md cpp 4 program
+docs/cpp.md python 1 lines
+docs/cpp.md python 2 lines
+docs/datasets.md cpp 1 torch
+docs/datasets.md cpp 2 torch'
+
+# All blocks that there are but those of shell and of plain text: file, language, number.
+found_blocks() {
+    awk 'FNR == 1 { split("", count); inside = 0 }
+        /^ *```/ {
+            language = $0
+            sub(/^ *```/, "", language)
+            if (!inside && language != "" && language != "sh") print FILENAME, language, ++count[language]
+            inside = !inside
+        }' README.md docs/*.md
 }
 
-snippet() { # LANGUAGE NUMBER: one of them, from 1
-    awk -v fence="\`\`\`$1" -v wanted="$2" '/^```$/ { inside = 0 } inside; $0 == fence { inside = ++count == wanted }' README.md
+block() { # FILE LANGUAGE NUMBER
+    awk -v opening="\`\`\`$2" -v wanted="$3" '
+        { line = $0; sub(/^ */, "", line) }
+        line == "```" { inside = 0 }
+        inside
+        line == opening { inside = ++count == wanted }' "$1"
 }
 
-# What README shows compiles as it stands there, and does what it says.
+# Compiles each block as it is printed, and runs the programs.
 gate_readme() {
-    local folder=$work/readme number
+    local folder=$work/readme file language number how name
+    local link=(-L"$release" -laztorch -Wl,-rpath,"$release")
+    diff --label 'blocks that this gate knows' --label 'blocks in the files' -u \
+        <(cut -d' ' -f1-3 <<<"$blocks" | sort) <(found_blocks | sort) || fail 'scripts/gates.sh does not know these blocks'
     rm -rf "$folder"
     mkdir -p "$folder/torch"
-    [[ "$(snippets c) $(snippets cpp) $(snippets cmake) $(snippets python)" == '1 6 1 3' ]] ||
-        fail 'README has other pieces of code than this gate knows'
-    snippet c 1 >"$folder/hello.c"
-    gcc "${c_flags[@]}" "$folder/hello.c" -o "$folder/hello" -L"$release" -laztorch -Wl,-rpath,"$release"
-    snippet cpp 3 >"$folder/streams.cpp"
-    g++ "${cpp_flags[@]}" "$folder/streams.cpp" -o "$folder/streams" -L"$release" -laztorch -Wl,-rpath,"$release"
-    # Those with LibTorch as one file, which is what takes the time; by README's own CMakeLists.txt.
-    for number in 1 2 4 5 6; do snippet cpp "$number"; done >"$folder/torch/main.cpp"
-    sed -i 's|"https://ACCOUNT[^"]*"|std::getenv("README_URL")|' "$folder/torch/main.cpp"
-    snippet cmake 1 | sed "s|\${AZTORCH}/target|$target|; s|/path/to/aztorch|$PWD|" >"$folder/torch/CMakeLists.txt"
+    while read -r file language number how; do
+        name=$folder/$(basename "$file" .md)-$number
+        echo "== $file: $language $number, $how"
+        block "$file" "$language" "$number" >"$name.$language"
+        case "$language $how" in
+        'c program') gcc "${c_flags[@]}" "$name.c" -o "$name" "${link[@]}" ;;
+        'cpp program') g++ "${cpp_flags[@]}" "$name.cpp" -o "$name" "${link[@]}" ;;
+        'cpp torch') sed 's|"https://ACCOUNT[^"]*"|std::getenv("README_URL")|' "$name.cpp" >>"$folder/torch/main.cpp" ;;
+        'cmake project')
+            sed "s|\${AZTORCH}/target|$target|; s|/path/to/aztorch|$PWD|" "$name.cmake" >"$folder/torch/CMakeLists.txt"
+            ;;
+        'python program') sed "s|target/release|$release|" "$name.python" >"$name.py" ;;
+        'python lines') "$python" -c 'import ast, sys; ast.parse(sys.stdin.read())' <"$name.python" ;;
+        *) fail "$file: $language cannot be checked as $how" ;;
+        esac
+    done <<<"$blocks"
     cmake -S "$folder/torch" -B "$folder/torch/build"
     cmake --build "$folder/torch/build"
-    # The first two are lines out of somebody's program.
-    snippet python 3 | sed "s|target/release|$release|" >"$folder/hello.py"
     with_server scripts/gates.sh run_readme
 }
 
 says() { # TEXT COMMAND…
     local said
     said=$("${@:2}") || fail "$2: exit status $?"
-    [[ $said == "$1" ]] || fail "$2: '$said' in place of '$1'"
+    [[ $said == "$1" ]] || fail "$2: '$said' instead of '$1'"
 }
 
 gate_run_readme() {
     export AZURE_STORAGE_CONNECTION_STRING=$AZTORCH_TEST_CONNECTION_STRING
     cd "$work/readme"
-    says '12 bytes: hello, blob' ./hello "$(blob_url readme-c)"
-    says "b'hello, blob'" "$python" hello.py "$(blob_url readme-python)"
-    says $'image,label\n1.png,cat' ./streams "$(blob_url readme-labels)" "$(blob_url readme-model)"
     says '' env "README_URL=$(blob_url readme.pt)" torch/build/trainer
+    says "['bias', 'weight']" "$python" README-1.py "$(blob_url readme-weights.pt)"
+    says '12 bytes: hello, blob' ./c-api-1 "$(blob_url readme-c)"
+    says "b'hello, blob'" "$python" c-api-1.py "$(blob_url readme-python)"
+    says $'image,label\n1.png,cat' ./cpp-4 "$(blob_url readme-labels)" "$(blob_url readme-model)"
 }
 
 # --- training ---------------------------------------------------------------------------------------------------

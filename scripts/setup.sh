@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Makes sure that this machine has what `make PURPOSE` needs: setup.sh build|check|demo|test
-# Everything that is missing or too old is listed at once, each with the line that mends it. As root,
-# what Debian's apt can give is then installed; Azurite, the Node that it runs on and some wheels for Python go
-# under target/ and nowhere else.
+# Checks that this machine has what `make PURPOSE` needs: setup.sh build|check|demo|test
+# Lists everything that is missing or too old at once, each with the command that installs it. As root, it then installs
+# the packages that Debian's apt has. Azurite, its Node and some wheels for Python are installed under target/ only.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly azurite_version=3.37.0
-# One gate goes on with an Azurite that users still run, and that checks less.
+# One gate uses an Azurite that users still run, and that checks less.
 readonly earlier_azurite=3.35 earlier_azurite_version=3.35.0
-# Azurite 3.37 wants Node 22, which comes from npm: the machine's own runs npm and tests/support/azurite.mjs only,
-# and may be Debian 12's.
+# Azurite 3.37 needs Node 22, which is installed from npm. The machine's own Node runs only npm and
+# tests/support/azurite.mjs, and may be Debian 12's.
 readonly node_version=22.23.3 node_major=18
-# What Debian has no package of, or an old one; the newest that its Python takes would do as well.
+# Debian has no package of these, or an old one. Newer versions that its Python accepts would do as well.
 readonly wheels=(pyarrow==21.0.0 grpcio==1.74.0)
 readonly python=/usr/bin/python3
 readonly apt_install='apt-get install -y --no-install-recommends'
@@ -24,12 +23,12 @@ build | check | demo | test) ;;
 esac
 
 lines=()    # what is missing, one readable line each
-packages=() # those of them that apt can give
+packages=() # the missing packages that apt has
 
 as_root() { [[ $EUID -eq 0 ]]; }
 sudo_prefix() { as_root || echo 'sudo '; }
 
-lack() { # WHAT FOUND MEND
+lack() { # WHAT FOUND COMMAND
     lines+=("$(printf '  %-22s %-16s %s' "$1" "$2" "$3")")
 }
 
@@ -48,24 +47,24 @@ at_least() { # WANTED FOUND
 }
 
 need_cargo() {
-    local wanted found mend
+    local wanted found command
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || found=missing
     [[ $found != missing ]] && at_least "$wanted" "$found" && return
-    # Debian 12's own cargo is older than the crate allows.
+    # Debian 12's cargo is older than the crate allows.
     if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
-        mend=". \"${CARGO_HOME:-$HOME/.cargo}/env\""
+        command=". \"${CARGO_HOME:-$HOME/.cargo}/env\""
     elif command -v rustup >/dev/null; then
-        mend='rustup update stable && rustup default stable'
+        command='rustup update stable && rustup default stable'
     else
         command -v curl >/dev/null || lack_package curl curl
-        mend="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+        command="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
     fi
-    lack "cargo >= $wanted" "$found" "$mend"
+    lack "cargo >= $wanted" "$found" "$command"
 }
 
 need_cargo_component() { # SUBCOMMAND COMPONENT
-    command -v cargo >/dev/null || return 0 # need_cargo says so, and its line brings both
+    command -v cargo >/dev/null || return 0 # need_cargo reports it, and its command installs both
     cargo "$1" --version >/dev/null 2>&1 || lack "cargo $1" missing "rustup component add $2"
 }
 
@@ -77,7 +76,7 @@ need_npm() {
         lack "node >= $node_major" "$found" "curl -fsSL https://deb.nodesource.com/setup_${node_version%%.*}.x \
 | $(as_root || echo 'sudo -E ')bash - && $(sudo_prefix)apt-get install -y nodejs"
     elif ! npm --version >/dev/null 2>&1; then
-        lack_package npm npm # which brings Node
+        lack_package npm npm # also installs Node
     fi
 }
 
@@ -90,12 +89,12 @@ need_ca_certificates() {
 }
 
 need_libtorch() {
-    [[ -n ${Torch_DIR:-}${CMAKE_PREFIX_PATH:-} ]] && return # an own LibTorch, which CMake checks itself
+    [[ -n ${Torch_DIR:-}${CMAKE_PREFIX_PATH:-} ]] && return # the user's own LibTorch, which CMake checks
     compgen -G '/usr/lib/*/cmake/Torch/TorchConfig.cmake' >/dev/null || lack_package LibTorch libtorch-dev
 }
 
 need_gloo() {
-    # LibTorch has gloo's process group, and a header of its own for it, which includes gloo's.
+    # LibTorch's header for gloo's process group includes gloo's own headers.
     g++ -E -x c++ - <<<'#include <gloo/config.h>' >/dev/null 2>&1 || lack_package 'gloo headers' libgloo-dev
 }
 
@@ -111,16 +110,16 @@ need_pip() {
 }
 
 need_asan() {
-    command -v gcc >/dev/null || return 0 # its package brings the sanitizers too
+    command -v gcc >/dev/null || return 0 # its package has the sanitizers too
     [[ $(gcc -print-file-name=libasan.so) == /* ]] || lack_package AddressSanitizer libgcc-12-dev
 }
 
-look() {
+check_all() {
     lines=() packages=()
     need_cargo
     need_ca_certificates
     need_command gcc gcc
-    # gcc without the C library's headers is what a bare `gcc` package leaves behind.
+    # The package `gcc` alone does not install the C library's headers.
     [[ -e /usr/include/stdio.h ]] || lack_package 'C headers' libc6-dev
     [[ $purpose == build ]] && return
     need_command g++ g++
@@ -128,6 +127,7 @@ look() {
         need_cargo_component fmt rustfmt
         need_cargo_component clippy clippy
         need_command readelf binutils
+        need_command "$python" python3
     fi
     if [[ $purpose == demo || $purpose == test ]]; then
         need_command cmake cmake
@@ -140,7 +140,7 @@ look() {
         need_asan
         need_pip
         need_command valgrind valgrind
-        need_command openssl openssl # a certificate for the tests over https
+        need_command openssl openssl # makes a certificate for the tests over https
     fi
     return 0
 }
@@ -153,7 +153,7 @@ install_packages() {
     local install=($apt_install -o DPkg::Lock::Timeout=120 "${packages[@]}")
     export DEBIAN_FRONTEND=noninteractive
     echo "Installing: ${packages[*]}"
-    # A fresh image has no package lists, an old one has lists of files that are gone.
+    # A fresh image has no package lists; the lists of an old one name files that no longer exist.
     "${install[@]}" || { apt-get update && "${install[@]}"; }
 }
 
@@ -166,12 +166,12 @@ list_missing() {
 }
 
 need_tools() {
-    look
+    check_all
     ((${#lines[@]} == 0)) && return
     list_missing >&2
     if ((${#packages[@]} > 0)) && as_root && command -v apt-get >/dev/null; then
-        install_packages >&2 || echo 'apt could not install all of them.' >&2
-        look
+        install_packages >&2 || echo 'apt could not install all packages.' >&2
+        check_all
         ((${#lines[@]} == 0)) && return
         { echo && list_missing; } >&2
     fi
@@ -183,7 +183,7 @@ need_npm_package() { # HOME PACKAGE VERSION
     installed=$(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' "$home/node_modules/$2/package.json" 2>/dev/null) || true
     [[ $installed == "$3" ]] && return
     echo "Installing $2 $3 under $home (usually less than a minute)"
-    # Moved into place when whole, so that an interrupted install is never taken for one.
+    # Moved into place when complete, so that an interrupted install is never used.
     rm -rf "$partial"
     mkdir -p "$partial"
     npm install --prefix "$partial" --cache "$partial/cache" --ignore-scripts --no-audit --no-fund \
@@ -194,7 +194,7 @@ need_npm_package() { # HOME PACKAGE VERSION
 }
 
 need_azurite() {
-    # The package `node` finds this one by an install script, and those do not run.
+    # The package `node` would find this one by an install script, which --ignore-scripts turns off.
     need_npm_package node "node-linux-$(node -p process.arch)" "$node_version"
     need_npm_package azurite azurite "$azurite_version"
     [[ $purpose != test ]] || need_npm_package "azurite-$earlier_azurite" azurite "$earlier_azurite_version"

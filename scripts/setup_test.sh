@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Runs setup.sh on pretended machines: a PATH with only the commands that are named, an apt-get that only
-# writes down what it was asked.
+# Runs setup.sh on pretended machines: PATH has only the named commands, and apt-get only logs its arguments.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -37,7 +36,7 @@ setup() { # PURPOSE: leaves the exit status in $status
 
 says() { grep -qE -e "$1" "$output" || fail "not said: $1"; }
 says_not() { ! grep -qE -e "$1" "$output" || fail "said: $1"; }
-refuses() { ((status == 1)) || fail "exit status $status in place of 1"; }
+refuses() { ((status == 1)) || fail "exit status $status instead of 1"; }
 
 bare_machine
 setup test
@@ -48,13 +47,13 @@ for package in npm curl gcc g++ cmake binutils libgloo-dev valgrind openssl; do
 done
 if ((EUID == 0)); then
     grep -q '^apt-get install -y --no-install-recommends .*cmake' "$pretended/apt" || fail 'apt was not asked'
-    grep -q '^apt-get update' "$pretended/apt" || fail 'no update after a failed install'
+    grep -q '^apt-get update' "$pretended/apt" || fail 'no apt-get update after a failed install'
 else
     [[ ! -e $pretended/apt ]] || fail 'apt was asked without being root'
     says 'All packages at once: sudo apt-get install'
 fi
 
-# Debian 12's own cargo is too old; its Node is not.
+# Debian 12's cargo is too old, its Node is not.
 bare_machine
 pretend cargo 'echo "cargo 1.66.0"'
 pretend node 'echo v18.20.4'
@@ -64,7 +63,7 @@ refuses
 says 'cargo >= 1\.[0-9]+ +1\.66\.0 '
 says_not 'node|npm|binutils|rustfmt'
 
-# A Node that npm does not run on, and one without npm.
+# A Node that is too old for npm, and one without npm.
 bare_machine
 pretend node 'echo v12.22.9'
 pretend npm ''
@@ -77,7 +76,7 @@ setup demo
 refuses
 says 'npm +missing +(sudo )?apt-get install .* npm$'
 
-# rustup mends its own; a real account needs no Node.
+# rustup updates its own cargo. A real account needs no Node.
 bare_machine
 pretend cargo 'exit 1'
 pretend rustup ''
@@ -86,9 +85,9 @@ refuses
 says 'cargo >= 1\.[0-9]+ +missing +rustup update stable'
 says_not 'node|npm'
 
-# The library alone needs a C compiler and cargo.
+# The library alone needs only a C compiler and cargo.
 bare_machine
 pretend cargo 'echo "cargo 9.9.9 (of the future)"'
 pretend gcc ''
 setup build
-((status == 0)) || fail "a machine with all that a build needs is refused"
+((status == 0)) || fail "a machine that has everything for a build is refused"

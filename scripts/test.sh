@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # Runs the gates, all of them or those that are named: test.sh [--quick | NAME…]
-# Each gate's output goes to target/gates/NAME.log and is shown when the gate fails. All gates run; the
-# exit status is non-zero if any failed. scripts/gates.sh says what each gate does.
+# The output of each gate goes to target/gates/NAME.log, and is shown when the gate fails. All gates run; the exit status
+# is non-zero if any of them failed. The last lines say why they failed. scripts/gates.sh says what each gate does.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly logs=target/gates
-# A test that did not run is a failure, whichever runner hides it: cargo, unittest or ctest.
+# A test that did not run is a failure. These are the words of cargo, unittest and ctest.
 readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)'
-readonly shown_lines=300
+readonly shown_lines=300 digest_lines=40
 
-quick=(fmt clippy library header fuzz header_c header_cpp exports linkage)
+quick=(fmt links clippy library header fuzz header_c header_cpp exports linkage)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
 passed=0 failed=() known=()
+declare -A reasons
 
 is_chosen() {
     ((${#chosen[@]} == 0)) || [[ " ${chosen[*]} " == *" $1 "* ]]
@@ -24,7 +25,7 @@ gate() { # NAME USUAL-DURATION WHAT
     known+=("$name")
     is_chosen "$name" || return 0
     printf '%-14s %s (usually %s) … ' "$name" "$what" "$usual"
-    # A process of its own: `set -e` has no effect inside a function whose status is tested.
+    # In a process of its own, since `set -e` has no effect inside a function whose status is tested.
     scripts/gates.sh "$name" </dev/null >"$log" 2>&1 || why="exit status $?"
     [[ -z $why ]] && grep -qE "$skipped" "$log" && why='a test was skipped'
     if [[ -z $why ]]; then
@@ -33,13 +34,39 @@ gate() { # NAME USUAL-DURATION WHAT
         return
     fi
     failed+=("$name")
+    reasons[$name]=$why
     echo "FAILED, $((SECONDS - started)) s"
     tail -n "$shown_lines" "$log" | sed 's/^/    /'
-    echo "FAILED: $name ($why); all of its output: $log; again: scripts/test.sh $name"
+    echo "FAILED: $name ($why); whole output: $log; to run it again: scripts/test.sh $name"
+}
+
+# Prints why a gate failed: the last lines of its log, the lines around panics and other errors, or all of a short log.
+digest() { # NAME
+    local log=$logs/$1.log
+    [[ -n ${reasons[$1]:-} ]] || return 0
+    printf '\n== %s: %s; from %s:\n' "$1" "${reasons[$1]}" "$log"
+    MOST=$((digest_lines - 2)) SKIPPED=$skipped awk '
+        function mark(first, last, rank) {
+            for (; first <= last; first++) if (!(first in ranks) || rank < ranks[first]) ranks[first] = rank
+        }
+        { lines[NR] = substr($0, 1, 300) }
+        /panicked at/ { mark(NR, NR + 3, 2); next }
+        $0 ~ ENVIRON["SKIPPED"] { mark(NR, NR, 3) }
+        / \.\.\. ok$|[^0-9]0 failed|^ +[0-9]+: / { next } # of tests that passed, and of backtraces
+        /FAIL|failed|[Ee]rror(\[E[0-9]+\])?:|^[^ ]+:[0-9]+:/ { mark(NR, NR + 1, 3) }
+        END {
+            most = ENVIRON["MOST"]
+            mark(NR <= most ? 1 : NR - 4, NR, 1)
+            for (rank = 1; rank <= 3; rank++)
+                for (line = 1; line <= NR && count < most; line++)
+                    if (ranks[line] == rank) { shown[line] = 1; count++ }
+            for (line = 1; line <= NR; line++) if (line in shown) print "    " lines[line]
+        }' "$log"
 }
 
 mkdir -p "$logs"
 gate fmt            '1 s'              'Rust format'
+gate links          '1 s'              'what the Markdown files refer to exists'
 gate clippy         '10 s, cold 2 min' 'Rust lints'
 gate library        '1 s, cold 3 min'  'release libraries'
 gate header         '2 s, cold 2 min'  'include/aztorch.h is what the sources say'
@@ -64,7 +91,7 @@ gate cpp_tsan       '15 s, cold 40 s'  'C++ datasets and streams under ThreadSan
 gate tls            '30 s'             'reads, writes and LibTorch over https'
 gate azurite_3_35   '50 s'             'reads, writes, listings and checksums on an earlier Azurite'
 gate examples       '5 s, cold 2 min'  'the example programs'
-gate readme         '25 s'             'what README shows, compiled and run'
+gate readme         '35 s'             'the code in README and docs/, compiled and run'
 gate training       '45 s'             'training from blobs, resumed; losses equal those over files'
 gate distributed    '100 s'            'training on several ranks, killed and resumed on others'
 gate python_torch   '6 s'              'torch for Python reads what C++ wrote'
@@ -77,4 +104,8 @@ done
 
 ((${#failed[@]} == 0)) || echo "failed: ${failed[*]}"
 echo "$passed passed, ${#failed[@]} failed"
+# At the very end, since a CI shows only a part of a long log.
+for name in ${failed[@]+"${failed[@]}"}; do
+    digest "$name"
+done
 ((${#failed[@]} == 0))
