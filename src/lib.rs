@@ -37,7 +37,7 @@
 //! | when and how often a request is retried | `core/retry`; a broken body continues in `service/ranged_get` |
 //! | when a request may go out | `http/throttle`; its rate under a quota: `http/throttle/rate_controller` |
 //! | what signs a request | `credential/signer`; a new credential is a case of `credential/mod` and a file beside it |
-//! | how memory is counted, and what is evicted | `memory`, `memory/eviction` |
+//! | how memory is counted, and what is evicted | `memory/budget`, `memory/eviction` |
 //! | how far a reader reads ahead | `blob/read_pattern`, carried out by `blob/cached_blob` |
 //! | how many samples are fetched ahead | `dataset/prefetch` |
 //! | how a blob is cut into blocks | `blob/block_plan` |
