@@ -19,6 +19,8 @@ use crate::service::client_core::ClientCore;
 use crate::service::error_response;
 use crate::service::{list_blobs, ranges};
 use crate::stream::cursor::{Cursor, digest};
+use crate::stream::listed::{NEARBY, ShardPage};
+use crate::stream::shard::Shard;
 use crate::url::{Container, Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob};
 
 const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQ";
@@ -106,9 +108,11 @@ pub fn connection_string(data: &[u8]) {
 /// Input: the size of the pieces in which a page arrives (one byte), and the page of a listing.
 pub fn listing_xml(data: &[u8]) {
     let Some((&first, document)) = data.split_first() else { return };
-    let Some(page) = checked(list_blobs::read_page(container(), document, usize::from(first) + 1)) else { return };
+    let page = ShardPage::new(&container(), Shard::ALL, 0).expect("an empty page");
+    let Some(page) = checked(list_blobs::parse_page(page, document, usize::from(first) + 1)) else { return };
+    let page = page.blobs;
     assert_eq!(page.entries.len() as u64, page.count);
-    assert_eq!(page.last_names.len() as u64, page.count.min(list_blobs::NEARBY as u64));
+    assert_eq!(page.last_names.len() as u64, page.count.min(NEARBY as u64));
     for index in 0..page.entries.len() {
         let entry = page.entries.entry(index).expect("an entry");
         assert!(!entry.name().is_empty());

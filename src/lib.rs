@@ -39,7 +39,7 @@
 //! | what signs a request | `credential/signer`; a new credential is a case of `credential/mod` and a file beside it |
 //! | how memory is counted, and what is evicted | `memory/budget`, `memory/eviction` |
 //! | how far a reader reads ahead | `blob/read_pattern`, carried out by `blob/cached_blob` |
-//! | how many samples are fetched ahead | `dataset/prefetch` |
+//! | how many samples are loaded ahead | `dataset/depth`, carried out by `dataset/prefetch` |
 //! | how a blob is cut into blocks | `blob/block_plan` |
 //! | which bytes are checked, and how | `service/checksum`, on the way in `service/body_sink` |
 //! | what a URL means | `url` |

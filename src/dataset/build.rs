@@ -1,36 +1,35 @@
-//! How datasets come about: out of a listing, of URLs, of ranges, of archives or of a manifest.
+//! Builds datasets from a listing, URLs, ranges of blobs, tar archives or a manifest.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 
 use super::Dataset;
 use crate::client::Client;
-use crate::core::parallel::Transfers;
 use crate::core::runtime::block_on;
-use crate::dataset::entries::{Entries, Holds, New, Part, Source};
+use crate::dataset::entries::{Entries, EntrySource, Extent, NewEntry, SourceKind};
+use crate::dataset::gather::Gather;
 use crate::dataset::manifest;
-use crate::dataset::tar_index::{self, Member};
+use crate::dataset::tar_index::{self, ArchiveMember};
 use crate::error::{Error, Result};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::list_blobs::Listing;
-use crate::service::ranged_get::Version;
-use crate::sys::lock::lock;
+use crate::service::version::Version;
+use crate::sys::blocking::check_may_block;
 use crate::url::{Container, parse_blob, parse_blob_parts, parse_container};
 
-/// A part of a blob.
+/// A range of a blob's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobRange {
     /// The blob's URL.
     pub url: String,
-    /// Where the part begins, in bytes.
+    /// Where the range begins, in bytes.
     pub offset: u64,
-    /// How many bytes it has.
+    /// How many bytes the range has.
     pub length: u64,
 }
 
 impl Dataset {
-    /// All blobs of a container whose names begin with `prefix`, in the service's order. No blob at all is an empty
-    /// dataset.
+    /// All blobs of a container whose names begin with `prefix`, in the service's order. The dataset is empty if there are
+    /// no such blobs.
     pub fn list(client: &Client, container_url: &str, prefix: Option<&str>) -> Result<Self> {
         let core = client.core();
         let listing = listing(core, container_url, prefix)?;
@@ -44,11 +43,11 @@ impl Dataset {
         Ok(Self::new(client, entries_of_urls(client.core(), urls)?))
     }
 
-    /// Parts of blobs, in this order. They are checked against the blobs when they are read.
+    /// Ranges of blobs, in this order. A read fails with `Status::OutOfRange` if its range is not within the blob.
     pub fn from_ranges(client: &Client, ranges: &[BlobRange]) -> Result<Self> {
         let mut builder = Builder::new(client.core());
         for (number, BlobRange { url, offset, length }) in ranges.iter().enumerate() {
-            if !Part::has_place(*offset, *length) {
+            if !Extent::is_valid_range(*offset, *length) {
                 return Err(Error::invalid(format!(
                     "range {number}: {length} bytes from {offset} on are beyond any blob"
                 )));
@@ -58,7 +57,7 @@ impl Dataset {
         Ok(Self::new(client, builder.entries))
     }
 
-    /// The files in tar archives, in the archives' order. The archives are indexed here, once, by ranged reads.
+    /// The files in tar archives, in the order of the archives. This call reads the archives' headers, once.
     pub fn from_tars(client: &Client, urls: &[impl AsRef<str>]) -> Result<Self> {
         let core = client.core();
         let mut archives = Vec::with_capacity(urls.len());
@@ -70,29 +69,29 @@ impl Dataset {
         let found = index_all(&call, &archives)?;
         let mut entries = Entries::default();
         for ((container, blob), (version, members)) in archives.into_iter().zip(found) {
-            let source = entries.add_source(Source::new(container, Holds::Archive { blob, version }))?;
-            for Member { name, offset, size } in &members {
-                entries.push(source, New { name, size: Some(*size), etag: "", offset: Some(*offset) })?;
+            let source = entries.add_source(EntrySource::new(container, SourceKind::Archive { blob, version }))?;
+            for ArchiveMember { name, offset, size } in &members {
+                entries.push(source, NewEntry { name, size: Some(*size), etag: "", offset: Some(*offset) })?;
             }
         }
         Ok(Self::new(client, entries))
     }
 
-    /// The dataset that another process saved with [`save_manifest`](Self::save_manifest). Nothing is listed. A SAS in
-    /// `url` is used for the entries of the same container, or account if that is what it was made for. The client's
-    /// credential goes to `url`'s own host and to Azure Storage; a manifest that names another one is refused.
+    /// The dataset that was saved with [`save_manifest`](Self::save_manifest). Nothing is listed. A SAS in `url` is also
+    /// used for entries of the same container, or of the same account if it is an account SAS. The client's credential is
+    /// sent to `url`'s own host and to Azure Storage only; a manifest that names another host is refused.
     pub fn from_manifest(client: &Client, url: &str) -> Result<Self> {
         Ok(Self::new(client, manifest::load(client.core(), parse_blob(url, client.core().endpoint())?)?))
     }
 
-    /// Saves names, sizes, ETags and places as one blob, without any secret, so that many processes agree on what
-    /// each index means.
+    /// Saves the names, sizes, ETags and offsets of all entries as one blob, so that many processes agree on what each index
+    /// means. The blob has no secrets.
     pub fn save_manifest(&self, url: &str) -> Result<()> {
         manifest::save(self.core(), self.entries(), parse_blob(url, self.core().endpoint())?)
     }
 }
 
-/// A container to be listed; a prefix of `""` is none.
+/// The listing of a container's blobs, all of them without a prefix.
 pub(crate) fn listing(core: &ClientCore, container_url: &str, prefix: Option<&str>) -> Result<Listing> {
     let container = parse_container(container_url, core.endpoint())?;
     container.require_listable()?;
@@ -100,11 +99,12 @@ pub(crate) fn listing(core: &ClientCore, container_url: &str, prefix: Option<&st
 }
 
 async fn list_all(call: &Call, listing: &Listing) -> Result<Entries> {
-    let first = listing.page(call, "", |_| true).await?;
-    let (mut entries, mut next) = (first.entries, first.next);
+    let new_table = || Entries::of_container(listing.container.clone());
+    let first = listing.page(call, "", new_table).await?;
+    let (mut entries, mut next) = (first.blobs, first.next);
     while let Some(marker) = next {
-        let page = listing.page(call, &marker, |_| true).await?;
-        entries.append(0, &page.entries)?;
+        let page = listing.page(call, &marker, new_table).await?;
+        entries.append(0, &page.blobs)?;
         next = page.next;
     }
     Ok(entries)
@@ -118,7 +118,7 @@ pub(crate) fn entries_of_urls(core: &ClientCore, urls: &[impl AsRef<str>]) -> Re
     Ok(builder.entries)
 }
 
-/// Collects entries out of blobs' URLs, those of one container with one query under one source.
+/// Adds entries by their blobs' URLs. URLs with the same container and query share one source.
 struct Builder<'a> {
     core: &'a ClientCore,
     entries: Entries,
@@ -134,7 +134,7 @@ impl<'a> Builder<'a> {
         let parts = parse_blob_parts(url, self.core.endpoint());
         let (container, name) = parts.map_err(|error| error.context(format!("URL {number}")))?;
         let source = self.source(container)?;
-        self.entries.push(source, New { name: &name, size, etag: "", offset })
+        self.entries.push(source, NewEntry { name: &name, size, etag: "", offset })
     }
 
     fn source(&mut self, container: Container) -> Result<u32> {
@@ -142,27 +142,18 @@ impl<'a> Builder<'a> {
         if let Some(&known) = self.sources.get(&key) {
             return Ok(known);
         }
-        let new = self.entries.add_source(Source::of_blobs(container))?;
+        let new = self.entries.add_source(EntrySource::of_blobs(container))?;
         self.sources.insert(key, new);
         Ok(new)
     }
 }
 
-/// Indexes archives side by side.
-fn index_all(call: &Call, archives: &[(Container, String)]) -> Result<Vec<(Version, Vec<Member>)>> {
-    let found = Arc::new(Mutex::new(vec![None; archives.len()]));
-    let mut parts = Vec::with_capacity(archives.len());
-    for (number, (container, blob)) in archives.iter().enumerate() {
-        let (call, target, found) = (call.clone(), container.blob(blob), found.clone());
-        parts.push(async move {
-            let index = tar_index::index(&call, &target).await?;
-            lock(&found)[number] = Some(index);
-            Ok(())
-        });
-    }
-    crate::sys::blocking::check_may_block()?;
-    Transfers::start(parts, call.connections())?.wait()?;
-    let mut found = lock(&found);
-    let found: Option<Vec<_>> = std::mem::take(&mut *found).into_iter().collect();
-    found.ok_or_else(|| Error::internal("an archive was not indexed"))
+/// Indexes archives, several at a time. Returns the version and the members of each.
+fn index_all(call: &Call, archives: &[(Container, String)]) -> Result<Vec<(Version, Vec<ArchiveMember>)>> {
+    check_may_block()?;
+    let index = |(container, blob): &(Container, String)| {
+        let (call, target) = (call.clone(), container.blob(blob));
+        async move { tar_index::index(&call, &target).await }
+    };
+    Gather::start(archives.iter().map(index).collect(), call.connections())?.wait()
 }

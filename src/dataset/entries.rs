@@ -1,4 +1,4 @@
-//! Many blobs, or parts of blobs, by number: where each lies, kept in some 25 bytes beside its name.
+//! The table of a dataset's entries, each a blob or a part of one. An entry takes some 25 bytes and its name.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -7,89 +7,102 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
 use crate::redact::shown;
-use crate::service::ranged_get::Version;
+use crate::service::list_blobs::{BlobSink, ListedBlob};
+use crate::service::version::Version;
 use crate::url::{Container, Target};
 
-/// The size of a blob that nobody has looked at yet.
+/// Stands for the size of an entry that is not known yet.
 pub(crate) const UNKNOWN_SIZE: u64 = u64::MAX;
 
-/// What entries have in common.
+/// Where entries come from: the container, and what they have in common beyond it.
 #[derive(Clone, Debug)]
-pub(crate) struct Source {
+pub(crate) struct EntrySource {
     pub(crate) container: Container,
     pub(crate) container_name: CString,
-    pub(crate) holds: Holds,
+    pub(crate) kind: SourceKind,
 }
 
+/// What an entry of a source is.
 #[derive(Clone, Debug)]
-pub(crate) enum Holds {
-    /// The blobs that the entries name.
+pub(crate) enum SourceKind {
+    /// A blob, or a part of one. The entry has the blob's name.
     Blobs,
-    /// An archive: the entries are named by what lies in it, and of use in this version of it only.
+    /// A member of an archive. The entry has the member's name, and is valid for this version of the archive only.
     Archive { blob: String, version: Version },
 }
 
-impl Source {
+impl EntrySource {
     pub(crate) fn of_blobs(container: Container) -> Self {
-        Self::new(container, Holds::Blobs)
+        Self::new(container, SourceKind::Blobs)
     }
 
-    pub(crate) fn new(container: Container, holds: Holds) -> Self {
+    pub(crate) fn new(container: Container, kind: SourceKind) -> Self {
         let container_name = CString::new(container.name.as_str()).unwrap_or_default();
-        Self { container, container_name, holds }
+        Self { container, container_name, kind }
     }
 
+    /// The name of the blob that an entry's bytes are in.
     fn blob<'a>(&'a self, entry: &'a str) -> &'a str {
-        match &self.holds {
-            Holds::Blobs => entry,
-            Holds::Archive { blob, .. } => blob,
+        match &self.kind {
+            SourceKind::Blobs => entry,
+            SourceKind::Archive { blob, .. } => blob,
         }
     }
 }
 
-/// An entry to be added.
+/// An entry to be added to a table.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct New<'a> {
+pub(crate) struct NewEntry<'a> {
     pub(crate) name: &'a str,
     pub(crate) size: Option<u64>,
-    /// Without quotes, "" when not known.
+    /// Without quotes; "" when it is not known.
     pub(crate) etag: &'a str,
-    /// Where a part of a blob begins.
+    /// Where the entry begins in its blob; `None` for a whole blob.
     pub(crate) offset: Option<u64>,
 }
 
-/// Names, sizes, ETags and places of blobs. Grows at its end, then never changes, but for sizes that become known.
+/// Names, sizes, ETags and offsets of entries. Entries are added at the end and never change, except that an unknown size
+/// becomes known.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    /// Each name is followed by a NUL, so that C can be shown it where it lies.
+    /// Each name is followed by a NUL, so that C can read it in place.
     names: Vec<u8>,
     name_ends: Vec<u64>,
     sizes: Vec<AtomicU64>,
     etags: Vec<u64>,
     long_etags: HashMap<usize, String>,
-    /// Empty while no entry is a part of a blob.
+    /// Empty while every entry is a whole blob.
     offsets: Vec<u64>,
-    sources: Vec<Source>,
-    /// Empty while all entries are of the first source.
+    sources: Vec<EntrySource>,
+    /// Empty while every entry is of the first source.
     source_of: Vec<u32>,
 }
 
-/// In `etags`: there is none; it is in `long_etags`.
+/// In `etags`: the entry has no ETag.
 const NO_ETAG: u64 = 0;
+/// In `etags`: the ETag is in `long_etags`.
 const LONG_ETAG: u64 = u64::MAX;
 /// In `offsets`: the entry is a whole blob.
 const WHOLE: u64 = u64::MAX;
 
 impl Entries {
-    /// Takes a source for the entries to come; gives its number.
-    pub(crate) fn add_source(&mut self, source: Source) -> Result<u32> {
+    /// An empty table of the blobs of one container, as source 0.
+    pub(crate) fn of_container(container: Container) -> Result<Self> {
+        let mut entries = Self::default();
+        entries.add_source(EntrySource::of_blobs(container))?;
+        Ok(entries)
+    }
+
+    /// Adds a source, and returns its number.
+    pub(crate) fn add_source(&mut self, source: EntrySource) -> Result<u32> {
         let number = u32::try_from(self.sources.len()).map_err(|_| Error::invalid("too many different containers"))?;
         self.sources.push(source);
         Ok(number)
     }
 
-    pub(crate) fn push(&mut self, source: u32, new: New<'_>) -> Result<()> {
-        let New { name, size, etag, offset } = new;
+    /// Adds an entry of the source with this number.
+    pub(crate) fn push(&mut self, source: u32, new: NewEntry<'_>) -> Result<()> {
+        let NewEntry { name, size, etag, offset } = new;
         if name.contains('\0') {
             return Err(Error::invalid(format!("the name '{}' has a NUL character", shown(name))));
         }
@@ -124,16 +137,16 @@ impl Entries {
         Ok(())
     }
 
-    /// Takes over all of `other`, whose entries must be whole blobs of one source, as this one's source `source`.
+    /// Adds all entries of `other`, which must be whole blobs of one source, as entries of `source`.
     pub(crate) fn append(&mut self, source: u32, other: &Entries) -> Result<()> {
         for index in 0..other.len() {
             let entry = other.entry(index)?;
-            self.push(source, New { name: entry.name(), size: entry.size(), etag: &entry.etag(), offset: None })?;
+            self.push(source, NewEntry { name: entry.name(), size: entry.size(), etag: &entry.etag(), offset: None })?;
         }
         Ok(())
     }
 
-    /// Gives back the memory that growing has left over.
+    /// Releases spare capacity.
     pub(crate) fn shrink(&mut self) {
         self.names.shrink_to_fit();
         for vector in [&mut self.name_ends, &mut self.etags, &mut self.offsets] {
@@ -147,7 +160,7 @@ impl Entries {
         self.name_ends.len()
     }
 
-    pub(crate) fn sources(&self) -> &[Source] {
+    pub(crate) fn sources(&self) -> &[EntrySource] {
         &self.sources
     }
 
@@ -159,7 +172,15 @@ impl Entries {
     }
 }
 
-/// One of many entries.
+/// A table takes a listing's blobs as entries of its first source.
+impl BlobSink for Entries {
+    fn add(&mut self, blob: ListedBlob<'_>) -> Result<()> {
+        let ListedBlob { name, size, etag } = blob;
+        self.push(0, NewEntry { name, size, etag, offset: None })
+    }
+}
+
+/// One entry of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
     entries: &'a Entries,
@@ -172,7 +193,7 @@ impl<'a> Entry<'a> {
         start..self.entries.name_ends[self.index] as usize
     }
 
-    /// The blob's name, or that of what lies in an archive.
+    /// The blob's name, or the member's name in its archive.
     pub(crate) fn name(&self) -> &'a str {
         std::str::from_utf8(&self.entries.names[self.name_range()]).unwrap_or_default()
     }
@@ -187,7 +208,7 @@ impl<'a> Entry<'a> {
         self.entries.source_of.get(self.index).copied().unwrap_or(0)
     }
 
-    pub(crate) fn source(&self) -> &'a Source {
+    pub(crate) fn source(&self) -> &'a EntrySource {
         &self.entries.sources[self.source_number() as usize]
     }
 
@@ -206,20 +227,20 @@ impl<'a> Entry<'a> {
         source.container.blob(source.blob(self.name()))
     }
 
-    /// In bytes, once it is known.
+    /// The size in bytes; `None` while it is not known.
     pub(crate) fn size(&self) -> Option<u64> {
         let size = self.entries.sizes[self.index].load(Ordering::Relaxed);
         (size != UNKNOWN_SIZE).then_some(size)
     }
 
-    /// Takes note of a size that nobody knew.
+    /// Sets the size if it is not known yet.
     pub(crate) fn learn_size(&self, size: u64) {
-        // Whoever was faster has learnt the same, or the size of another version, which is as good.
+        // Another thread may have set it first, perhaps to the size of another version. Either will do.
         let _ =
             self.entries.sizes[self.index].compare_exchange(UNKNOWN_SIZE, size, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The ETag that the listing gave, without quotes; "" when there was none.
+    /// The ETag from the listing, without quotes; "" when there was none.
     pub(crate) fn etag(&self) -> String {
         match self.entries.etags[self.index] {
             NO_ETAG => String::new(),
@@ -228,42 +249,43 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Where the entry begins in its blob; `None` for a whole blob.
     pub(crate) fn offset(&self) -> Option<u64> {
         self.entries.offsets.get(self.index).copied().filter(|&offset| offset != WHOLE)
     }
 
-    /// What to ask the service for.
-    pub(crate) fn part(&self) -> Part {
-        match (self.offset(), &self.source().holds) {
-            (Some(offset), holds) => {
+    /// The bytes to ask the service for.
+    pub(crate) fn extent(&self) -> Extent {
+        match (self.offset(), &self.source().kind) {
+            (Some(offset), kind) => {
                 let length = self.size().unwrap_or(0);
-                let version = match holds {
-                    Holds::Archive { version, .. } => Some(version.clone()),
-                    Holds::Blobs => None,
+                let version = match kind {
+                    SourceKind::Archive { version, .. } => Some(version.clone()),
+                    SourceKind::Blobs => None,
                 };
-                Part::Range { range: offset..offset.saturating_add(length), version }
+                Extent::Range { range: offset..offset.saturating_add(length), version }
             }
-            (None, _) => Part::Whole { expected: self.size() },
+            (None, _) => Extent::Whole { expected: self.size() },
         }
     }
 }
 
-/// How much of a blob an entry is.
+/// Which bytes of a blob an entry is.
 #[derive(Clone, Debug)]
-pub(crate) enum Part {
-    /// All of it, whatever version is there.
+pub(crate) enum Extent {
+    /// All bytes of the current version. `expected` is its size, as far as it is known.
     Whole { expected: Option<u64> },
-    /// These bytes; of this version only, if it is named.
+    /// These bytes, of any version or of one.
     Range { range: Range<u64>, version: Option<Version> },
 }
 
-impl Part {
-    /// Whether a part of a blob can lie here: the largest number stands for sizes that are not known, and for whole blobs.
-    pub(crate) fn has_place(offset: u64, length: u64) -> bool {
+impl Extent {
+    /// Whether a range can be an entry. The largest number is taken: it stands for unknown sizes and for whole blobs.
+    pub(crate) fn is_valid_range(offset: u64, length: u64) -> bool {
         offset.checked_add(length).is_some_and(|end| end < u64::MAX)
     }
 
-    /// How many bytes it will have, as far as is known.
+    /// How many bytes the entry has, as far as it is known.
     pub(crate) fn expected(&self) -> Option<u64> {
         match self {
             Self::Whole { expected } => *expected,
@@ -272,7 +294,7 @@ impl Part {
     }
 }
 
-/// The service's ETags are `0x` and a number; others are kept as text.
+/// An ETag as a number: the service's ETags are `0x` and a number. Other ETags are kept as text.
 fn pack_etag(etag: &str) -> u64 {
     if etag.is_empty() {
         return NO_ETAG;
@@ -289,21 +311,21 @@ mod tests {
     use super::*;
     use crate::url::parse_container;
 
-    fn source(name: &str) -> Source {
-        Source::of_blobs(parse_container(&format!("https://a.blob.core.windows.net/{name}"), None).unwrap())
+    fn source(name: &str) -> EntrySource {
+        EntrySource::of_blobs(parse_container(&format!("https://a.blob.core.windows.net/{name}"), None).unwrap())
     }
 
     #[test]
-    fn what_goes_in_comes_out() {
+    fn entries_are_read_as_they_were_added() {
         let mut entries = Entries::default();
         let one = entries.add_source(source("one")).unwrap();
         let two = entries.add_source(source("two")).unwrap();
         let news = [
-            (one, New { name: "a", size: Some(7), etag: "0x8DC0FFEE", offset: None }),
-            (one, New { name: "é/b c", size: None, etag: "", offset: None }),
-            (two, New { name: "a", size: Some(5), etag: "0x08DC", offset: Some(100) }),
-            (one, New { name: "", size: Some(0), etag: "0xffffffffffffffff", offset: None }),
-            (two, New { name: "z", size: Some(1), etag: "weird", offset: Some(0) }),
+            (one, NewEntry { name: "a", size: Some(7), etag: "0x8DC0FFEE", offset: None }),
+            (one, NewEntry { name: "é/b c", size: None, etag: "", offset: None }),
+            (two, NewEntry { name: "a", size: Some(5), etag: "0x08DC", offset: Some(100) }),
+            (one, NewEntry { name: "", size: Some(0), etag: "0xffffffffffffffff", offset: None }),
+            (two, NewEntry { name: "z", size: Some(1), etag: "weird", offset: Some(0) }),
         ];
         for (source, new) in news {
             entries.push(source, new).unwrap();
@@ -317,7 +339,7 @@ mod tests {
             assert_eq!(entry.name_with_nul(), format!("{}\0", new.name).as_bytes());
         }
         assert_eq!(entries.entry(1).unwrap().url(), "https://a.blob.core.windows.net/one/%C3%A9/b%20c");
-        assert!(entries.push(one, New { name: "a\0b", ..New::default() }).is_err());
+        assert!(entries.push(one, NewEntry { name: "a\0b", ..NewEntry::default() }).is_err());
         assert_eq!(entries.entry(5).unwrap_err().status(), Status::OutOfRange);
         entries.entry(1).unwrap().learn_size(9);
         entries.entry(1).unwrap().learn_size(10);

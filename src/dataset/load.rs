@@ -1,164 +1,219 @@
-//! One entry's bytes on their way into memory: one GET for a small one, parallel ranges for a large one.
+//! Loads one entry's bytes into memory: with one GET if it is small, with parallel ranges if it is large.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BufMut;
+use tokio::task::AbortHandle;
 
+use crate::core::limits::Limits;
 use crate::core::parallel::together;
-use crate::dataset::entries::Part;
+use crate::core::runtime::{Started, start_abortable};
+use crate::dataset::entries::{Entry, Extent};
 use crate::error::{Error, Result, Status};
 use crate::memory::Reservation;
 use crate::memory::buffer_pool::SampleMemory;
 use crate::service::body_sink::{RangeBody, Sink};
 use crate::service::client_core::Call;
-use crate::service::ranged_get::{self, Only, Opened, Version, fetch, fetch_parts};
+use crate::service::ranged_get::{self, Only, Opened, fetch, fetch_parts};
+use crate::service::version::Version;
 use crate::sys::block::{self, Block, Filled};
 use crate::sys::caller_buffer::{Destination, Loan};
 use crate::url::Target;
 
-/// What one request brings at most; larger entries come as parallel ranges.
+/// The most bytes that one request loads. Larger entries are loaded as parallel ranges.
 const ONE_REQUEST: u64 = 8 << 20;
-/// How often a blob may be replaced while it is read before that is an error.
+/// How many versions of a blob are tried that is replaced while it is read.
 const MAX_VERSIONS: usize = 3;
 
-/// Brings an entry into memory of its own. `memory` is what it was given of the budget, made to fit its size.
-pub(crate) async fn load_entry(
-    call: &Call,
-    target: &Arc<Target>,
-    part: &Part,
-    mut memory: Option<Reservation>,
-) -> Result<(Filled, Option<Reservation>)> {
-    let mut block = None;
-    let room = |length: u64| {
-        if memory.as_mut().is_some_and(|memory| !memory.resize(length)) {
-            return Err(Error::new(Status::OutOfMemory, "the memory limit leaves no room to read ahead"));
-        }
-        let (new, part) = Block::new(length, &SampleMemory)?;
-        block = Some(new);
-        Ok(Some(Place::own(part)))
-    };
-    bring_into(call, target, part, ONE_REQUEST, room).await?;
-    let block = block.ok_or_else(|| Error::internal("an entry came without memory"))?;
-    Ok((block.filled()?, memory))
+/// One entry to be loaded for one call.
+pub(crate) struct EntryLoad {
+    call: Call,
+    target: Arc<Target>,
+    extent: Extent,
 }
 
-/// Brings an entry into the caller's memory, if it fits there; gives its size in any case.
-pub(crate) async fn load_entry_into(call: &Call, target: &Arc<Target>, part: &Part, loan: &mut Loan) -> Result<u64> {
-    let capacity = loan.capacity() as u64;
-    let first = match part.expected() {
-        // It will hardly fit: a look is enough.
-        Some(expected) if expected > capacity => 1,
-        _ => capacity.clamp(1, ONE_REQUEST),
-    };
-    let room = |length: u64| {
-        if length > capacity {
-            return Ok(None);
+impl EntryLoad {
+    pub(crate) fn new(call: Call, entry: &Entry<'_>) -> Self {
+        Self { call, target: Arc::new(entry.target()), extent: entry.extent() }
+    }
+
+    /// Loads the entry into memory of its own.
+    pub(crate) async fn into_bytes(self) -> Result<Filled> {
+        self.load_entry(None).await.map(|(bytes, _)| bytes)
+    }
+
+    /// Loads the entry into memory of its own. `memory`, if any, is resized to the entry's size and returned.
+    async fn load_entry(&self, mut memory: Option<Reservation>) -> Result<(Filled, Option<Reservation>)> {
+        let mut block = None;
+        let allocate = |length: u64| {
+            if memory.as_mut().is_some_and(|memory| !memory.resize(length)) {
+                return Err(Error::new(Status::OutOfMemory, "the memory limit leaves no room to read ahead"));
+            }
+            let (new, part) = Block::new(length, &SampleMemory)?;
+            block = Some(new);
+            Ok(Some(LoadBuffer::owned(part)))
+        };
+        self.load(ONE_REQUEST, allocate).await?;
+        let block = block.ok_or_else(|| Error::internal("an entry was loaded without memory"))?;
+        Ok((block.filled()?, memory))
+    }
+
+    /// Loads the entry into the caller's memory if it fits there. Returns the entry's size in any case.
+    pub(crate) async fn load_into(&self, loan: &mut Loan) -> Result<u64> {
+        let capacity = loan.capacity() as u64;
+        let first = match self.extent.expected() {
+            // It will hardly fit: ask for one byte, to learn the size.
+            Some(expected) if expected > capacity => 1,
+            _ => capacity.clamp(1, ONE_REQUEST),
+        };
+        let lend = |length: u64| {
+            if length > capacity {
+                return Ok(None);
+            }
+            let borrowed = loan.lend(length as usize);
+            borrowed
+                .map(|part| Some(LoadBuffer::Borrowed(part)))
+                .ok_or_else(|| Error::internal("a caller's memory is still lent"))
+        };
+        self.load(first, lend).await
+    }
+
+    /// Loads the entry, again if the blob is replaced meanwhile; returns its size. The first request asks for `first`
+    /// bytes. `allocate` gets the size and returns the memory for all of the entry; with `None` nothing is loaded.
+    async fn load(&self, first: u64, mut allocate: impl FnMut(u64) -> Result<Option<LoadBuffer>>) -> Result<u64> {
+        let is_pinned = matches!(self.extent, Extent::Range { version: Some(_), .. });
+        let mut versions = 1;
+        loop {
+            match self.load_version(first, &mut allocate).await {
+                Err(error) if error.status() == Status::Modified && !is_pinned && versions < MAX_VERSIONS => {
+                    versions += 1;
+                }
+                result => return result,
+            }
         }
-        let borrowed = loan.lend(length as usize);
-        borrowed
-            .map(|part| Some(Place::Borrowed(part)))
-            .ok_or_else(|| Error::internal("a caller's memory is still lent"))
-    };
-    bring_into(call, target, part, first, room).await
+    }
+
+    /// Loads the entry out of one version of its blob.
+    async fn load_version(
+        &self,
+        first: u64,
+        allocate: &mut impl FnMut(u64) -> Result<Option<LoadBuffer>>,
+    ) -> Result<u64> {
+        if self.extent.expected() == Some(0) && matches!(self.extent, Extent::Range { .. }) {
+            allocate(0)?;
+            return Ok(0);
+        }
+        let Opened { version, first, body } = self.open(first).await?;
+        let whole = match &self.extent {
+            Extent::Whole { .. } => 0..version.size,
+            Extent::Range { range, .. } => range.clone(),
+        };
+        let length = whole.end - whole.start;
+        let buffer = allocate(length).map_err(|error| error.context(self.target.display()))?;
+        let Some(buffer) = buffer else {
+            ranged_get::discard(&self.call, body).await;
+            return Ok(length);
+        };
+        self.transfer(&version, whole, first, body, buffer).await?;
+        Ok(length)
+    }
+
+    /// Asks for the entry's first bytes, at most `most`.
+    async fn open(&self, most: u64) -> Result<Opened> {
+        let (call, target) = (&self.call, &*self.target);
+        match &self.extent {
+            Extent::Whole { expected: Some(0) } => match ranged_get::probe_empty(call, target).await? {
+                Some(etag) => Ok(Opened::empty(etag)),
+                None => ranged_get::open(call, target, 0..most, &Only::Any).await,
+            },
+            Extent::Whole { .. } => ranged_get::open(call, target, 0..most, &Only::Any).await,
+            Extent::Range { range, version } => {
+                let only = version.clone().map_or(Only::Any, Only::If);
+                ranged_get::open_part(call, target, range, most, &only).await
+            }
+        }
+    }
+
+    /// Receives `whole` into `buffer`; `body` is the answer that brings `first`, its beginning.
+    async fn transfer(
+        &self,
+        version: &Version,
+        whole: Range<u64>,
+        first: Range<u64>,
+        body: Option<RangeBody>,
+        mut buffer: LoadBuffer,
+    ) -> Result<()> {
+        if first.end >= whole.end {
+            return fetch(&self.call, &self.target, version, whole, body, &mut buffer).await;
+        }
+        let version = Arc::new(version.clone());
+        let mut sink = |part: &Range<u64>| buffer.split_to((part.end - part.start) as usize);
+        let parts = fetch_parts(&self.call, &self.target, &version, whole, first, body, &mut sink);
+        // Drop the empty remainder: while it lives, the loan counts as outstanding.
+        drop(buffer);
+        together(parts, self.call.connections()).await
+    }
 }
 
-/// `room` gives the place for all of the entry once its size is known, anew if the blob is replaced meanwhile; with
-/// `None` nothing is brought.
-async fn bring_into(
-    call: &Call,
-    target: &Arc<Target>,
-    part: &Part,
-    first: u64,
-    mut room: impl FnMut(u64) -> Result<Option<Place>>,
-) -> Result<u64> {
-    let pinned = matches!(part, Part::Range { version: Some(_), .. });
-    let mut versions = 1;
-    loop {
-        match bring_once(call, target, part, first, &mut room).await {
-            Err(error) if error.status() == Status::Modified && !pinned && versions < MAX_VERSIONS => versions += 1,
-            result => return result,
+/// An entry being loaded in the background. Dropping it ends the load.
+pub(crate) struct PendingLoad {
+    result: Option<Started<(Filled, Option<Reservation>)>>,
+    task: AbortHandle,
+    /// The limits of the load, which hold its last error.
+    limits: Limits,
+}
+
+impl PendingLoad {
+    /// Starts a load. `guard` is dropped when it ends, however it ends.
+    pub(crate) fn start(load: EntryLoad, memory: Reservation, guard: impl Send + 'static) -> Result<Self> {
+        let limits = load.call.limits.clone();
+        let (result, task) = start_abortable(async move {
+            let _guard = guard;
+            load.load_entry(Some(memory)).await
+        })?;
+        Ok(Self { result: Some(result), task, limits })
+    }
+
+    /// Waits for the bytes. `None` when the load failed, so that the caller has to load the entry itself; an error when
+    /// the deadline of `call` passes.
+    pub(crate) fn wait(mut self, call: &Call) -> Result<Option<Filled>> {
+        let Some(result) = self.result.take() else { return Ok(None) };
+        match result.wait_until(call.limits.deadline) {
+            Some(Ok((bytes, _memory))) => Ok(Some(bytes)),
+            Some(Err(_)) => Ok(None),
+            None => Err(self.limits.deadline_passed()),
         }
     }
 }
 
-async fn bring_once(
-    call: &Call,
-    target: &Arc<Target>,
-    part: &Part,
-    first: u64,
-    room: &mut impl FnMut(u64) -> Result<Option<Place>>,
-) -> Result<u64> {
-    if part.expected() == Some(0) && matches!(part, Part::Range { .. }) {
-        room(0)?;
-        return Ok(0);
-    }
-    let Opened { version, first, body } = open(call, target, part, first).await?;
-    let whole = match part {
-        Part::Whole { .. } => 0..version.size,
-        Part::Range { range, .. } => range.clone(),
-    };
-    let length = whole.end - whole.start;
-    let place = room(length).map_err(|error| error.context(target.display()))?;
-    let Some(place) = place else {
-        ranged_get::discard(call, body).await;
-        return Ok(length);
-    };
-    transfer(call, target, &version, whole, first, body, place).await?;
-    Ok(length)
-}
-
-/// The first look at an entry, and its first bytes.
-async fn open(call: &Call, target: &Target, part: &Part, first: u64) -> Result<Opened> {
-    match part {
-        Part::Whole { expected: Some(0) } => match ranged_get::probe_empty(call, target).await? {
-            Some(etag) => Ok(Opened::empty(etag)),
-            None => ranged_get::open(call, target, 0..first, &Only::Any).await,
-        },
-        Part::Whole { .. } => ranged_get::open(call, target, 0..first, &Only::Any).await,
-        Part::Range { range, version } => {
-            let only = version.clone().map_or(Only::Any, Only::If);
-            ranged_get::open_part(call, target, range, first, &only).await
-        }
+impl Drop for PendingLoad {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
-async fn transfer(
-    call: &Call,
-    target: &Arc<Target>,
-    version: &Version,
-    whole: Range<u64>,
-    first: Range<u64>,
-    body: Option<RangeBody>,
-    mut place: Place,
-) -> Result<()> {
-    if first.end >= whole.end {
-        return fetch(call, target, version, whole, body, &mut place).await;
-    }
-    let version = Arc::new(version.clone());
-    let mut sink = |part: &Range<u64>| place.split_to((part.end - part.start) as usize);
-    let parts = fetch_parts(call, target, &version, whole, first, body, &mut sink);
-    // Drop the empty remainder: while it lives, the loan counts as outstanding.
-    drop(place);
-    together(parts, call.connections()).await
-}
-
-/// Where an entry's bytes are to lie.
-enum Place {
-    Own { part: block::Part, left: usize },
+/// Memory that an entry is loaded into, or a part of it.
+enum LoadBuffer {
+    /// `left` bytes are still to be written.
+    Owned {
+        part: block::Part,
+        left: usize,
+    },
     Borrowed(Destination),
 }
 
-impl Place {
-    fn own(mut part: block::Part) -> Self {
+impl LoadBuffer {
+    fn owned(mut part: block::Part) -> Self {
         let left = part.destination().len();
-        Self::Own { part, left }
+        Self::Owned { part, left }
     }
 
+    /// Splits off the first `length` bytes.
     fn split_to(&mut self, length: usize) -> Self {
         match self {
-            Self::Own { part, left } => {
-                let head = Self::own(part.split_to(length));
+            Self::Owned { part, left } => {
+                let head = Self::owned(part.split_to(length));
                 *left = part.destination().len();
                 head
             }
@@ -168,13 +223,13 @@ impl Place {
 
     fn destination(&mut self) -> &mut Destination {
         match self {
-            Self::Own { part, .. } => part.destination(),
+            Self::Owned { part, .. } => part.destination(),
             Self::Borrowed(borrowed) => borrowed,
         }
     }
 }
 
-impl Sink for Place {
+impl Sink for LoadBuffer {
     fn room(&mut self) -> &mut (impl BufMut + Send) {
         self.destination()
     }
@@ -185,7 +240,7 @@ impl Sink for Place {
 
     fn accept(&mut self) -> Result<()> {
         self.destination().mark();
-        if let Self::Own { part, left } = self {
+        if let Self::Owned { part, left } = self {
             let now = part.destination().len();
             part.wrote(*left - now);
             *left = now;
@@ -207,13 +262,13 @@ mod tests {
     use crate::service::client_core::ClientCore;
     use crate::url::parse_blob;
 
-    /// Every step on a future's way to its task copies it, whether or not it ever has to wait.
+    /// Each step that passes a future on to its task copies it.
     #[test]
-    fn what_brings_a_small_entry_is_small_itself() {
+    fn the_future_that_loads_a_small_entry_is_small() {
         let call = ClientCore::new(&ClientOptions::new()).call().unwrap();
         let target = Arc::new(parse_blob("http://127.0.0.1/account/container/blob", None).unwrap());
-        let part = Part::Whole { expected: None };
-        let one = load_entry(&call, &target, &part, None);
+        let load = EntryLoad { call: call.clone(), target: target.clone(), extent: Extent::Whole { expected: None } };
+        let one = load.load_entry(None);
         assert!(size_of_val(&one) < 4096, "{} bytes", size_of_val(&one));
         let attempt = Attempt::first();
         let request = call.service.send(Request::new(http::Method::GET, target.uri("").unwrap()), &attempt);

@@ -1,30 +1,30 @@
-//! A dataset saved as a blob: one listing for many processes.
+//! Saves a dataset's entries as a blob, a manifest, and loads them again: one listing for many processes.
 //!
-//! Lines of JSON, so that other programs can read it. The first says what it is, how many entries follow, and names
-//! their sources; each entry is `[source, name, size, etag]`, with an offset as a fifth element when it is a part of a
-//! blob; the last has the SHA-256 of all that stands before it. URLs have no query but for snapshots and versions.
+//! A manifest is lines of JSON, so that other programs can read it. The first line has the format, the number of entries
+//! and their sources. Then comes one line for each entry: `[source, name, size, etag]`, with the offset as a fifth element
+//! if the entry is a part of a blob. The last line has the SHA-256 of all lines before it. URLs have no query, except for
+//! snapshots and versions.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::blob::BlobReader;
-use crate::blob::{BlobWriter, WriteMode};
-use crate::dataset::entries::{Entries, Holds, New, Part, Source};
+use crate::blob::{BlobReader, BlobWriter, WriteMode};
+use crate::dataset::entries::{Entries, EntrySource, Extent, NewEntry, SourceKind};
 use crate::error::{Error, Result, Status};
 use crate::service::client_core::ClientCore;
-use crate::service::ranged_get::Version;
+use crate::service::version::Version;
 use crate::url::{Container, Target, parse_container};
 
 const FORMAT: &str = "aztorch manifest";
 const VERSION: u64 = 1;
-/// What is handed to the writer at once.
+/// Bytes that are passed to the writer at a time.
 const PIECE: usize = 1 << 20;
 
 pub(crate) fn save(core: &ClientCore, entries: &Entries, target: Target) -> Result<()> {
     let writer = BlobWriter::new(core, target, WriteMode::Replace)?;
-    let mut output = Output { writer: &writer, hash: Sha256::new(), pending: String::new() };
+    let mut output = ManifestWriter { writer: &writer, hash: Sha256::new(), pending: String::new() };
     let sources: Vec<_> = entries.sources().iter().map(source_to_json).collect();
     let head = json!({"format": FORMAT, "version": VERSION, "entries": entries.len(), "sources": sources});
     output.line(&head)?;
@@ -40,13 +40,14 @@ pub(crate) fn save(core: &ClientCore, entries: &Entries, target: Target) -> Resu
     writer.close()
 }
 
-struct Output<'a> {
+/// Writes a manifest's lines, and computes their checksum.
+struct ManifestWriter<'a> {
     writer: &'a BlobWriter,
     hash: Sha256,
     pending: String,
 }
 
-impl Output<'_> {
+impl ManifestWriter<'_> {
     fn line(&mut self, value: &Value) -> Result<()> {
         // Writing to a String cannot fail.
         let _ = writeln!(self.pending, "{value}");
@@ -71,13 +72,13 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn source_to_json(source: &Source) -> Value {
+fn source_to_json(source: &EntrySource) -> Value {
     let target = &source.container.target;
     let mut value = json!({"container": target.display()});
-    if let Some(query) = pick(target.query(), true) {
+    if let Some(query) = filter_query(target.query(), true) {
         value["query"] = json!(query);
     }
-    if let Holds::Archive { blob, version } = &source.holds {
+    if let SourceKind::Archive { blob, version } = &source.kind {
         value["archive"] = json!(blob);
         value["etag"] = json!(version.etag);
         value["size"] = json!(version.size);
@@ -85,14 +86,14 @@ fn source_to_json(source: &Source) -> Value {
     value
 }
 
-/// Of a query, what says which blob is meant, or all the rest.
-fn pick(query: Option<&str>, which_blob: bool) -> Option<String> {
-    let names_blob = |pair: &&str| {
+/// The parameters of a query that select a snapshot or a version, or all other parameters.
+fn filter_query(query: Option<&str>, selects_blob: bool) -> Option<String> {
+    let is_selector = |pair: &&str| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
         name.eq_ignore_ascii_case("snapshot") || name.eq_ignore_ascii_case("versionid")
     };
-    let picked: Vec<_> = query?.split('&').filter(|pair| names_blob(pair) == which_blob).collect();
-    Some(picked.join("&")).filter(|picked| !picked.is_empty())
+    let kept: Vec<_> = query?.split('&').filter(|pair| is_selector(pair) == selects_blob).collect();
+    Some(kept.join("&")).filter(|kept| !kept.is_empty())
 }
 
 pub(crate) fn load(core: &ClientCore, target: Target) -> Result<Entries> {
@@ -109,8 +110,8 @@ pub(crate) fn load(core: &ClientCore, target: Target) -> Result<Entries> {
     Ok(entries)
 }
 
-/// Who wrote a manifest need not be who may use the client's credential, so that it names no other host that would be sent
-/// it. Its own host was named by the caller, and Azure Storage shows nobody what requests were signed with.
+/// Refuses a manifest whose entries would make the client send its credential to another host: the manifest's author may
+/// not be trusted with it. The manifest's own host is safe, since the caller named it, and so is Azure Storage.
 fn check_hosts(core: &ClientCore, manifest: &Target, entries: &Entries) -> Result<()> {
     for source in entries.sources() {
         let named = &source.container.target;
@@ -150,13 +151,14 @@ pub(crate) fn parse(core: &ClientCore, manifest: &Target, bytes: &[u8]) -> std::
         entries.add_source(source).map_err(|error| error.to_string())?;
     }
     for line in lines {
-        let entry: Entry = serde_json::from_str(line).map_err(|error| format!("an entry cannot be read: {error}"))?;
-        let Entry(source, name, size, etag, offset) = entry;
+        let entry: EntryLine =
+            serde_json::from_str(line).map_err(|error| format!("an entry cannot be read: {error}"))?;
+        let EntryLine(source, name, size, etag, offset) = entry;
         if source as usize >= entries.sources().len() {
             return Err(format!("'{name}' is of source {source}, which there is not"));
         }
-        let new = New { name: &name, size, etag: etag.as_deref().unwrap_or_default(), offset };
-        if offset.is_some_and(|offset| size.is_none_or(|size| !Part::has_place(offset, size))) {
+        let new = NewEntry { name: &name, size, etag: etag.as_deref().unwrap_or_default(), offset };
+        if offset.is_some_and(|offset| size.is_none_or(|size| !Extent::is_valid_range(offset, size))) {
             return Err(format!("'{name}' is a part of a blob without an end"));
         }
         entries.push(source, new).map_err(|error| error.to_string())?;
@@ -167,26 +169,27 @@ pub(crate) fn parse(core: &ClientCore, manifest: &Target, bytes: &[u8]) -> std::
     Ok(entries)
 }
 
+/// An entry's line: source, name, size, ETag, offset.
 #[derive(serde::Deserialize)]
-struct Entry(u32, String, Option<u64>, Option<String>, #[serde(default)] Option<u64>);
+struct EntryLine(u32, String, Option<u64>, Option<String>, #[serde(default)] Option<u64>);
 
-fn source_from_json(core: &ClientCore, manifest: &Target, value: &Value) -> Result<Source> {
+fn source_from_json(core: &ClientCore, manifest: &Target, value: &Value) -> Result<EntrySource> {
     let text = |name: &str| value[name].as_str().map(str::to_owned);
     let url = text("container").ok_or_else(|| Error::invalid("a source has no container"))?;
     let mut container = parse_container(&url, core.endpoint())?;
-    let sas = pick(manifest.query(), false).filter(|sas| covers(sas, manifest, &container));
+    let sas = filter_query(manifest.query(), false).filter(|sas| covers(sas, manifest, &container));
     let query: Vec<_> = [text("query"), sas].into_iter().flatten().collect();
     container.target.set_query(Some(query.join("&")).filter(|query| !query.is_empty()));
-    let holds = match (text("archive"), text("etag"), value["size"].as_u64()) {
-        (Some(blob), Some(etag), Some(size)) => Holds::Archive { blob, version: Version { etag, size } },
-        (None, _, _) => Holds::Blobs,
+    let kind = match (text("archive"), text("etag"), value["size"].as_u64()) {
+        (Some(blob), Some(etag), Some(size)) => SourceKind::Archive { blob, version: Version { etag, size } },
+        (None, _, _) => SourceKind::Blobs,
         _ => return Err(Error::invalid("an archive has no ETag or no size")),
     };
-    Ok(Source::new(container, holds))
+    Ok(EntrySource::new(container, kind))
 }
 
-/// Whether the SAS of a manifest's URL is good for the blobs of a container: that of an account for all of its
-/// containers, that of a container for this one, that of a blob for none
+/// Whether the SAS in a manifest's URL is valid for the blobs of a container. An account SAS is valid for all containers of
+/// the account, a container's SAS for that container, a blob's SAS for no other blob
 /// (<https://learn.microsoft.com/rest/api/storageservices/create-service-sas>).
 fn covers(sas: &str, manifest: &Target, container: &Container) -> bool {
     let value = |name: &str| {

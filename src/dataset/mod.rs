@@ -1,28 +1,31 @@
-//! Map-style datasets: entries by index, fetched when they are asked for or before.
+//! Map-style datasets: entries by index, loaded when a caller asks for them or ahead of it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::blob::BlobReader;
 use crate::client::Client;
-use crate::core::parallel::Transfers;
 use crate::core::runtime::{block_on, start};
 use crate::dataset::entries::{Entries, Entry};
-use crate::dataset::load::{load_entry, load_entry_into};
+use crate::dataset::gather::Gather;
+use crate::dataset::hints::Hints;
+use crate::dataset::load::EntryLoad;
 use crate::dataset::prefetch::Prefetcher;
-use crate::dataset::sample::{Item, Pending};
+use crate::dataset::sample::Item;
 use crate::error::{Error, Result, Status};
 use crate::service::client_core::{Call, ClientCore};
 use crate::sys::block::Filled;
 use crate::sys::blocking::check_may_block;
 use crate::sys::caller_buffer::{CallerBuffer, Loan};
-use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 
 mod build;
+pub(crate) mod depth;
 pub(crate) mod entries;
+mod gather;
+mod hints;
 pub(crate) mod load;
 pub(crate) mod manifest;
-mod prefetch;
+pub(crate) mod prefetch;
 pub(crate) mod sample;
 mod sequential;
 pub(crate) mod tar_index;
@@ -31,7 +34,7 @@ pub use build::BlobRange;
 pub(crate) use build::{entries_of_urls, listing};
 pub use sample::Sample;
 
-/// Blobs, or parts of blobs, by index. Listed once and immutable. Cheap to clone, safe to share between threads, and
+/// Blobs, or parts of blobs, by index. The list of entries never changes. Cheap to clone, safe to share between threads, and
 /// usable in a forked child.
 #[derive(Clone)]
 pub struct Dataset(Arc<Inner>);
@@ -39,7 +42,7 @@ pub struct Dataset(Arc<Inner>);
 struct Inner {
     core: ClientCore,
     entries: Arc<Entries>,
-    prefetcher: PerProcess<Arc<Prefetcher>>,
+    prefetcher: PerProcess<Arc<Prefetcher<Hints>>>,
 }
 
 impl Dataset {
@@ -54,12 +57,12 @@ impl Dataset {
         self.0.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The blob's name, or an archive's member's path in it.
+    /// The blob's name, or the member's path in its archive.
     pub fn name(&self, index: usize) -> Result<&str> {
         Ok(self.entry(index)?.name())
     }
@@ -69,36 +72,37 @@ impl Dataset {
         Ok(self.entry(index)?.container_name().to_str().unwrap_or_default())
     }
 
-    /// The entry's size in bytes; `None` while it is not known, which a read changes.
+    /// The entry's size in bytes. `None` while it is unknown; a read of the entry makes it known.
     pub fn size(&self, index: usize) -> Result<Option<u64>> {
         Ok(self.entry(index)?.size())
     }
 
-    /// The blob's URL without query; of an archive's member, the archive's.
+    /// The URL, without query, of the blob, or of the archive that the member is in.
     pub fn url(&self, index: usize) -> Result<String> {
         Ok(self.entry(index)?.url())
     }
 
-    /// Fetches an entry. A caller that walks through the dataset in order is noticed, and read ahead of.
+    /// Reads an entry. If the caller reads entries in order, the next ones are loaded ahead.
     pub fn get(&self, index: usize) -> Result<Sample> {
         check_may_block()?;
         self.entry(index)?;
         let (call, prefetcher) = (self.0.core.call()?, self.prefetcher()?);
-        let pending = prefetcher.take(index);
-        // Before what may be wanted later, so that it does not have to wait for that.
-        let direct = if pending.is_none() { Some(start(self.load_entry(&call, index)?)?) } else { None };
+        let pending = prefetcher.take(index as u64);
+        // Start this load before those ahead of the caller, so that it does not wait for them.
+        let direct = if pending.is_none() { Some(start(self.load(&call, index)?.into_bytes())?) } else { None };
         prefetcher.observe(&call, index, 1)?;
         let arrived = pending.map(|pending| pending.wait(&call)).transpose()?.flatten();
         let bytes = match (arrived, direct) {
             (Some(bytes), _) => bytes,
             (None, Some(direct)) => direct.wait()?,
-            (None, None) => block_on(self.load_entry(&call, index)?)?,
+            (None, None) => block_on(self.load(&call, index)?.into_bytes())?,
         };
         prefetcher.go_on(&call)?;
         Ok(self.sample(prefetcher, index, bytes))
     }
 
-    /// Fetches entries concurrently, all or none, in this order. An index that comes twice gives two copies.
+    /// Reads entries concurrently. Returns one sample for each index, in this order, or the first error. An index that comes
+    /// twice gives two copies.
     pub fn get_batch(&self, indices: &[usize]) -> Result<Vec<Sample>> {
         check_may_block()?;
         for &index in indices {
@@ -108,48 +112,57 @@ impl Dataset {
         let mut distinct = indices.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let (pending, missing): (Vec<_>, Vec<_>) =
-            distinct.iter().map(|&index| (index, prefetcher.take(index))).partition(|(_, pending)| pending.is_some());
-        let mut brought = Vec::with_capacity(distinct.len());
-        let direct = self.bring_all(&call, missing.into_iter().map(|(index, _)| index).collect())?;
+        let mut pending = Vec::new();
+        let mut missing = Vec::new();
+        for index in distinct {
+            match prefetcher.take(index as u64) {
+                Some(load) => pending.push((index, load)),
+                None => missing.push(index),
+            }
+        }
+        let direct = self.load_all(&call, &missing)?;
         if let Some(first) = contiguous(indices) {
             prefetcher.observe(&call, first, indices.len())?;
         }
-        let mut again = Vec::new();
+        let (mut loaded, mut failed) = (Vec::with_capacity(pending.len() + missing.len()), Vec::new());
         for (index, pending) in pending {
-            match pending.map(|pending| Pending::wait(pending, &call)).transpose()?.flatten() {
-                Some(bytes) => brought.push((index, bytes)),
-                None => again.push(index),
+            match pending.wait(&call)? {
+                Some(bytes) => loaded.push((index, bytes)),
+                None => failed.push(index),
             }
         }
-        brought.extend(direct.wait()?);
-        brought.extend(self.bring_all(&call, again)?.wait()?);
+        loaded.extend(missing.into_iter().zip(direct.wait()?));
+        let again = self.load_all(&call, &failed)?;
+        loaded.extend(failed.into_iter().zip(again.wait()?));
         prefetcher.go_on(&call)?;
-        self.in_order(prefetcher, indices, brought)
+        self.in_order(prefetcher, indices, loaded)
     }
 
-    /// Reads an entry into memory of the caller's; its size. `Status::BufferTooSmall` when it does not fit.
+    /// Reads an entry into the caller's memory and returns its size in bytes. Fails with `Status::BufferTooSmall` if it does
+    /// not fit.
     pub fn get_into(&self, index: usize, buffer: &mut [u8]) -> Result<usize> {
-        self.get_into_all(&[index], vec![CallerBuffer::from_slice(buffer)]).into_sizes().map(|sizes| sizes[0])
+        self.read_into(&[index], vec![CallerBuffer::from_slice(buffer)]).into_sizes().map(|sizes| sizes[0])
     }
 
-    /// Reads entries into memory of the caller's, concurrently, all or none; their sizes.
+    /// Reads entries into the caller's memory, concurrently. Returns their sizes in bytes, or the first error.
     pub fn get_batch_into(&self, indices: &[usize], buffers: &mut [&mut [u8]]) -> Result<Vec<usize>> {
         if indices.len() != buffers.len() {
             return Err(Error::invalid(format!("{} buffers for {} indices", buffers.len(), indices.len())));
         }
         let buffers = buffers.iter_mut().map(|buffer| CallerBuffer::from_slice(buffer)).collect();
-        self.get_into_all(indices, buffers).into_sizes()
+        self.read_into(indices, buffers).into_sizes()
     }
 
-    pub(crate) fn get_into_all(&self, indices: &[usize], buffers: Vec<CallerBuffer<'_>>) -> Fitted {
-        match self.fit(indices, buffers) {
-            Ok(fitted) => fitted,
-            Err(error) => Fitted { sizes: Vec::new(), error: Some(error) },
+    /// Reads entries into the caller's memory, as [`get_batch_into`](Self::get_batch_into) does. The sizes are known even if
+    /// a buffer is too small.
+    pub(crate) fn read_into(&self, indices: &[usize], buffers: Vec<CallerBuffer<'_>>) -> ReadInto {
+        match self.try_read_into(indices, buffers) {
+            Ok(read) => read,
+            Err(error) => ReadInto { sizes: Vec::new(), error: Some(error) },
         }
     }
 
-    fn fit(&self, indices: &[usize], mut buffers: Vec<CallerBuffer<'_>>) -> Result<Fitted> {
+    fn try_read_into(&self, indices: &[usize], mut buffers: Vec<CallerBuffer<'_>>) -> Result<ReadInto> {
         check_may_block()?;
         for &index in indices {
             self.entry(index)?;
@@ -159,8 +172,8 @@ impl Dataset {
         let mut sizes = vec![None; indices.len()];
         let mut missing = Vec::new();
         for (slot, &index) in indices.iter().enumerate() {
-            let arrived = prefetcher.take(index).map(|pending| pending.wait(&call)).transpose()?.flatten();
-            match arrived {
+            let pending = prefetcher.take(index as u64);
+            match pending.map(|pending| pending.wait(&call)).transpose()?.flatten() {
                 Some(bytes) => {
                     if bytes.len() <= capacities[slot] {
                         buffers[slot].fill(&bytes);
@@ -170,56 +183,42 @@ impl Dataset {
                 None => missing.push(slot),
             }
         }
-        let found = CallerBuffer::lend_all(buffers, |loans| self.load_into(&call, indices, missing, loans))?;
-        for (slot, size) in found {
+        let loaded = CallerBuffer::lend_all(buffers, |loans| self.load_all_into(&call, indices, &missing, loans))?;
+        for (slot, size) in missing.into_iter().zip(loaded) {
             sizes[slot] = Some(size);
         }
         if let Some(first) = contiguous(indices) {
             prefetcher.observe(&call, first, indices.len())?;
         }
-        let mut fitted = Fitted { sizes: Vec::with_capacity(indices.len()), error: None };
+        let mut read = ReadInto { sizes: Vec::with_capacity(indices.len()), error: None };
         for (slot, (&index, size)) in indices.iter().zip(sizes).enumerate() {
             let size = size.ok_or_else(|| Error::internal("an entry's size was not found"))?;
             let length = usize::try_from(size).map_err(|_| Error::out_of_memory(usize::MAX))?;
-            prefetcher.saw(length);
+            prefetcher.record_size(length);
             self.entry(index)?.learn_size(size);
-            fitted.sizes.push(length);
-            if length > capacities[slot] && fitted.error.is_none() {
+            read.sizes.push(length);
+            if length > capacities[slot] && read.error.is_none() {
                 let message = format!("{} has {size} bytes, and its buffer {}", self.describe(index), capacities[slot]);
-                fitted.error = Some(Error::new(Status::BufferTooSmall, message));
+                read.error = Some(Error::new(Status::BufferTooSmall, message));
             }
         }
-        Ok(fitted)
+        Ok(read)
     }
 
-    /// Loads the entries of `slots` into the caller's buffers; returns the slots with the sizes of their entries.
-    fn load_into(
-        &self,
-        call: &Call,
-        indices: &[usize],
-        slots: Vec<usize>,
-        loans: Vec<Loan>,
-    ) -> Result<Vec<(usize, u64)>> {
+    /// Loads the entries of `slots` into the caller's buffers. Returns their sizes, in the order of the slots.
+    fn load_all_into(&self, call: &Call, indices: &[usize], slots: &[usize], loans: Vec<Loan>) -> Result<Vec<u64>> {
         let mut loans: Vec<_> = loans.into_iter().map(Some).collect();
-        let found = Arc::new(Mutex::new(Vec::with_capacity(slots.len())));
-        let mut parts = Vec::new();
-        for slot in slots {
-            let Some(mut loan) = loans[slot].take() else { continue };
-            let entry = self.entry(indices[slot])?;
-            let (call, target, part, found) = (call.clone(), Arc::new(entry.target()), entry.part(), found.clone());
-            parts.push(Box::pin(async move {
-                let size = load_entry_into(&call, &target, &part, &mut loan).await?;
-                lock(&found).push((slot, size));
-                Ok(())
-            }));
+        let mut loads = Vec::with_capacity(slots.len());
+        for &slot in slots {
+            let mut loan = loans[slot].take().ok_or_else(|| Error::internal("a buffer is lent already"))?;
+            let load = self.load(call, indices[slot])?;
+            loads.push(async move { load.load_into(&mut loan).await });
         }
-        Transfers::start(parts, call.service.max_concurrency()).and_then(Transfers::wait)?;
-        let mut found = lock(&found);
-        Ok(std::mem::take(&mut *found))
+        Gather::start(loads, call.service.max_concurrency())?.wait()
     }
 
-    /// Says which entries come next, so that they can be fetched before they are asked for, in this order and as far
-    /// as the memory limit allows. Returns at once. Without any index, earlier hints are withdrawn.
+    /// Loads entries ahead, in this order, as far as the memory limit allows. Returns at once. An empty slice withdraws
+    /// earlier hints.
     pub fn prefetch(&self, indices: &[usize]) -> Result<()> {
         for &index in indices {
             self.entry(index)?;
@@ -227,13 +226,13 @@ impl Dataset {
         self.prefetcher()?.hint(&self.0.core.call()?, indices)
     }
 
-    /// Opens an entry for reading: the blob, or the part of one as if it were all there is.
+    /// Opens an entry for reading. A part of a blob is read as if it were a blob of its own.
     pub fn open(&self, index: usize) -> Result<BlobReader> {
         self.item(index)?.open(&self.0.core)
     }
 
-    /// Ends what is running, of its readers and streams too, and refuses what comes later, with `Status::Cancelled`, for
-    /// good. Returns at once; from any thread.
+    /// Ends all calls of this dataset, its readers and its streams with `Status::Cancelled`, now and in future. Returns at
+    /// once. Callable from any thread.
     pub fn cancel(&self) {
         self.0.core.cancel();
     }
@@ -255,61 +254,45 @@ impl Dataset {
         Ok(Item { entries: self.0.entries.clone(), index })
     }
 
-    fn prefetcher(&self) -> Result<&Arc<Prefetcher>> {
-        self.0.prefetcher.get_or_try_init(|| Prefetcher::new(&self.0.core, &self.0.entries))
+    fn prefetcher(&self) -> Result<&Arc<Prefetcher<Hints>>> {
+        self.0.prefetcher.get_or_try_init(|| Prefetcher::of_dataset(&self.0.core, &self.0.entries))
     }
 
-    /// An entry as errors name it.
+    /// Describes an entry for error messages.
     fn describe(&self, index: usize) -> String {
         self.entry(index).map_or_else(|_| String::new(), |entry| format!("{} (index {index})", entry.url()))
     }
 
-    fn load_entry(&self, call: &Call, index: usize) -> Result<impl Future<Output = Result<Filled>> + Send + use<>> {
-        let entry = self.entry(index)?;
-        let (call, target, part) = (call.clone(), Arc::new(entry.target()), entry.part());
-        Ok(async move { load_entry(&call, &target, &part, None).await.map(|(bytes, _)| bytes) })
+    fn load(&self, call: &Call, index: usize) -> Result<EntryLoad> {
+        Ok(EntryLoad::new(call.clone(), &self.entry(index)?))
     }
 
-    /// Begins to bring entries into memory of their own.
-    fn bring_all(&self, call: &Call, indices: Vec<usize>) -> Result<Batch> {
-        let found = Arc::new(Mutex::new(Vec::with_capacity(indices.len())));
-        let mut parts = Vec::with_capacity(indices.len());
-        for index in indices {
-            // On the heap: 64 of them in a row are a piece of memory that comes fresh from the kernel each time.
-            let (bytes, found) = (Box::pin(self.load_entry(call, index)?), found.clone());
-            parts.push(async move {
-                let bytes = bytes.await?;
-                lock(&found).push((index, bytes));
-                Ok(())
-            });
-        }
-        let transfers = match parts.is_empty() {
-            true => None,
-            false => Some(Transfers::start(parts, call.service.max_concurrency())?),
-        };
-        Ok(Batch { transfers, found })
+    /// Starts to load entries into memory of their own.
+    fn load_all(&self, call: &Call, indices: &[usize]) -> Result<Gather<Filled>> {
+        let loads = indices.iter().map(|&index| Ok(self.load(call, index)?.into_bytes()));
+        Gather::start(loads.collect::<Result<_>>()?, call.service.max_concurrency())
     }
 
-    fn sample(&self, prefetcher: &Prefetcher, index: usize, bytes: Filled) -> Sample {
-        prefetcher.saw(bytes.len());
+    fn sample(&self, prefetcher: &Prefetcher<Hints>, index: usize, bytes: Filled) -> Sample {
+        prefetcher.record_size(bytes.len());
         let item = Item { entries: self.0.entries.clone(), index };
         Sample::new(&self.0.core, item, index as u64, Some(bytes))
     }
 
-    /// One sample for each index out of what was brought for all of them.
+    /// Makes one sample for each index out of the distinct entries that were loaded.
     fn in_order(
         &self,
-        prefetcher: &Prefetcher,
+        prefetcher: &Prefetcher<Hints>,
         indices: &[usize],
-        mut brought: Vec<(usize, Filled)>,
+        mut loaded: Vec<(usize, Filled)>,
     ) -> Result<Vec<Sample>> {
-        brought.sort_unstable_by_key(|(index, _)| *index);
-        let mut given = vec![false; brought.len()];
+        loaded.sort_unstable_by_key(|(index, _)| *index);
+        let mut given = vec![false; loaded.len()];
         let mut samples = Vec::with_capacity(indices.len());
         for &index in indices {
-            let at = brought.binary_search_by_key(&index, |(index, _)| *index);
+            let at = loaded.binary_search_by_key(&index, |(index, _)| *index);
             let at = at.map_err(|_| Error::internal("an entry of a batch did not arrive"))?;
-            let bytes = &brought[at].1;
+            let bytes = &loaded[at].1;
             let bytes = if std::mem::replace(&mut given[at], true) { bytes.duplicate()? } else { bytes.clone() };
             samples.push(self.sample(prefetcher, index, bytes));
         }
@@ -317,33 +300,19 @@ impl Dataset {
     }
 }
 
-/// Entries on their way into memory of their own.
-struct Batch {
-    transfers: Option<Transfers>,
-    found: Arc<Mutex<Vec<(usize, Filled)>>>,
-}
-
-impl Batch {
-    fn wait(self) -> Result<Vec<(usize, Filled)>> {
-        self.transfers.map_or(Ok(()), Transfers::wait)?;
-        let mut found = lock(&self.found);
-        Ok(std::mem::take(&mut *found))
-    }
-}
-
-/// What became of reads into the caller's buffers. With `Status::BufferTooSmall` the sizes needed are there too.
-pub(crate) struct Fitted {
+/// The result of a read into the caller's buffers. With `Status::BufferTooSmall` it has the sizes too.
+pub(crate) struct ReadInto {
     pub(crate) sizes: Vec<usize>,
     pub(crate) error: Option<Error>,
 }
 
-impl Fitted {
+impl ReadInto {
     fn into_sizes(self) -> Result<Vec<usize>> {
         self.error.map_or(Ok(self.sizes), Err)
     }
 }
 
-/// The first of indices that follow each other.
+/// The first index, if each index follows the one before it.
 fn contiguous(indices: &[usize]) -> Option<usize> {
     let follows = |pair: &[usize]| pair[0].checked_add(1) == Some(pair[1]);
     indices.first().copied().filter(|_| indices.windows(2).all(follows))

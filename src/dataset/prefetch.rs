@@ -1,316 +1,316 @@
-//! A dataset's samples that were fetched before anyone asked for them: hints in the order in which they came, as many
-//! of them under way as connections and memory allow.
+//! Loads entries before a caller asks for them: the one prefetcher, which datasets and streams share.
+//!
+//! A [`Prefetcher`] starts loads in order, as many as connections and memory allow, holds their results until they are
+//! taken, and gives the memory back when others need it. Which entries come next is up to its [`Upcoming`]: the hints
+//! and guesses of a dataset, the sequence of a stream.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
 use once_cell::sync::OnceCell;
 
 use crate::core::runtime::ensure_started;
-use crate::dataset::entries::Entries;
-use crate::dataset::sample::{Item, Pending, UsualSize};
-use crate::dataset::sequential::SequentialDetector;
+use crate::dataset::depth::most_loads;
+use crate::dataset::load::{EntryLoad, PendingLoad};
+use crate::dataset::sample::Item;
 use crate::error::Result;
 use crate::memory::{EvictableHolder, IDLE, Registration, Reservation};
 use crate::service::client_core::{Call, ClientCore};
 use crate::sys::lock::lock;
 
-pub(crate) struct Prefetcher {
+/// The size of an entry whose size is unknown, while no other entry has been read.
+const ASSUMED_SIZE: u64 = 1 << 20;
+
+/// The entries to be loaded next, in order. Each has a key of its own: an index, or a position.
+pub(crate) trait Upcoming: Send + 'static {
+    /// The entry to be loaded first, which stays in the queue.
+    fn first(&mut self) -> Option<(u64, Item)>;
+    /// Takes an entry out of the queue, if it is in there.
+    fn remove(&mut self, key: u64);
+    /// Empties the queue.
+    fn clear(&mut self);
+}
+
+/// Loads the entries of `U` ahead of their caller. Safe to share between threads; its lock is never held while
+/// something is waited for.
+pub(crate) struct Prefetcher<U> {
     core: ClientCore,
-    entries: Arc<Entries>,
-    state: Mutex<State>,
-    usual: UsualSize,
-    _registered: OnceCell<Registration>,
+    sizes: UsualSize,
+    state: Mutex<PrefetchState<U>>,
+    _registration: OnceCell<Registration>,
 }
 
-#[derive(Default)]
-struct State {
-    walk: SequentialDetector,
-    /// Entries to be fetched, in order. One that was taken meanwhile is not `queued` any more.
-    queue: VecDeque<usize>,
-    queued: Bits,
-    held: HashMap<usize, Held>,
-    /// Keys of `held`, oldest first; withdrawn ones before all others.
-    order: BTreeMap<Age, usize>,
-    next_age: u64,
+/// What a prefetcher has to do, and what it has done.
+pub(super) struct PrefetchState<U> {
+    pub(super) upcoming: U,
+    /// Loads under way, and results that were not taken yet.
+    loads: HashMap<u64, Load>,
+    /// The keys of `loads`, unwanted ones first, then in the order in which they were started.
+    order: BTreeMap<Rank, u64>,
+    next_number: u64,
+    /// How many loads have not ended, including ones that were dropped and are still ending.
     in_flight: usize,
-    /// Whether the caller says what comes next, so that nothing has to be guessed.
-    hinted: bool,
-    /// Whether something was taken since the last hint.
-    taken: bool,
-    /// When something was taken or asked for.
-    used: Option<Instant>,
+    /// Whether a result was taken since this was last set to false.
+    pub(super) taken: bool,
+    /// When the caller last asked for something.
+    last_used: Option<Instant>,
 }
 
-/// Ordered by which goes first: what nobody waits for any more, then what has waited longest.
+/// Orders loads by which goes first when memory is short.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Age {
+struct Rank {
     wanted: bool,
     number: u64,
 }
 
-struct Held {
-    pending: Pending,
-    age: Age,
+struct Load {
+    pending: PendingLoad,
+    rank: Rank,
     size: u64,
 }
 
-impl Prefetcher {
-    pub(crate) fn new(core: &ClientCore, entries: &Arc<Entries>) -> Result<Arc<Self>> {
+impl<U: Upcoming> Prefetcher<U> {
+    pub(crate) fn new(core: &ClientCore, upcoming: U) -> Result<Arc<Self>> {
         let budget = core.budget()?;
-        let state = State { queued: Bits::new(entries.len()), ..State::default() };
+        let state = PrefetchState {
+            upcoming,
+            loads: HashMap::new(),
+            order: BTreeMap::new(),
+            next_number: 0,
+            in_flight: 0,
+            taken: false,
+            last_used: None,
+        };
         let prefetcher = Arc::new(Self {
             core: core.clone(),
-            entries: entries.clone(),
+            sizes: UsualSize::default(),
             state: Mutex::new(state),
-            usual: UsualSize::default(),
-            _registered: OnceCell::new(),
+            _registration: OnceCell::new(),
         });
-        let as_holder: Arc<dyn EvictableHolder> = prefetcher.clone();
-        prefetcher._registered.get_or_init(|| budget.register(Arc::downgrade(&as_holder)));
+        let holder: Arc<dyn EvictableHolder> = prefetcher.clone();
+        prefetcher._registration.get_or_init(|| budget.register(Arc::downgrade(&holder)));
         Ok(prefetcher)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PrefetchState<U>> {
         lock(&self.state)
     }
 
-    /// What was fetched of an entry, or is being fetched. It is the caller's then.
-    pub(crate) fn take(&self, index: usize) -> Option<Pending> {
+    /// Hands over the load of an entry, which may still be under way. With `None` the caller loads the entry itself, so
+    /// it leaves the queue.
+    pub(crate) fn take(&self, key: u64) -> Option<PendingLoad> {
         let mut state = self.lock();
-        state.used = Some(Instant::now());
-        // Whoever asks fetches it now: no need to do so again.
-        state.queued.clear(index);
-        let held = state.held.remove(&index)?;
-        state.order.remove(&held.age);
+        state.touch();
+        state.upcoming.remove(key);
+        let load = state.loads.remove(&key)?;
+        state.order.remove(&load.rank);
         state.taken = true;
-        Some(held.pending)
+        Some(load.pending)
     }
 
-    /// Takes note of what was asked for, and begins to fetch what will be next.
-    pub(crate) fn observe(self: &Arc<Self>, call: &Call, first: usize, count: usize) -> Result<()> {
+    /// Adds entries to the queue, and starts the loads that come next.
+    pub(crate) fn extend(self: &Arc<Self>, call: &Call, add: impl FnOnce(&mut U)) -> Result<()> {
         let mut state = self.lock();
-        let ahead = state.walk.observe(first, count, call.service.max_concurrency());
-        // Hints that are used up say nothing of what comes next.
-        state.hinted &= !(state.queue.is_empty() && state.held.is_empty());
-        if !state.hinted {
-            match ahead {
-                Some(range) => self.guess(&mut state, range.start, range.end.min(self.entries.len())),
-                None => state.withdraw(),
-            }
-        }
-        self.pump(&mut state, call)
+        add(&mut state.upcoming);
+        self.start_loads(&mut state, call)
     }
 
-    /// Queues the entries from `start` on that are not there yet, as many as half of the budget would hold.
-    fn guess(&self, state: &mut State, start: usize, end: usize) {
-        let mut left = self.core.budget().map_or(0, |budget| budget.limit() / 2);
-        for index in start..end {
-            let Some(rest) = left.checked_sub(self.usual.likely(&self.item(index))) else { return };
-            left = rest;
-            if !state.held.contains_key(&index) && state.queued.set(index) {
-                state.queue.push_back(index);
-            }
-        }
-    }
-
-    /// Takes the caller's word for what comes next. No hints at all withdraw the earlier ones.
-    pub(crate) fn hint(self: &Arc<Self>, call: &Call, indices: &[usize]) -> Result<()> {
-        ensure_started()?;
+    /// Starts further loads, after memory came back.
+    pub(super) fn go_on(self: &Arc<Self>, call: &Call) -> Result<()> {
         let mut state = self.lock();
-        state.used = Some(Instant::now());
-        if indices.is_empty() {
-            state.withdraw();
-            state.hinted = false;
-            return Ok(());
-        }
-        // What was guessed, or hinted and left lying, makes way for what is wanted now if memory is short.
-        let left_lying = !state.hinted || !state.taken;
-        if left_lying && self.is_stuck(&state) {
-            state.withdraw();
-        }
-        (state.hinted, state.taken) = (true, false);
-        for &index in indices {
-            if !state.held.contains_key(&index) && state.queued.set(index) {
-                state.queue.push_back(index);
-            }
-        }
-        if left_lying && self.is_stuck(&state) {
-            state.age_all();
-        }
-        self.pump(&mut state, call)
+        self.start_loads(&mut state, call)
     }
 
-    /// Whether hints wait for memory.
-    fn is_stuck(&self, state: &State) -> bool {
-        let next = state.queue.iter().find(|&&index| state.queued.get(index));
-        next.is_some_and(|&index| self.reserve_idle(self.usual.likely(&self.item(index))).is_none())
-    }
-
-    /// Goes on with the hints after memory has come back.
-    pub(crate) fn go_on(self: &Arc<Self>, call: &Call) -> Result<()> {
-        let mut state = self.lock();
-        self.pump(&mut state, call)
-    }
-
-    /// Starts as much of the queue as connections and memory allow.
-    fn pump(self: &Arc<Self>, state: &mut State, call: &Call) -> Result<()> {
-        if state.queue.is_empty() {
+    /// Starts the loads that come next, as many as connections and memory allow.
+    pub(super) fn start_loads(self: &Arc<Self>, state: &mut PrefetchState<U>, call: &Call) -> Result<()> {
+        if state.upcoming.first().is_none() {
             return Ok(());
         }
         ensure_started()?;
-        // Some connections are left to those who need something at once.
-        let most = (call.service.max_concurrency() * 3 / 4).max(1);
+        let most = most_loads(call.service.max_concurrency());
         while state.in_flight < most
-            && let Some(&index) = state.queue.front()
+            && let Some((key, item)) = state.upcoming.first()
         {
-            if !state.queued.get(index) || state.held.contains_key(&index) {
-                state.queued.clear(index);
-                state.queue.pop_front();
+            if state.loads.contains_key(&key) {
+                state.upcoming.remove(key);
                 continue;
             }
-            let size = self.usual.likely(&self.item(index));
+            let size = self.likely_size(&item);
             let Some(memory) = self.reserve(state, size) else {
                 if size <= self.core.budget()?.limit() {
                     return Ok(());
                 }
-                // It will never fit; whoever asks for it fetches it.
-                state.queued.clear(index);
+                // It will never fit. The caller who asks for it loads it.
+                state.upcoming.remove(key);
                 continue;
             };
-            state.queue.pop_front();
-            state.queued.clear(index);
-            self.start(state, call, index, memory)?;
+            state.upcoming.remove(key);
+            self.start(state, call, key, &item, memory)?;
         }
         Ok(())
     }
 
-    /// Memory out of the budget, or from someone who has not used it for a while.
+    /// Whether the entry that comes next has to wait for memory.
+    pub(super) fn is_short_of_memory(&self, state: &mut PrefetchState<U>) -> bool {
+        let first = state.upcoming.first();
+        first.is_some_and(|(_, item)| self.reserve_idle(self.likely_size(&item)).is_none())
+    }
+
+    /// Reserves memory that is free, or that its holder has not used for a while.
     fn reserve_idle(&self, size: u64) -> Option<Reservation> {
         self.core.budget().ok()?.reserve(size, IDLE)
     }
 
-    /// The same; what nobody wants any more makes way.
-    fn reserve(&self, state: &mut State, size: u64) -> Option<Reservation> {
+    /// Reserves memory, dropping unwanted loads first.
+    fn reserve(&self, state: &mut PrefetchState<U>, size: u64) -> Option<Reservation> {
         loop {
             if let Some(memory) = self.reserve_idle(size) {
                 return Some(memory);
             }
-            let (&age, _) = state.order.first_key_value().filter(|(age, _)| !age.wanted)?;
-            let index = state.order.remove(&age)?;
-            state.held.remove(&index);
+            let (&rank, _) = state.order.first_key_value().filter(|(rank, _)| !rank.wanted)?;
+            let key = state.order.remove(&rank)?;
+            state.loads.remove(&key);
         }
     }
 
-    fn start(self: &Arc<Self>, state: &mut State, call: &Call, index: usize, memory: Reservation) -> Result<()> {
-        let ended = Ended(Arc::downgrade(self));
+    fn start(
+        self: &Arc<Self>,
+        state: &mut PrefetchState<U>,
+        call: &Call,
+        key: u64,
+        item: &Item,
+        memory: Reservation,
+    ) -> Result<()> {
         let size = memory.bytes();
-        let pending = Pending::start(call, &self.item(index), memory, ended)?;
-        let age = Age { wanted: true, number: state.next_age };
-        state.next_age += 1;
+        let load = EntryLoad::new(call.in_background(), &item.entry()?);
+        let guard = LoadGuard(Arc::downgrade(self));
+        let pending = PendingLoad::start(load, memory, guard)?;
         state.in_flight += 1;
-        state.order.insert(age, index);
-        state.held.insert(index, Held { pending, age, size });
+        let rank = Rank { wanted: true, number: state.next_number };
+        state.next_number += 1;
+        state.order.insert(rank, key);
+        state.loads.insert(key, Load { pending, rank, size });
         Ok(())
     }
 
-    fn item(&self, index: usize) -> Item {
-        Item { entries: self.entries.clone(), index }
+    /// Drops all loads and empties the queue.
+    pub(crate) fn clear(&self) {
+        let mut state = self.lock();
+        state.upcoming.clear();
+        state.order.clear();
+        let loads = std::mem::take(&mut state.loads);
+        // Their guards take the lock.
+        drop(state);
+        drop(loads);
     }
 
-    /// Learns what sizes are usual here.
-    pub(crate) fn saw(&self, bytes: usize) {
-        self.usual.saw(bytes);
+    /// An entry's size in bytes, or the mean of the entries read so far if it is unknown.
+    pub(crate) fn likely_size(&self, item: &Item) -> u64 {
+        let known = item.entry().ok().and_then(|entry| entry.size());
+        known.unwrap_or_else(|| self.sizes.mean())
+    }
+
+    /// Records the size of an entry that was read.
+    pub(crate) fn record_size(&self, bytes: usize) {
+        self.sizes.record(bytes);
+    }
+
+    pub(super) fn memory_limit(&self) -> u64 {
+        self.core.budget().map_or(0, |budget| budget.limit())
     }
 }
 
-impl State {
-    /// Forgets the hints; what they have brought goes first when memory is short.
-    fn withdraw(&mut self) {
-        for index in self.queue.drain(..) {
-            self.queued.clear(index);
-        }
-        self.age_all();
+impl<U: Upcoming> PrefetchState<U> {
+    /// Whether an entry is being loaded, or has been and was not taken.
+    pub(super) fn has_load(&self, key: u64) -> bool {
+        self.loads.contains_key(&key)
     }
 
-    fn age_all(&mut self) {
-        if self.held.values().all(|held| !held.age.wanted) {
+    pub(super) fn has_loads(&self) -> bool {
+        !self.loads.is_empty()
+    }
+
+    /// Records that the caller asked for something now.
+    pub(super) fn touch(&mut self) {
+        self.last_used = Some(Instant::now());
+    }
+
+    /// Empties the queue. What was loaded already can still be taken, but goes first when memory is short.
+    pub(super) fn withdraw(&mut self) {
+        self.upcoming.clear();
+        self.mark_unwanted();
+    }
+
+    /// Lets all present loads go first when memory is short.
+    pub(super) fn mark_unwanted(&mut self) {
+        if self.loads.values().all(|load| !load.rank.wanted) {
             return;
         }
         self.order.clear();
-        for (&index, held) in &mut self.held {
-            held.age.wanted = false;
-            self.order.insert(held.age, index);
+        for (&key, load) in &mut self.loads {
+            load.rank.wanted = false;
+            self.order.insert(load.rank, key);
         }
     }
 }
 
-impl EvictableHolder for Prefetcher {
+impl<U: Upcoming> EvictableHolder for Prefetcher<U> {
     fn idle_since(&self) -> Option<Instant> {
         let state = self.state.try_lock().ok()?;
-        if state.held.is_empty() { None } else { state.used }
+        if state.loads.is_empty() { None } else { state.last_used }
     }
 
-    /// What nobody wants goes first, then what would have been taken last.
+    /// Drops unwanted loads first, then those that were started last.
     fn evict(&self, bytes: u64) -> u64 {
         let Ok(mut guard) = self.state.try_lock() else { return 0 };
         let state = &mut *guard;
         let (mut freed, mut dropped) = (0, Vec::new());
         while freed < bytes {
-            let unwanted = state.order.first_key_value().filter(|(age, _)| !age.wanted).map(|(&age, _)| age);
-            let Some(age) = unwanted.or_else(|| state.order.last_key_value().map(|(&age, _)| age)) else { break };
-            let Some(held) = state.order.remove(&age).and_then(|index| state.held.remove(&index)) else { continue };
-            freed += held.size;
-            dropped.push(held);
+            let unwanted = state.order.first_key_value().filter(|(rank, _)| !rank.wanted).map(|(&rank, _)| rank);
+            let Some(rank) = unwanted.or_else(|| state.order.last_key_value().map(|(&rank, _)| rank)) else { break };
+            let Some(load) = state.order.remove(&rank).and_then(|key| state.loads.remove(&key)) else { continue };
+            freed += load.size;
+            dropped.push(load);
         }
-        // Their tasks take the lock when they end.
+        // Their guards take the lock.
         drop(guard);
         drop(dropped);
         freed
     }
 }
 
-/// Tells the prefetcher that one of its fetches is over.
-struct Ended(Weak<Prefetcher>);
+/// Dropped when a load ends, however it ends; starts the next ones.
+struct LoadGuard<U: Upcoming>(Weak<Prefetcher<U>>);
 
-impl Drop for Ended {
+impl<U: Upcoming> Drop for LoadGuard<U> {
     fn drop(&mut self) {
         let Some(prefetcher) = self.0.upgrade() else { return };
         let mut state = prefetcher.lock();
         state.in_flight -= 1;
-        // Without connections nothing can be fetched ahead; whoever asks will hear why.
+        // If no call can be made, nothing is loaded ahead. The caller's next request gets the error.
         if let Ok(call) = prefetcher.core.call() {
-            let _ = prefetcher.pump(&mut state, &call);
+            let _ = prefetcher.start_loads(&mut state, &call);
         }
     }
 }
 
-/// One bit for each entry.
-#[derive(Default)]
-struct Bits(Vec<u64>);
+/// The mean size of the entries that were read.
+#[derive(Debug, Default)]
+struct UsualSize {
+    bytes: AtomicU64,
+    count: AtomicU64,
+}
 
-impl Bits {
-    fn new(length: usize) -> Self {
-        Self(vec![0; length.div_ceil(64)])
+impl UsualSize {
+    fn record(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self, index: usize) -> bool {
-        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
-    }
-
-    /// Sets a bit; false when it was set already.
-    fn set(&mut self, index: usize) -> bool {
-        let was_set = self.get(index);
-        if let Some(word) = self.0.get_mut(index / 64) {
-            *word |= 1 << (index % 64);
-        }
-        !was_set
-    }
-
-    fn clear(&mut self, index: usize) {
-        if let Some(word) = self.0.get_mut(index / 64) {
-            *word &= !(1 << (index % 64));
-        }
+    fn mean(&self) -> u64 {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        bytes.checked_div(self.count.load(Ordering::Relaxed)).unwrap_or(ASSUMED_SIZE)
     }
 }

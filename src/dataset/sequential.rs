@@ -1,72 +1,76 @@
-//! Whether a caller walks through a dataset in order, and how far it pays to fetch ahead of it.
+//! Notices a caller that reads a dataset in order.
 
-use std::ops::Range;
+/// Requests in a row that count as reading in order. One fewer is enough at the beginning of the dataset.
+const MIN_STREAK: usize = 3;
 
-/// So many in a row are no accident; at the very beginning one fewer will do.
-const NOTICED: usize = 3;
-/// How many entries are fetched ahead at first; each further step doubles it.
-const FIRST_AHEAD: usize = 8;
-
-/// The history of a caller's requests.
+/// The recent requests of the callers of one dataset.
 #[derive(Debug, Default)]
 pub(crate) struct SequentialDetector {
+    /// The index that continues the last request.
     next: usize,
-    /// How many entries were asked for in a row.
+    /// How many entries were requested in a row.
     streak: usize,
-    ahead: usize,
+    /// How many requests have continued the row since it was noticed.
+    steps: Option<u32>,
 }
 
 impl SequentialDetector {
-    /// Takes note of a request for `count` entries from `first` on; gives the entries that will be next, or `None`
-    /// for a caller that jumps about.
-    pub(crate) fn observe(&mut self, first: usize, count: usize, connections: usize) -> Option<Range<usize>> {
+    /// Records a request for `count` entries from `first` on. Returns how many requests have continued the row since it
+    /// was noticed, 0 for the request that makes it noticed; `None` when the caller does not read in order.
+    pub(crate) fn observe(&mut self, first: usize, count: usize) -> Option<u32> {
         if first == self.next {
             self.streak += count;
         } else {
-            (self.streak, self.ahead) = (count, 0);
+            (self.streak, self.steps) = (count, None);
         }
         self.next = first + count;
         let from_the_start = self.next == self.streak;
-        // One batch is one request, however large.
-        if self.streak == count || self.streak + usize::from(from_the_start) < NOTICED {
+        // One batch is one request, however many entries it has.
+        if self.streak == count || self.streak + usize::from(from_the_start) < MIN_STREAK {
             return None;
         }
-        self.ahead = match self.ahead {
-            0 => FIRST_AHEAD.max(count),
-            ahead => ahead * 2,
-        }
-        .min(2 * connections.max(count));
-        Some(self.next..self.next + self.ahead)
+        self.steps = Some(self.steps.map_or(0, |steps| steps.saturating_add(1)));
+        self.steps
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
+    use crate::dataset::depth::{Foresight, depth};
+
+    /// The entries that a dataset loads ahead after a request, with 64 connections.
+    fn ahead(detector: &mut SequentialDetector, first: usize, count: usize) -> Option<Range<usize>> {
+        let steps = detector.observe(first, count)?;
+        let entries = depth(Foresight::Guess { batch: count }, steps, 64, 0).entries;
+        Some(first + count..first + count + entries)
+    }
 
     #[test]
-    fn a_walk_is_noticed_and_jumps_are_not() {
-        let mut walk = SequentialDetector::default();
-        assert_eq!(walk.observe(0, 1, 64), None);
-        assert_eq!(walk.observe(1, 1, 64), Some(2..10));
-        assert_eq!(walk.observe(2, 1, 64), Some(3..19));
+    fn reading_in_order_is_noticed_and_jumps_are_not() {
+        let mut detector = SequentialDetector::default();
+        assert_eq!(ahead(&mut detector, 0, 1), None);
+        assert_eq!(ahead(&mut detector, 1, 1), Some(2..10));
+        assert_eq!(ahead(&mut detector, 2, 1), Some(3..19));
         for index in 3..20 {
-            walk.observe(index, 1, 64);
+            ahead(&mut detector, index, 1);
         }
-        assert_eq!(walk.observe(20, 1, 64), Some(21..149));
-        assert_eq!(walk.observe(50, 1, 64), None);
-        assert_eq!(walk.observe(51, 1, 64), None);
-        assert_eq!(walk.observe(52, 1, 64), Some(53..61));
+        assert_eq!(ahead(&mut detector, 20, 1), Some(21..149));
+        assert_eq!(ahead(&mut detector, 50, 1), None);
+        assert_eq!(ahead(&mut detector, 51, 1), None);
+        assert_eq!(ahead(&mut detector, 52, 1), Some(53..61));
         for jump in [9, 4, 5, 30, 31, 2] {
-            assert_eq!(walk.observe(jump, 1, 64), None, "{jump}");
+            assert_eq!(ahead(&mut detector, jump, 1), None, "{jump}");
         }
     }
 
     #[test]
-    fn batches_in_order_are_a_walk_too() {
-        let mut walk = SequentialDetector::default();
-        assert_eq!(walk.observe(0, 32, 64), None);
-        assert_eq!(walk.observe(32, 32, 64), Some(64..96));
-        assert_eq!(walk.observe(96, 32, 64), None);
+    fn batches_in_order_are_noticed_too() {
+        let mut detector = SequentialDetector::default();
+        assert_eq!(ahead(&mut detector, 0, 32), None);
+        assert_eq!(ahead(&mut detector, 32, 32), Some(64..96));
+        assert_eq!(ahead(&mut detector, 96, 32), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What lies where in a tar archive: its headers, read by ranges, once.
+//! Finds the files in a tar archive: reads its headers by ranges, once.
 
 use std::ops::Range;
 
@@ -8,66 +8,69 @@ use tar::Header;
 use crate::error::{Error, Result, Status};
 use crate::service::body_sink::Sink;
 use crate::service::client_core::Call;
-use crate::service::ranged_get::{self, Only, Opened, Version, fetch};
+use crate::service::ranged_get::{self, Only, Opened, fetch};
+use crate::service::version::Version;
 use crate::url::Target;
 
-/// A tar archive is made of blocks of this size.
+/// The size of a block, which archives are made of.
 const BLOCK: u64 = 512;
-/// The first look, and the least that a read through small files brings.
-const FIRST_LOOK: u64 = 64 << 10;
-/// Files larger than this are jumped over; smaller ones are read through, since a request costs as much.
-const JUMP: u64 = 1 << 20;
-/// How many files' headers a read through small ones is to bring.
-const HEADERS_AT_ONCE: u64 = 16;
-const MOST_AT_ONCE: u64 = 8 << 20;
-/// After a jump: a header, and the extended ones that may stand before it.
-const AFTER_JUMP: u64 = 4 << 10;
-/// A name, or a set of extended attributes, that is longer than this is damage.
+/// The bytes of the first read, and the least bytes of a read through small files.
+const MIN_READ: u64 = 64 << 10;
+/// Files larger than this are skipped. Smaller ones are read through, since a request costs as much as their bytes.
+const MAX_READ_THROUGH: u64 = 1 << 20;
+/// How many headers one read through small files aims to bring.
+const HEADERS_PER_READ: u64 = 16;
+/// The most bytes of a read through small files.
+const MAX_READ: u64 = 8 << 20;
+/// The bytes of a read after a skipped file: a header, and extended headers that may come before it.
+const READ_AFTER_SKIP: u64 = 4 << 10;
+/// The longest extended header that is accepted: a long name, or a set of attributes.
 const MAX_EXTENSION: u64 = 1 << 20;
 
 /// A file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
+pub(crate) struct ArchiveMember {
     pub(crate) name: String,
     pub(crate) offset: u64,
     pub(crate) size: u64,
 }
 
-/// Finds the regular files of an archive, and says of which version of it.
-pub(crate) async fn index(call: &Call, target: &Target) -> Result<(Version, Vec<Member>)> {
+/// Finds the regular files of an archive. Returns the version of the archive that they are in, and the files.
+pub(crate) async fn index(call: &Call, target: &Target) -> Result<(Version, Vec<ArchiveMember>)> {
     let context = |error: Error| error.context("cannot index the archive");
-    let (blob, window) = Blob::open(call, target).await.map_err(context)?;
-    let mut archive = Archive { source: blob, start: 0, window };
+    let (bytes, window) = BlobBytes::open(call, target).await.map_err(context)?;
+    let mut archive = Archive { bytes, start: 0, window };
     let members = archive.members().await.map_err(context)?;
-    Ok((archive.source.version, members))
+    Ok((archive.bytes.version, members))
 }
 
-/// Where an archive's bytes come from.
-trait Source: Sync {
+/// An archive's bytes.
+trait ArchiveBytes: Sync {
+    /// The archive's name, for errors.
     fn name(&self) -> String;
     fn size(&self) -> u64;
-    /// Adds a range, which lies inside, to what is collected.
-    fn fetch(&self, range: Range<u64>, to: &mut Collected) -> impl Future<Output = Result<()>> + Send;
+    /// Appends a range of the archive to `window`.
+    fn fetch(&self, range: Range<u64>, window: &mut HeaderWindow) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// One version of a blob.
-struct Blob<'a> {
+/// The bytes of an archive that is one version of a blob.
+struct BlobBytes<'a> {
     call: &'a Call,
     target: &'a Target,
     version: Version,
 }
 
-impl<'a> Blob<'a> {
-    async fn open(call: &'a Call, target: &'a Target) -> Result<(Self, Collected)> {
-        let opened = ranged_get::open(call, target, 0..FIRST_LOOK, &Only::Any).await?;
+impl<'a> BlobBytes<'a> {
+    async fn open(call: &'a Call, target: &'a Target) -> Result<(Self, HeaderWindow)> {
+        let opened = ranged_get::open(call, target, 0..MIN_READ, &Only::Any).await?;
         let Opened { version, first, body } = opened;
-        let mut window = Collected::default();
+        let mut window = HeaderWindow::default();
         fetch(call, target, &version, first, body, &mut window).await?;
         Ok((Self { call, target, version }, window))
     }
 }
 
-impl Source for Blob<'_> {
+impl ArchiveBytes for BlobBytes<'_> {
     fn name(&self) -> String {
         self.target.display()
     }
@@ -76,34 +79,37 @@ impl Source for Blob<'_> {
         self.version.size
     }
 
-    async fn fetch(&self, range: Range<u64>, to: &mut Collected) -> Result<()> {
-        fetch(self.call, self.target, &self.version, range, None, to).await
+    async fn fetch(&self, range: Range<u64>, window: &mut HeaderWindow) -> Result<()> {
+        fetch(self.call, self.target, &self.version, range, None, window).await
     }
 }
 
-struct Archive<S> {
-    source: S,
-    /// What was fetched last, and where it begins.
+/// An archive that is being indexed.
+struct Archive<B> {
+    bytes: B,
+    /// Where in the archive `window` begins.
     start: u64,
-    window: Collected,
+    window: HeaderWindow,
 }
 
+/// The bytes that were fetched last.
 #[derive(Default)]
-struct Collected {
+struct HeaderWindow {
     bytes: BytesMut,
+    /// How many of the bytes have been checked.
     accepted: usize,
 }
 
-impl Collected {
+impl HeaderWindow {
     fn clear(&mut self) {
         self.bytes.clear();
         self.accepted = 0;
     }
 }
 
-impl Sink for Collected {
+impl Sink for HeaderWindow {
     fn room(&mut self) -> &mut (impl BufMut + Send) {
-        self.bytes.reserve(FIRST_LOOK as usize);
+        self.bytes.reserve(MIN_READ as usize);
         &mut self.bytes
     }
 
@@ -121,21 +127,21 @@ impl Sink for Collected {
     }
 }
 
-/// What an extended header says of the next file.
+/// The attributes that extended headers give the next file.
 #[derive(Default)]
 struct Extended {
     name: Option<Vec<u8>>,
     size: Option<u64>,
-    /// The file does not lie in one piece.
+    /// Whether the file's bytes are not contiguous in the archive.
     sparse: bool,
 }
 
-impl<S: Source> Archive<S> {
-    async fn members(&mut self) -> Result<Vec<Member>> {
+impl<B: ArchiveBytes> Archive<B> {
+    async fn members(&mut self) -> Result<Vec<ArchiveMember>> {
         let mut members = Vec::new();
         let mut extended = Extended::default();
         let (mut at, mut files) = (0, 0);
-        while at < self.source.size() {
+        while at < self.bytes.size() {
             let header = self.header(at, at / (files + 1)).await?;
             let Some(header) = header else { break };
             let kind = header.entry_type();
@@ -163,28 +169,28 @@ impl<S: Source> Archive<S> {
             }
             files += 1;
             let size = size.unwrap_or(declared);
-            // Links, directories and devices have no data, whatever their size field says.
+            // Links, directories and devices have no data, even if their size field is not 0.
             let has_no_data = kind.is_hard_link() || kind.is_symlink() || kind.is_dir() || kind.is_fifo();
             let has_no_data = has_no_data || kind.is_character_special() || kind.is_block_special();
             at = if has_no_data { data } else { self.after(data, size)? };
             let is_file = kind.is_file() || kind.is_contiguous();
             if is_file && !name.ends_with('/') {
-                members.push(Member { name, offset: data, size });
+                members.push(ArchiveMember { name, offset: data, size });
             }
         }
         Ok(members)
     }
 
-    /// The header at `at`; `None` for the block of zeros that ends an archive. `stride` is how far headers are apart.
+    /// The header at `at`; `None` for the block of zeros that ends an archive. `stride` is the usual distance of headers.
     async fn header(&mut self, at: u64, stride: u64) -> Result<Option<Header>> {
         let ahead = match stride {
-            0..=JUMP => (stride * HEADERS_AT_ONCE).clamp(FIRST_LOOK, MOST_AT_ONCE),
-            _ => AFTER_JUMP,
+            0..=MAX_READ_THROUGH => (stride * HEADERS_PER_READ).clamp(MIN_READ, MAX_READ),
+            _ => READ_AFTER_SKIP,
         };
         if at == 0 && is_compressed(&self.window.bytes) {
             return Err(self.damaged(at, "it is compressed, and cannot be read by ranges: store it as plain tar"));
         }
-        if at == 0 && self.source.size() < BLOCK {
+        if at == 0 && self.bytes.size() < BLOCK {
             return Err(self.damaged(at, "it is too short for a tar header"));
         }
         let block = self.read(at, BLOCK, ahead).await?;
@@ -206,7 +212,7 @@ impl<S: Source> Archive<S> {
         if size > MAX_EXTENSION {
             return Err(self.damaged(at, "an extended header is too long"));
         }
-        Ok(self.read(at, size, FIRST_LOOK).await?.to_vec())
+        Ok(self.read(at, size, MIN_READ).await?.to_vec())
     }
 
     fn read_pax(&self, at: u64, content: &[u8], extended: &mut Extended) -> Result<()> {
@@ -234,40 +240,40 @@ impl<S: Source> Archive<S> {
         Ok(())
     }
 
-    /// Where the header behind `size` bytes of data stands.
+    /// The offset of the header that follows `size` bytes at `data`.
     fn after(&self, data: u64, size: u64) -> Result<u64> {
         match data.checked_add(size) {
-            // Some writers leave out what would fill the last block.
-            Some(end) if end <= self.source.size() => Ok(end.next_multiple_of(BLOCK)),
+            // Some writers do not pad the last block.
+            Some(end) if end <= self.bytes.size() => Ok(end.next_multiple_of(BLOCK)),
             _ => Err(self.damaged(data, "a file is longer than what is left of the archive: it was cut off")),
         }
     }
 
-    /// `length` bytes at `at`, out of a window of at least `ahead` if they have to be fetched.
+    /// The `length` bytes at `at`. If they are not in the window, at least `ahead` bytes are fetched.
     async fn read(&mut self, at: u64, length: u64, ahead: u64) -> Result<&[u8]> {
-        let end = at.checked_add(length).filter(|&end| end <= self.source.size());
+        let end = at.checked_add(length).filter(|&end| end <= self.bytes.size());
         let end = end.ok_or_else(|| self.damaged(at, "it ends in the middle of a header: it was cut off"))?;
         if at < self.start || end > self.start + self.window.bytes.len() as u64 {
-            let range = at..end.max(at + ahead).min(self.source.size());
+            let range = at..end.max(at + ahead).min(self.bytes.size());
             self.window.clear();
             self.start = at;
-            self.source.fetch(range, &mut self.window).await?;
+            self.bytes.fetch(range, &mut self.window).await?;
         }
         let from = (at - self.start) as usize;
         Ok(&self.window.bytes[from..from + length as usize])
     }
 
     fn damaged(&self, at: u64, why: &str) -> Error {
-        Error::new(Status::Corrupt, format!("{}, byte {at}: {why}", self.source.name()))
+        Error::new(Status::Corrupt, format!("{}, byte {at}: {why}", self.bytes.name()))
     }
 
     fn sparse(&self, name: &str) -> Error {
-        let message = format!("{}: '{name}' is a sparse file, which does not lie in one piece", self.source.name());
+        let message = format!("{}: '{name}' is a sparse file, which does not lie in one piece", self.bytes.name());
         Error::unsupported(message).hint("make the archive without --sparse")
     }
 }
 
-/// What the usual compressed archives begin with: gzip, Zstandard, bzip2 and xz.
+/// Whether these are the first bytes of a gzip, Zstandard, bzip2 or xz file.
 fn is_compressed(start: &[u8]) -> bool {
     const MAGICS: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"];
     MAGICS.iter().any(|magic| start.starts_with(magic))
@@ -277,12 +283,12 @@ fn is_compressed(start: &[u8]) -> bool {
 struct Record<'a> {
     key: &'a [u8],
     value: &'a [u8],
-    /// Of the whole record.
+    /// The length of the whole record, in bytes.
     length: usize,
 }
 
-/// The first record, which is `LENGTH KEY=VALUE` and a line break, its length included. The `tar` crate looks for the
-/// line break instead, which a value may have in it.
+/// The first record of a pax header: `LENGTH KEY=VALUE` and a line break, where LENGTH counts the whole record. The `tar`
+/// crate looks for the line break instead, but a value may contain line breaks.
 fn pax_record(content: &[u8]) -> Option<Record<'_>> {
     let space = content.iter().position(|&byte| byte == b' ')?;
     let digits = Some(&content[..space]).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
@@ -292,7 +298,7 @@ fn pax_record(content: &[u8]) -> Option<Record<'_>> {
     Some(Record { key: &attribute[..equals], value: &attribute[equals + 1..], length })
 }
 
-/// An archive that is there already.
+/// Indexes an archive that is in memory.
 #[cfg(any(test, fuzzing))]
 pub(crate) mod in_memory {
     use std::pin::pin;
@@ -300,9 +306,9 @@ pub(crate) mod in_memory {
 
     use super::*;
 
-    struct Bytes<'a>(&'a [u8]);
+    struct MemoryBytes<'a>(&'a [u8]);
 
-    impl Source for Bytes<'_> {
+    impl ArchiveBytes for MemoryBytes<'_> {
         fn name(&self) -> String {
             "an archive in memory".to_owned()
         }
@@ -311,22 +317,22 @@ pub(crate) mod in_memory {
             self.0.len() as u64
         }
 
-        async fn fetch(&self, range: Range<u64>, to: &mut Collected) -> Result<()> {
-            to.bytes.extend_from_slice(&self.0[range.start as usize..range.end as usize]);
+        async fn fetch(&self, range: Range<u64>, window: &mut HeaderWindow) -> Result<()> {
+            window.bytes.extend_from_slice(&self.0[range.start as usize..range.end as usize]);
             Ok(())
         }
     }
 
-    pub(crate) fn index(archive: &[u8]) -> Result<Vec<Member>> {
-        let first = &archive[..archive.len().min(FIRST_LOOK as usize)];
+    pub(crate) fn index(archive: &[u8]) -> Result<Vec<ArchiveMember>> {
+        let first = &archive[..archive.len().min(MIN_READ as usize)];
         let mut archive = Archive {
-            source: Bytes(archive),
+            bytes: MemoryBytes(archive),
             start: 0,
-            window: Collected { bytes: first.into(), accepted: first.len() },
+            window: HeaderWindow { bytes: first.into(), accepted: first.len() },
         };
         match pin!(archive.members()).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(members) => members,
-            Poll::Pending => Err(Error::internal("memory made the index wait")),
+            Poll::Pending => Err(Error::internal("indexing an archive in memory had to wait")),
         }
     }
 }

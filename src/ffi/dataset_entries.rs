@@ -10,7 +10,7 @@ use super::error::azt_error;
 use super::handle::{self, Outs, read};
 use super::sample::azt_sample;
 use super::status::azt_status;
-use crate::dataset::Fitted;
+use crate::dataset::ReadInto;
 use crate::dataset::entries::UNKNOWN_SIZE;
 use crate::error::Result;
 
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn azt_dataset_get_into(
                 handle::outs(out_size, 1, "out_size")?,
             )
         };
-        set_sizes(dataset.0.get_into_all(&[index], vec![to]), outs)
+        set_sizes(dataset.0.read_into(&[index], vec![to]), outs)
     })
 }
 
@@ -208,14 +208,14 @@ pub unsafe extern "C" fn azt_dataset_get_batch_into(
                 handle::outs(out_sizes, count, "out_sizes")?,
             )
         };
-        set_sizes(dataset.0.get_into_all(indices, to), outs)
+        set_sizes(dataset.0.read_into(indices, to), outs)
     })
 }
 
 /// Writes the sizes, which are also known if a buffer is too small.
-fn set_sizes(fitted: Fitted, outs: Outs<usize>) -> Result<()> {
-    outs.set(fitted.sizes);
-    fitted.error.map_or(Ok(()), Err)
+fn set_sizes(read: ReadInto, outs: Outs<usize>) -> Result<()> {
+    outs.set(read.sizes);
+    read.error.map_or(Ok(()), Err)
 }
 
 /// Announces which entries will be read, in this order, so that they are fetched before. This is a hint: an entry that

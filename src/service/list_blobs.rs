@@ -1,7 +1,5 @@
-//! A container's blobs, page by page. A page's document is parsed while it arrives, and only what a dataset
-//! needs of it is kept.
-
-use std::collections::VecDeque;
+//! Lists a container's blobs, page by page. A page is parsed while it arrives, and each blob goes to a [`BlobSink`], which
+//! keeps what it needs of it.
 
 use bytes::BytesMut;
 use http::Method;
@@ -11,48 +9,61 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use crate::core::retry::retry;
-use crate::dataset::entries::{Entries, New, Source};
 use crate::error::{Error, Result, Status};
 use crate::http::{Request, Response};
 use crate::service::client_core::Call;
 use crate::service::xml;
 use crate::url::Container;
 
-/// The service's own limit (<https://learn.microsoft.com/rest/api/storageservices/list-blobs>).
+/// The service's limit of blobs on a page (<https://learn.microsoft.com/rest/api/storageservices/list-blobs>).
 const MAX_RESULTS: usize = 5000;
-/// A page of 5,000 blobs with long names and much metadata has some 50 MB (8 KiB of metadata each).
+/// A page of 5,000 blobs has some 50 MB if each has a long name and 8 KiB of metadata.
 const MAX_PAGE: u64 = 256 << 20;
-/// What stands between two ends of a blob's element, at most: its name, properties and metadata.
+/// The most bytes of one blob's element: its name, properties and metadata.
 const MAX_ELEMENT: usize = 1 << 20;
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A container's blobs, all or those of a prefix.
+/// The blobs of a container whose names begin with `prefix`. An empty prefix means all blobs.
 #[derive(Clone, Debug)]
 pub(crate) struct Listing {
     pub(crate) container: Container,
     pub(crate) prefix: String,
 }
 
-/// So many names on either side tell a place in a listing, if one of them is still there.
-pub(crate) const NEARBY: usize = 16;
+/// A blob as the listing shows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListedBlob<'a> {
+    pub(crate) name: &'a str,
+    /// In bytes.
+    pub(crate) size: Option<u64>,
+    /// Without quotes; "" when the listing gave none.
+    pub(crate) etag: &'a str,
+}
 
-/// A part of the blobs of a container.
+/// Takes the blobs of one page, in the order of the listing.
+pub(crate) trait BlobSink: Send {
+    /// Takes a blob. An error ends the listing.
+    fn add(&mut self, blob: ListedBlob<'_>) -> Result<()>;
+}
+
+/// One page of a listing.
 #[derive(Debug)]
-pub(crate) struct Page {
-    /// Those that `keep` took.
-    pub(crate) entries: Entries,
-    /// How many there were, taken or not.
-    pub(crate) count: u64,
-    /// The last of them, taken or not, [`NEARBY`] at most.
-    pub(crate) last_names: VecDeque<String>,
-    /// Where the next page begins; `None` after the last.
+pub(crate) struct Page<S> {
+    /// What took the page's blobs.
+    pub(crate) blobs: S,
+    /// The marker of the next page; `None` after the last page.
     pub(crate) next: Option<String>,
 }
 
 impl Listing {
-    /// Asks for one page. `keep` is asked about each of its blobs, 0, 1, 2 …, whether to keep it. Stubs of
-    /// directories are no blobs.
-    pub(crate) async fn page(&self, call: &Call, marker: &str, keep: impl Fn(u64) -> bool) -> Result<Page> {
+    /// Requests the page that begins at `marker`, the first page for "". Its blobs go to the sink that `new_sink` makes,
+    /// once for each try. Placeholders of directories are left out.
+    pub(crate) async fn page<S: BlobSink>(
+        &self,
+        call: &Call,
+        marker: &str,
+        new_sink: impl Fn() -> Result<S>,
+    ) -> Result<Page<S>> {
         let mut query = format!("restype=container&comp=list&include=metadata&maxresults={MAX_RESULTS}");
         for (name, value) in [("prefix", self.prefix.as_str()), ("marker", marker)] {
             if !value.is_empty() {
@@ -60,37 +71,37 @@ impl Listing {
             }
         }
         let uri = self.container.target.uri(&query)?;
-        let (uri, keep) = (&uri, &keep);
+        let (uri, new_sink) = (&uri, &new_sink);
         retry(&call.limits, |attempt| async move {
             let response = call.service.send(Request::new(Method::GET, uri.clone()), &attempt).await?;
             let response = response.success().await?;
-            self.receive(response, keep).await
+            receive(response, new_sink()?).await
         })
         .await
         .map_err(|error| error.context(format!("cannot list {}", self.container.target.display())))
     }
+}
 
-    async fn receive(&self, mut response: Response, keep: &impl Fn(u64) -> bool) -> Result<Page> {
-        let mut document = BytesMut::with_capacity(64 << 10);
-        let mut parser = PageParser::new(self.container.clone())?;
-        let mut received = 0;
-        loop {
-            let count = response.receive(&mut document, MAX_PAGE - received).await?;
-            received += count as u64;
-            parser.take(&mut document, count == 0, keep)?;
-            if count == 0 {
-                return parser.finish();
-            }
-            document.reserve(64 << 10);
+async fn receive<S: BlobSink>(mut response: Response, sink: S) -> Result<Page<S>> {
+    let mut document = BytesMut::with_capacity(64 << 10);
+    let mut parser = PageParser::new(sink);
+    let mut received = 0;
+    loop {
+        let count = response.receive(&mut document, MAX_PAGE - received).await?;
+        received += count as u64;
+        parser.parse(&mut document, count == 0)?;
+        if count == 0 {
+            return parser.finish();
         }
+        document.reserve(64 << 10);
     }
 }
 
 const BLOB_END: &[u8] = b"</Blob>";
-/// A page nests six elements at most.
+/// The deepest nesting that is accepted. The service's pages nest six elements.
 const MAX_DEPTH: usize = 64;
 
-/// What an element is, which its place in the document decides: metadata has any name for a key.
+/// The meaning of an element. It depends on the parent, since a key of metadata may have any name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Element {
     Results,
@@ -133,12 +144,12 @@ impl Element {
     }
 }
 
-/// Reads a page in pieces, each of which ends behind a whole element.
-struct PageParser {
-    page: Page,
+/// Parses a page in pieces, each of which ends with a whole element.
+struct PageParser<S> {
+    page: Page<S>,
     /// The elements that have begun and not ended, the outermost first.
     path: Vec<Element>,
-    /// The text of the innermost element, if it [has one](Element::has_text).
+    /// The text of the innermost element, if its text [matters](Element::has_text).
     text: String,
     name_is_encoded: bool,
     name: String,
@@ -148,12 +159,10 @@ struct PageParser {
     ended: bool,
 }
 
-impl PageParser {
-    fn new(container: Container) -> Result<Self> {
-        let mut entries = Entries::default();
-        entries.add_source(Source::of_blobs(container))?;
-        Ok(Self {
-            page: Page { entries, count: 0, last_names: VecDeque::new(), next: None },
+impl<S: BlobSink> PageParser<S> {
+    fn new(sink: S) -> Self {
+        Self {
+            page: Page { blobs: sink, next: None },
             path: Vec::new(),
             text: String::new(),
             name_is_encoded: false,
@@ -162,32 +171,32 @@ impl PageParser {
             etag: String::new(),
             is_directory: false,
             ended: false,
-        })
+        }
     }
 
-    /// Reads and takes out of `document` what has arrived whole: all up to the end of an element, so that no event is
-    /// cut in two, and at the end all there is.
-    fn take(&mut self, document: &mut BytesMut, at_end: bool, keep: &impl Fn(u64) -> bool) -> Result<()> {
+    /// Parses the whole elements at the beginning of `document`, and removes them from it. At the end of the page it parses
+    /// all of `document`.
+    fn parse(&mut self, document: &mut BytesMut, at_end: bool) -> Result<()> {
         let whole = match at_end {
             true => document.len(),
             false => memmem::rfind(document, BLOB_END).map_or(0, |at| at + BLOB_END.len()),
         };
-        self.feed(&document.split_to(whole), keep)?;
+        self.parse_piece(&document.split_to(whole))?;
         match document.len() > MAX_ELEMENT {
             true => Err(unreadable("an element has no end")),
             false => Ok(()),
         }
     }
 
-    fn feed(&mut self, piece: &[u8], keep: &impl Fn(u64) -> bool) -> Result<()> {
+    fn parse_piece(&mut self, piece: &[u8]) -> Result<()> {
         let mut reader = Reader::from_reader(piece);
-        // A piece ends elements that an earlier one began.
+        // A piece ends elements that began in an earlier piece.
         reader.config_mut().check_end_names = false;
         reader.config_mut().allow_unmatched_ends = true;
         loop {
             match reader.read_event().map_err(|error| unreadable(&error.to_string()))? {
                 Event::Start(start) => self.start(&start)?,
-                Event::End(_) => self.end(keep)?,
+                Event::End(_) => self.end()?,
                 Event::Eof => return Ok(()),
                 event if self.path.last().is_some_and(|element| element.has_text()) => {
                     xml::push_text(&event, &mut self.text).map_err(|why| unreadable(&why))?;
@@ -212,7 +221,7 @@ impl PageParser {
                 self.is_directory = false;
             }
             Element::Name => {
-                // Names that XML cannot hold come percent-encoded.
+                // The service percent-encodes names that XML cannot hold.
                 let encoded = start.try_get_attribute("Encoded").ok().flatten();
                 self.name_is_encoded = encoded.is_some_and(|attribute| attribute.value.eq_ignore_ascii_case(b"true"));
             }
@@ -221,7 +230,7 @@ impl PageParser {
         Ok(())
     }
 
-    fn end(&mut self, keep: &impl Fn(u64) -> bool) -> Result<()> {
+    fn end(&mut self) -> Result<()> {
         match self.path.pop().ok_or_else(|| unreadable("an element ends that did not begin"))? {
             Element::Name if self.name_is_encoded => {
                 let decoded = percent_decode_str(&self.text).decode_utf8();
@@ -237,32 +246,24 @@ impl PageParser {
             Element::NextMarker => {
                 self.page.next = Some(std::mem::take(&mut self.text)).filter(|text| !text.is_empty());
             }
-            Element::Blob => self.take_blob(keep)?,
+            Element::Blob => self.push_blob()?,
             Element::Results => self.ended = true,
             Element::Blobs | Element::Properties | Element::Metadata | Element::Other => {}
         }
         Ok(())
     }
 
-    fn take_blob(&mut self, keep: &impl Fn(u64) -> bool) -> Result<()> {
+    fn push_blob(&mut self) -> Result<()> {
         if self.name.is_empty() {
             return Err(unreadable("a blob has no name"));
         }
         if self.is_directory {
             return Ok(());
         }
-        if keep(self.page.count) {
-            self.page.entries.push(0, New { name: &self.name, size: self.size, etag: &self.etag, offset: None })?;
-        }
-        self.page.count += 1;
-        // The oldest one's memory is used for the next name.
-        let last = &mut self.page.last_names;
-        let free = if last.len() == NEARBY { last.pop_front() } else { None };
-        last.push_back(std::mem::replace(&mut self.name, free.unwrap_or_default()));
-        Ok(())
+        self.page.blobs.add(ListedBlob { name: &self.name, size: self.size, etag: &self.etag })
     }
 
-    fn finish(self) -> Result<Page> {
+    fn finish(self) -> Result<Page<S>> {
         if !self.ended {
             return Err(unreadable("it ends in the middle"));
         }
@@ -270,54 +271,59 @@ impl PageParser {
     }
 }
 
-/// A document that broke on its way may come whole the next time.
+/// The error of a page that cannot be parsed. It is retried: the page may have been damaged on its way.
 fn unreadable(why: &str) -> Error {
     Error::new(Status::Corrupt, format!("the service's list of blobs cannot be read: {why}")).retryable(None)
 }
 
-/// Reads a page that arrives in pieces of `length` bytes.
+/// Parses a page that arrives in pieces of `length` bytes.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn read_page(container: Container, document: &[u8], length: usize) -> Result<Page> {
-    let mut parser = PageParser::new(container)?;
-    let mut waiting = BytesMut::new();
+pub(crate) fn parse_page<S: BlobSink>(sink: S, document: &[u8], length: usize) -> Result<Page<S>> {
+    let mut parser = PageParser::new(sink);
+    let mut arrived = BytesMut::new();
     for piece in document.chunks(length) {
-        waiting.extend_from_slice(piece);
-        parser.take(&mut waiting, false, &|_| true)?;
+        arrived.extend_from_slice(piece);
+        parser.parse(&mut arrived, false)?;
     }
-    parser.take(&mut waiting, true, &|_| true)?;
+    parser.parse(&mut arrived, true)?;
     parser.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::url::parse_container;
+
+    /// Keeps all blobs: their names, sizes and ETags.
+    type AllBlobs = Vec<(String, Option<u64>, String)>;
+
+    impl BlobSink for AllBlobs {
+        fn add(&mut self, blob: ListedBlob<'_>) -> Result<()> {
+            self.push((blob.name.to_owned(), blob.size, blob.etag.to_owned()));
+            Ok(())
+        }
+    }
 
     const DOCUMENT: &str = r#"<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://a/" ContainerName="con"><Prefix>a&amp;b</Prefix><Blobs><Blob><Name>a&amp;b &lt;&#x41;&gt;</Name><Properties><Creation-Time>Tue, 24 Nov 2026 00:00:00 GMT</Creation-Time><Etag>0x8DC1</Etag><Content-Length>12</Content-Length><Content-Type>x</Content-Type><Content-MD5 /><BlobType>BlockBlob</BlobType></Properties><Metadata><Name>not this</Name><Etag>nor this</Etag></Metadata><OrMetadata /></Blob><Blob><Name Encoded="true">b%EF%BF%BE%25</Name><Properties><Content-Length>0</Content-Length></Properties></Blob><Blob><Name>dir</Name><Properties><Content-Length>0</Content-Length><ResourceType>directory</ResourceType></Properties></Blob><Blob><Name>stub</Name><Properties><Content-Length>0</Content-Length></Properties><Metadata><Hdi_IsFolder>true</Hdi_IsFolder></Metadata></Blob><Blob><Name>file</Name><Properties><Content-Length>3</Content-Length><ResourceType>file</ResourceType></Properties><Metadata><hdi_isfolder>false</hdi_isfolder></Metadata></Blob></Blobs><NextMarker>2!8!x--</NextMarker></EnumerationResults>"#;
 
-    fn parse(document: &str) -> Result<Page> {
-        let container = parse_container("https://a.blob.core.windows.net/con", None).unwrap();
-        read_page(container, document.as_bytes(), 100)
+    fn parse(document: &str) -> Result<Page<AllBlobs>> {
+        parse_page(AllBlobs::new(), document.as_bytes(), 100)
+    }
+
+    fn names(page: &Page<AllBlobs>) -> Vec<&str> {
+        page.blobs.iter().map(|(name, ..)| name.as_str()).collect()
     }
 
     #[test]
-    fn a_page_is_read_and_stubs_are_left_out() {
+    fn a_page_is_parsed_without_its_directories() {
         let page = parse(DOCUMENT).unwrap();
-        let entries: Vec<_> = (0..page.entries.len()).map(|index| page.entries.entry(index).unwrap()).collect();
-        let names: Vec<_> = entries.iter().map(|entry| entry.name()).collect();
-        assert_eq!(names, ["a&b <A>", "b\u{fffe}%", "file"]);
-        assert_eq!(entries.iter().map(|entry| entry.size()).collect::<Vec<_>>(), [Some(12), Some(0), Some(3)]);
-        assert_eq!((entries[0].etag().as_str(), entries[1].etag().as_str()), ("0x8DC1", ""));
-        assert_eq!((page.count, page.next.as_deref()), (3, Some("2!8!x--")));
-        assert_eq!(page.last_names, ["a&b <A>", "b\u{fffe}%", "file"]);
-    }
-
-    fn names(page: &Page) -> Vec<&str> {
-        (0..page.entries.len()).map(|index| page.entries.entry(index).unwrap().name()).collect()
+        assert_eq!(names(&page), ["a&b <A>", "b\u{fffe}%", "file"]);
+        assert_eq!(page.blobs.iter().map(|(_, size, _)| *size).collect::<Vec<_>>(), [Some(12), Some(0), Some(3)]);
+        assert_eq!((page.blobs[0].2.as_str(), page.blobs[1].2.as_str()), ("0x8DC1", ""));
+        assert_eq!((page.blobs.len(), page.next.as_deref()), (3, Some("2!8!x--")));
     }
 
     #[test]
-    fn metadata_with_the_names_of_elements_is_metadata() {
+    fn metadata_with_the_names_of_elements_is_ignored() {
         for key in ["Metadata", "OrMetadata", "Tags", "Properties", "Blob", "Blobs", "Name", "EnumerationResults"] {
             for element in ["Metadata", "OrMetadata", "Tags", "Properties"] {
                 let document = format!(
@@ -329,15 +335,15 @@ mod tests {
                 );
                 let page = parse(&document).unwrap_or_else(|error| panic!("{element}, {key}: {error}"));
                 assert_eq!(names(&page), ["right", "next"], "{element}, {key}");
-                let blob = page.entries.entry(0).unwrap();
-                assert_eq!((blob.size(), blob.etag().as_str()), (Some(1), "0x1"), "{element}, {key}");
-                assert_eq!((page.count, page.next.as_deref()), (2, Some("2!")), "{element}, {key}");
+                let (_, size, etag) = &page.blobs[0];
+                assert_eq!((*size, etag.as_str()), (Some(1), "0x1"), "{element}, {key}");
+                assert_eq!((page.blobs.len(), page.next.as_deref()), (2, Some("2!")), "{element}, {key}");
             }
         }
     }
 
     #[test]
-    fn the_last_page_has_no_marker_and_half_a_page_is_none() {
+    fn the_last_page_has_no_marker_and_a_cut_page_is_an_error() {
         assert_eq!(parse(&DOCUMENT.replace("2!8!x--", "")).unwrap().next, None);
         assert_eq!(parse(&DOCUMENT.replace("<NextMarker>2!8!x--</NextMarker>", "<NextMarker />")).unwrap().next, None);
         for cut in (1..DOCUMENT.len()).filter(|&cut| DOCUMENT.is_char_boundary(cut)) {

@@ -14,4 +14,5 @@ pub(crate) mod ranged_get;
 pub(crate) mod ranges;
 mod sdk;
 mod structured_body;
+pub(crate) mod version;
 mod xml;

@@ -18,17 +18,11 @@ use crate::service::body_sink::{RangeBody, Sink, receive};
 use crate::service::client_core::Call;
 use crate::service::range_request::{check_length, content_range, etag, send, wrong_range};
 use crate::service::ranges;
+use crate::service::version::Version;
 use crate::url::Target;
 
 /// A try that brought this many bytes before it failed counts as progress: the count of retries begins at 0 again.
 const PROGRESS: u64 = 64 << 10;
-
-/// One version of a blob. A reader is pinned to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) etag: String,
-    pub(crate) size: u64,
-}
 
 /// An opened blob: its version, and the response to the first request, which is still arriving.
 pub(crate) struct Opened {

@@ -1,10 +1,10 @@
-//! What the parsers of the service's XML documents have in common.
+//! Helpers for parsing the service's XML documents.
 
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 
-/// Appends the text of an event to `text`; an element's text comes in several events when it has entities. Events
-/// without a text do nothing. The error says why the document is unreadable.
+/// Appends the text of an event to `text`, or nothing if the event has no text. The text of an element with entities comes in
+/// several events. The error says why the document cannot be parsed.
 pub(crate) fn push_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
     match event {
         Event::Text(piece) => text.push_str(&piece.decode().map_err(|error| error.to_string())?),

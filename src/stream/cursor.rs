@@ -1,4 +1,4 @@
-//! Where a stream is in its epoch, as one line of text.
+//! Cursors: where a stream is in its epoch, as one line of text.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,52 +12,54 @@ use crate::error::{Error, Result};
 use crate::stream::shuffle::Shuffle;
 
 const FORMAT: &str = "azt-cursor-2";
-/// Said of a place by the name that stood there alone, and lost it when that was deleted.
+/// The format of earlier versions, which lost its place when one blob was deleted.
 const EARLIER_FORMAT: &str = "azt-cursor-1";
 
-/// What a stream needs to go on: which sequence it is, how far the listing was used, and what was left behind.
+/// All that a stream needs to continue: its sequence, how far the listing was read, and the entries that are still to come
+/// from before that place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    pub(crate) which: Which,
+    pub(crate) id: SequenceId,
     pub(crate) epoch: u64,
     /// The next position.
     pub(crate) position: u64,
-    pub(crate) place: Place,
-    /// What the shuffle's buffer holds, by [`key`].
+    pub(crate) place: ListingPosition,
+    /// The [`key`]s of the entries in the shuffle's buffer.
     pub(crate) slots: Vec<u64>,
-    /// What was listed and has not been in the buffer, by [`key`], where `place` does not say so.
+    /// The [`key`]s of entries that were listed and have not been in the buffer, unless they are behind `place`.
     pub(crate) queue: Vec<u64>,
-    /// Earlier positions whose samples failed for now.
+    /// Earlier positions whose samples are to be tried again, and their entries' [`key`]s.
     pub(crate) retry: Vec<(u64, u64)>,
 }
 
-/// The sequence that a cursor belongs to.
+/// Identifies the sequence that a cursor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Which {
+pub(crate) struct SequenceId {
+    /// A digest of the container and prefix, or of the entries.
     pub(crate) listing: u64,
     pub(crate) shard_index: usize,
     pub(crate) shard_count: usize,
     pub(crate) shuffle: Option<Shuffle>,
 }
 
-/// How far the listing was used.
+/// How far the listing, or the table, was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// So many entries of all shards.
+pub(crate) struct ListingPosition {
+    /// The number of entries, of all shards, before the place.
     pub(crate) count: u64,
-    /// What tells the place in a listing; `None` in a table, which never changes.
+    /// Names near a place in a listing; `None` for a table, which never changes.
     pub(crate) landmarks: Option<Landmarks>,
 }
 
-/// What tells a place in a listing that may have changed. No comparison of names could: services list in different
-/// orders. Names that are in both listings are in the same order in both, so one of those nearby is enough.
+/// Identifies a place in a listing that may change. Services list in different orders, so names cannot be compared. But
+/// names that are in both listings have the same order in both, so that one name near the place is enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Landmarks {
-    /// The last names before the place, by [`key`], the nearest first.
+    /// The [`key`]s of the last names before the place, the nearest first.
     pub(crate) before: Vec<u64>,
-    /// The first names behind the place, as far as they are known, by [`key`], the nearest first.
+    /// The [`key`]s of the first names behind the place, as far as they are known, the nearest first.
     pub(crate) behind: Vec<u64>,
-    /// The marker of the page with the place on it; `None`: the place is the end of the listing.
+    /// The marker of the page that the place is on; `None` if the place is the end of the listing.
     pub(crate) page: Option<String>,
 }
 
@@ -67,20 +69,21 @@ impl Landmarks {
     }
 }
 
-/// A name's number in a cursor.
+/// The number that stands for a name in a cursor.
 pub(crate) fn key(name: &str) -> u64 {
     digest(name.as_bytes())
 }
 
+/// The first 8 bytes of the SHA-256, as a number.
 pub(crate) fn digest(bytes: &[u8]) -> u64 {
     let hash = Sha256::digest(bytes);
     hash.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-impl Which {
-    /// Why a cursor of `other` is not one of this sequence.
-    pub(crate) fn check(&self, other: &Which) -> Result<()> {
-        let shuffle = |which: &Which| match which.shuffle {
+impl SequenceId {
+    /// Fails if `other` is another sequence; the error says how it differs.
+    pub(crate) fn check(&self, other: &SequenceId) -> Result<()> {
+        let shuffle = |id: &SequenceId| match id.shuffle {
             None => "none".to_owned(),
             Some(Shuffle { buffer, seed }) => format!("a buffer of {buffer} names and seed {seed}"),
         };
@@ -102,7 +105,7 @@ impl Which {
 
 impl Cursor {
     pub(crate) fn to_text(&self) -> String {
-        let Which { listing, shard_index, shard_count, shuffle } = self.which;
+        let SequenceId { listing, shard_index, shard_count, shuffle } = self.id;
         let mut text = format!("{FORMAT};listing={listing:016x};shard={shard_index}/{shard_count}");
         // Writing to a String cannot fail.
         if let Some(Shuffle { buffer, seed }) = shuffle {
@@ -156,7 +159,7 @@ impl Cursor {
     }
 
     fn from_fields(fields: &HashMap<&str, &str>) -> Option<Self> {
-        // Far more than any epoch has, and something can still be added to it.
+        // Larger than any real number, and small enough for additions.
         let number = |name: &str| fields.get(name)?.parse::<u64>().ok().filter(|&number| number <= i64::MAX as u64);
         let numbers = |name: &str| match fields.get(name) {
             None => Some(Vec::new()),
@@ -185,7 +188,7 @@ impl Cursor {
             _ => return None,
         };
         Some(Self {
-            which: Which {
+            id: SequenceId {
                 listing: u64::from_str_radix(fields.get("listing")?, 16).ok()?,
                 shard_index: shard_index.parse().ok()?,
                 shard_count: shard_count.parse().ok()?,
@@ -193,7 +196,7 @@ impl Cursor {
             },
             epoch: number("epoch")?,
             position: number("position")?,
-            place: Place { count: number("count")?, landmarks },
+            place: ListingPosition { count: number("count")?, landmarks },
             slots: numbers("buffer")?,
             queue: numbers("queue")?,
             retry: numbers("retry")?.as_chunks::<2>().0.iter().map(|&[position, key]| (position, key)).collect(),
@@ -206,13 +209,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_survives_its_text_and_damage_is_seen() {
-        let which = Which { listing: 7, shard_index: 1, shard_count: 3, shuffle: Some(Shuffle { buffer: 9, seed: 4 }) };
+    fn a_cursor_is_parsed_from_its_text_and_damage_is_detected() {
+        let id =
+            SequenceId { listing: 7, shard_index: 1, shard_count: 3, shuffle: Some(Shuffle { buffer: 9, seed: 4 }) };
         let cursor = Cursor {
-            which,
+            id,
             epoch: 2,
             position: 11,
-            place: Place {
+            place: ListingPosition {
                 count: 40,
                 landmarks: Some(Landmarks {
                     before: vec![key("b"), key("a")],
@@ -225,14 +229,15 @@ mod tests {
             retry: vec![(3, key("y"))],
         };
         let plain = Cursor {
-            which: Which { shuffle: None, ..which },
-            place: Place { count: 0, landmarks: None },
+            id: SequenceId { shuffle: None, ..id },
+            place: ListingPosition { count: 0, landmarks: None },
             slots: Vec::new(),
             queue: Vec::new(),
             retry: Vec::new(),
             ..cursor.clone()
         };
-        let with = |landmarks| Cursor { place: Place { count: 1, landmarks: Some(landmarks) }, ..plain.clone() };
+        let with =
+            |landmarks| Cursor { place: ListingPosition { count: 1, landmarks: Some(landmarks) }, ..plain.clone() };
         let begun = with(Landmarks::of_the_beginning());
         let ended = with(Landmarks { page: None, before: vec![7], ..Landmarks::of_the_beginning() });
         for cursor in [cursor, begun, ended, plain] {
@@ -248,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_nothing_can_be_added_to_are_refused() {
-        let which = Which { listing: 7, shard_index: 0, shard_count: 1, shuffle: None };
+    fn numbers_that_could_overflow_are_refused() {
+        let id = SequenceId { listing: 7, shard_index: 0, shard_count: 1, shuffle: None };
         let cursor = |epoch, position, count| Cursor {
-            which,
+            id,
             epoch,
             position,
-            place: Place { count, landmarks: None },
+            place: ListingPosition { count, landmarks: None },
             slots: Vec::new(),
             queue: Vec::new(),
             retry: Vec::new(),
@@ -268,15 +273,15 @@ mod tests {
 
     #[test]
     fn a_cursor_of_another_sequence_is_refused() {
-        let which = Which { listing: 7, shard_index: 1, shard_count: 3, shuffle: None };
-        assert!(which.check(&which).is_ok());
+        let id = SequenceId { listing: 7, shard_index: 1, shard_count: 3, shuffle: None };
+        assert!(id.check(&id).is_ok());
         for other in [
-            Which { listing: 8, ..which },
-            Which { shard_index: 0, ..which },
-            Which { shard_count: 4, ..which },
-            Which { shuffle: Some(Shuffle { buffer: 1, seed: 0 }), ..which },
+            SequenceId { listing: 8, ..id },
+            SequenceId { shard_index: 0, ..id },
+            SequenceId { shard_count: 4, ..id },
+            SequenceId { shuffle: Some(Shuffle { buffer: 1, seed: 0 }), ..id },
         ] {
-            assert!(which.check(&other).is_err(), "{other:?}");
+            assert!(id.check(&other).is_err(), "{other:?}");
         }
     }
 }

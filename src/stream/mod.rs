@@ -1,4 +1,4 @@
-//! Iterable datasets: listed while they are read, fetched ahead, given out once each.
+//! Iterable datasets: entries are listed while the stream is read, loaded ahead, and given out once each.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,40 +12,42 @@ use crate::dataset::{Dataset, entries_of_urls, listing};
 use crate::error::{Error, Result, Status};
 use crate::service::client_core::ClientCore;
 use crate::service::list_blobs::Listing;
-use crate::stream::cursor::{Cursor, Which, digest};
+use crate::stream::cursor::{Cursor, SequenceId, digest};
+use crate::stream::pipeline::{EpochState, Pipeline};
+use crate::stream::shard::Shard;
 use crate::stream::shuffle::{HISTORY, Shuffle, ShuffleBuffer};
+use crate::stream::source::NameReader;
 use crate::sys::blocking::check_may_block;
 use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 
 pub(crate) mod cursor;
+pub(crate) mod listed;
 mod pages;
 mod pipeline;
 mod search;
+pub(crate) mod shard;
 mod shuffle;
 mod source;
 
-use pipeline::{Running, State};
-use source::{Feed, Shard};
-
-/// One shard of a sequence of samples, shared by all threads that take from it. Shard `i` of `n` gives out entries
-/// `i`, `i + n`, `i + 2n` … of the listing, read ahead of the caller within the memory limit.
+/// One shard of a sequence of samples. Shard `i` of `n` has the entries `i`, `i + n`, `i + 2n` … of the listing. Entries are
+/// loaded ahead of the caller, within the memory limit. Several threads may take samples from one stream.
 pub struct Stream {
     core: ClientCore,
-    names: Names,
+    names: NameSource,
     shard: Shard,
     fingerprint: OnceCell<u64>,
     settings: Mutex<Settings>,
-    running: PerProcess<Arc<Running>>,
+    pipeline: PerProcess<Arc<Pipeline>>,
 }
 
-/// Where the names come from.
-enum Names {
+/// Where the names of the entries come from.
+enum NameSource {
     Table(Arc<Entries>),
     Listed(Listing),
 }
 
-/// What a forked child begins with.
+/// The caller's settings. A forked child begins with them, at the beginning of the epoch or at the cursor.
 #[derive(Clone, Default)]
 struct Settings {
     shuffle: Option<Shuffle>,
@@ -65,7 +67,7 @@ impl Stream {
         shard_count: usize,
     ) -> Result<Self> {
         let listing = listing(client.core(), container_url, prefix)?;
-        Self::new(client.core(), Names::Listed(listing), shard_index, shard_count)
+        Self::new(client.core(), NameSource::Listed(listing), shard_index, shard_count)
     }
 
     /// The blobs of these URLs, in this order.
@@ -76,15 +78,15 @@ impl Stream {
         shard_count: usize,
     ) -> Result<Self> {
         let entries = entries_of_urls(client.core(), urls)?;
-        Self::new(client.core(), Names::Table(Arc::new(entries)), shard_index, shard_count)
+        Self::new(client.core(), NameSource::Table(Arc::new(entries)), shard_index, shard_count)
     }
 
     /// The entries of a dataset, in its order.
     pub fn from_dataset(dataset: &Dataset, shard_index: usize, shard_count: usize) -> Result<Self> {
-        Self::new(dataset.core(), Names::Table(dataset.entries().clone()), shard_index, shard_count)
+        Self::new(dataset.core(), NameSource::Table(dataset.entries().clone()), shard_index, shard_count)
     }
 
-    fn new(core: &ClientCore, names: Names, index: usize, count: usize) -> Result<Self> {
+    fn new(core: &ClientCore, names: NameSource, index: usize, count: usize) -> Result<Self> {
         if index >= count {
             return Err(Error::invalid(format!("shard_index is {index}; of {count} shards it must be less than that")));
         }
@@ -94,12 +96,12 @@ impl Stream {
             shard: Shard { index, count },
             fingerprint: OnceCell::new(),
             settings: Mutex::default(),
-            running: PerProcess::new(),
+            pipeline: PerProcess::new(),
         })
     }
 
-    /// Shuffles through a buffer of so many names, after sharding; each epoch has an order of its own. Before the
-    /// first [`next`](Self::next) only.
+    /// Shuffles the shard's entries through a buffer of `buffer_names` names. Each epoch has an order of its own. Allowed
+    /// before the first [`next`](Self::next) only.
     pub fn set_shuffle(&self, buffer_names: usize, seed: u64) -> Result<()> {
         if buffer_names == 0 {
             return Err(Error::invalid("the shuffle's buffer must hold at least 1 name"));
@@ -108,12 +110,13 @@ impl Stream {
         Ok(())
     }
 
-    /// Gives out samples without their bytes. Before the first [`next`](Self::next) only.
+    /// Makes the stream give out samples without their bytes. Allowed before the first [`next`](Self::next) only.
     pub fn set_lazy(&self) -> Result<()> {
         self.unstarted("made lazy")?.lazy = true;
         Ok(())
     }
 
+    /// The settings, if the stream has not begun; `what` says in the error what cannot be done any more.
     fn unstarted(&self, what: &str) -> Result<MutexGuard<'_, Settings>> {
         let settings = self.settings();
         match settings.started {
@@ -126,14 +129,14 @@ impl Stream {
         lock(&self.settings)
     }
 
-    /// The next sample, `None` at the end. Each goes to one caller. One that failed for good is an error once and then
-    /// passed; one that failed for now is tried again by the next call.
+    /// The next sample, or `None` at the end. Each sample goes to one caller. If a sample cannot be loaded, the call fails; a
+    /// later call tries it again if the error may be temporary, and passes over it if not.
     pub fn next(&self) -> Result<Option<Sample>> {
         check_may_block()?;
         self.begin()?.next(&self.core.call()?)
     }
 
-    /// Begins the next epoch.
+    /// Ends this epoch and begins the next one.
     pub fn reset(&self) -> Result<()> {
         let mut settings = self.settings();
         settings.epoch += 1;
@@ -141,82 +144,83 @@ impl Stream {
         self.restart(&settings)
     }
 
-    /// Where the stream is behind position `after`, or behind the last sample that was given out: one line of text for
+    /// Returns the place behind position `after`, or behind the last sample that was given out, as one line of text for
     /// [`resume`](Self::resume).
     pub fn cursor(&self, after: Option<u64>) -> Result<String> {
-        let running = self.begin()?;
-        // Before the state: `restart` takes them in this order, too.
+        let pipeline = self.begin()?;
+        // Lock the settings before the state, as `restart` does.
         let Settings { shuffle, epoch, cursor: resumed, .. } = self.settings().clone();
-        let which = self.which(shuffle)?;
-        let state = running.lock();
+        let id = self.id(shuffle)?;
+        let state = pipeline.lock();
         let position = match after {
-            None => state.given,
-            Some(after) => after.checked_add(1).filter(|&position| position <= state.given).ok_or_else(|| {
-                let message = format!("position {after} was not given out yet; the next one is {}", state.given);
-                Error::new(Status::OutOfRange, message)
-            })?,
+            None => state.next_position,
+            Some(after) => {
+                after.checked_add(1).filter(|&position| position <= state.next_position).ok_or_else(|| {
+                    let message =
+                        format!("position {after} was not given out yet; the next one is {}", state.next_position);
+                    Error::new(Status::OutOfRange, message)
+                })?
+            }
         };
         let too_old = || {
             let message = format!("position {position} is too long ago; cursors go back {} positions", HISTORY);
             Error::new(Status::OutOfRange, message)
         };
-        if let Some(resumed) = resumed.filter(|_| state.feed.is_resuming()) {
+        if let Some(resumed) = resumed.filter(|_| state.names.is_resuming()) {
             return if position == resumed.position { Ok(resumed.to_text()) } else { Err(too_old()) };
         }
-        let rest = state.sequence.rest_at(position).ok_or_else(too_old)?;
-        let (place, slots, queue) = state.feed.tell(&rest, self.shard)?;
-        let retry = state.retry.range(..position).map(|(&position, item)| Ok((position, state.feed.key(item)?)));
+        let remaining = state.sequence.remaining_at(position).ok_or_else(too_old)?;
+        let (place, slots, queue) = state.names.place_of(&remaining, self.shard)?;
+        let retry = state.retry.range(..position).map(|(&position, item)| Ok((position, state.names.key(item)?)));
         let retry = retry.collect::<Result<_>>()?;
-        Ok(Cursor { which, epoch, position, place, slots, queue, retry }.to_text())
+        Ok(Cursor { id, epoch, position, place, slots, queue, retry }.to_text())
     }
 
-    /// Goes on where a cursor of the same listing, shard and shuffle was taken, in this process or another one. When all
-    /// names around its place were deleted, what was given out of its page comes once more, and nothing is lost.
+    /// Continues at a cursor of the same listing, shard and shuffle, taken in this process or another one. If all names next
+    /// to its place were deleted, samples of its page come twice, and none is lost.
     pub fn resume(&self, cursor: &str) -> Result<()> {
         let cursor = Cursor::parse(cursor)?;
         let mut settings = self.settings();
-        self.which(settings.shuffle)?.check(&cursor.which)?;
+        self.id(settings.shuffle)?.check(&cursor.id)?;
         (settings.started, settings.epoch) = (true, cursor.epoch);
         settings.cursor = Some(cursor);
         self.restart(&settings)
     }
 
-    /// Ends what is running, and refuses what comes later, with `Status::Cancelled`, for good. Returns at once; from any
-    /// thread.
+    /// Ends all calls of this stream with `Status::Cancelled`, now and in future. Returns at once. Callable from any thread.
     pub fn cancel(&self) {
         self.core.cancel();
     }
 
-    fn which(&self, shuffle: Option<Shuffle>) -> Result<Which> {
+    fn id(&self, shuffle: Option<Shuffle>) -> Result<SequenceId> {
         let listing = *self.fingerprint.get_or_try_init(|| self.names.fingerprint())?;
-        Ok(Which { listing, shard_index: self.shard.index, shard_count: self.shard.count, shuffle })
+        Ok(SequenceId { listing, shard_index: self.shard.index, shard_count: self.shard.count, shuffle })
     }
 
-    fn begin(&self) -> Result<&Arc<Running>> {
-        self.running.get_or_try_init(|| {
+    /// The pipeline; the first call starts the epoch.
+    fn begin(&self) -> Result<&Arc<Pipeline>> {
+        self.pipeline.get_or_try_init(|| {
             let mut settings = self.settings();
             settings.started = true;
             let listing = match &self.names {
-                Names::Table(_) => None,
-                Names::Listed(listing) => Some(listing.clone()),
+                NameSource::Table(_) => None,
+                NameSource::Listed(listing) => Some(listing.clone()),
             };
-            Running::new(&self.core, self.shard, listing, self.names.state(&settings, 0))
+            Pipeline::new(&self.core, self.shard, listing, self.names.state(&settings))
         })
     }
 
     fn restart(&self, settings: &Settings) -> Result<()> {
-        // Without one the settings are all that there is.
-        if let Some(running) = self.running.get() {
-            let mut state = running.lock();
-            *state = self.names.state(settings, state.generation + 1);
-            running.changed.notify_all();
+        // A pipeline that is created later begins with the settings.
+        if let Some(pipeline) = self.pipeline.get() {
+            pipeline.restart(self.names.state(settings));
         }
         Ok(())
     }
 }
 
-impl Names {
-    /// A number for what is listed, so that a cursor is not used with something else.
+impl NameSource {
+    /// A digest of what is listed, so that a cursor is refused for anything else.
     fn fingerprint(&self) -> Result<u64> {
         match self {
             Self::Listed(Listing { container, prefix }) => {
@@ -235,15 +239,16 @@ impl Names {
         }
     }
 
-    fn state(&self, settings: &Settings, generation: u64) -> State {
-        let mut feed = match self {
-            Self::Table(entries) => Feed::of_table(entries),
-            Self::Listed(_) => Feed::of_listing(),
+    /// The state at the beginning of an epoch, or at the cursor.
+    fn state(&self, settings: &Settings) -> EpochState {
+        let mut names = match self {
+            Self::Table(entries) => NameReader::of_table(entries),
+            Self::Listed(_) => NameReader::of_listing(),
         };
         let mut sequence = ShuffleBuffer::new(settings.shuffle, settings.epoch);
         let cursor = settings.cursor.as_ref();
-        let retry = cursor.map(|cursor| feed.resume(cursor, &mut sequence)).unwrap_or_default();
+        let retry = cursor.map(|cursor| names.resume(cursor, &mut sequence)).unwrap_or_default();
         let position = cursor.map_or(0, |cursor| cursor.position);
-        State::new(generation, settings.lazy, sequence, feed, retry, position)
+        EpochState::new(settings.lazy, sequence, names, retry, position)
     }
 }

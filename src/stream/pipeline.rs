@@ -1,125 +1,157 @@
-//! A stream under way: what is planned, what is being fetched, and what has to be tried again.
+//! A stream under way: the entries that are given out next, those that are loaded ahead, and those to be tried again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
-use std::time::Instant;
 
-use once_cell::sync::OnceCell;
 use tokio::task::AbortHandle;
 
-use super::source::{Feed, Shard, Wish};
 use crate::core::runtime::{block_on, spawn};
-use crate::dataset::load::load_entry;
-use crate::dataset::sample::{Item, Pending, Sample, UsualSize};
+use crate::dataset::depth::{Foresight, depth};
+use crate::dataset::load::{EntryLoad, PendingLoad};
+use crate::dataset::prefetch::{Prefetcher, Upcoming};
+use crate::dataset::sample::{Item, Sample};
 use crate::error::{Error, Result, Status};
-use crate::memory::{EvictableHolder, IDLE, Registration};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::list_blobs::{Listing, Page};
-use crate::stream::shuffle::{Next, ShuffleBuffer};
+use crate::stream::listed::ShardPage;
+use crate::stream::shard::Shard;
+use crate::stream::shuffle::{NextItem, ShuffleBuffer};
+use crate::stream::source::NameReader;
 use crate::sys::block::Filled;
 use crate::sys::lock::lock;
 
-/// How many samples are fetched ahead at first; each one given out doubles it.
-const FIRST_AHEAD: usize = 8;
-const MOST_AHEAD: usize = 128;
-/// With fewer names than this at hand, the next page is asked for.
+/// With fewer listed names than this, the next page is requested: half a page.
 const FEW_NAMES: usize = 2500;
 
-/// What the threads share that take from a stream.
-pub(super) struct Running {
+/// What all threads share that take samples from a stream.
+pub(super) struct Pipeline {
     core: ClientCore,
     shard: Shard,
-    /// The listing, for what is not a table.
+    /// `None` for a table.
     listing: Option<Listing>,
-    usual: UsualSize,
-    state: Mutex<State>,
-    pub(super) changed: Condvar,
-    _registered: OnceCell<Registration>,
+    prefetcher: Arc<Prefetcher<PlannedEntries>>,
+    /// Locked before the prefetcher's state.
+    state: Mutex<EpochState>,
+    /// Signalled when a page has arrived, and when the stream restarts.
+    changed: Condvar,
 }
 
-pub(super) struct State {
-    /// How often everything was begun anew.
-    pub(super) generation: u64,
+/// Where the stream is in its epoch.
+pub(super) struct EpochState {
+    /// How often the stream was restarted.
+    generation: u64,
     lazy: bool,
     pub(super) sequence: ShuffleBuffer<Item>,
-    pub(super) feed: Feed,
-    /// What will be given out next, in order.
+    pub(super) names: NameReader,
+    /// The entries that are given out next, in order.
     planned: VecDeque<Planned>,
-    /// What was given out and failed for now, by position.
+    /// Entries that could not be loaded and are tried again, by position.
     pub(super) retry: BTreeMap<u64, Item>,
-    /// The next position to be given out.
-    pub(super) given: u64,
-    ahead: usize,
+    /// The position that is given out next.
+    pub(super) next_position: u64,
+    /// The position that was given out first.
+    first_position: u64,
+    /// The request for the next page.
     page: Option<AbortHandle>,
-    /// When samples were last planned.
-    used: Instant,
-    /// Why the last page did not come, for the next caller.
-    trouble: Option<Error>,
+    /// Why the last page did not arrive. The next caller gets it.
+    page_error: Option<Error>,
 }
 
 struct Planned {
     position: u64,
     item: Item,
+    /// In bytes, as far as it is known; 0 in a lazy stream.
     size: u64,
-    pending: Option<Pending>,
 }
 
-impl State {
+/// The planned entries whose load has not started, by position. They are started and taken in order.
+#[derive(Default)]
+struct PlannedEntries(VecDeque<(u64, Item)>);
+
+impl Upcoming for PlannedEntries {
+    fn first(&mut self) -> Option<(u64, Item)> {
+        self.0.front().cloned()
+    }
+
+    fn remove(&mut self, key: u64) {
+        if self.0.front().is_some_and(|(position, _)| *position == key) {
+            self.0.pop_front();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl EpochState {
     pub(super) fn new(
-        generation: u64,
         lazy: bool,
         sequence: ShuffleBuffer<Item>,
-        feed: Feed,
+        names: NameReader,
         retry: Vec<(u64, Item)>,
         position: u64,
     ) -> Self {
         Self {
-            generation,
+            generation: 0,
             lazy,
             sequence,
-            feed,
+            names,
             planned: VecDeque::new(),
             retry: retry.into_iter().collect(),
-            given: position,
-            ahead: FIRST_AHEAD,
+            next_position: position,
+            first_position: position,
             page: None,
-            used: Instant::now(),
-            trouble: None,
+            page_error: None,
         }
     }
 }
 
-impl Running {
-    pub(super) fn new(core: &ClientCore, shard: Shard, listing: Option<Listing>, state: State) -> Result<Arc<Self>> {
-        let running = Arc::new(Self {
+impl Pipeline {
+    pub(super) fn new(
+        core: &ClientCore,
+        shard: Shard,
+        listing: Option<Listing>,
+        state: EpochState,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             core: core.clone(),
             shard,
             listing,
-            usual: UsualSize::default(),
+            prefetcher: Prefetcher::new(core, PlannedEntries::default())?,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            _registered: OnceCell::new(),
-        });
-        let as_holder: Arc<dyn EvictableHolder> = running.clone();
-        running._registered.get_or_try_init(|| Ok::<_, Error>(core.budget()?.register(Arc::downgrade(&as_holder))))?;
-        Ok(running)
+        }))
     }
 
+    pub(super) fn lock(&self) -> MutexGuard<'_, EpochState> {
+        lock(&self.state)
+    }
+
+    /// Drops everything that is planned or being loaded, and continues with `state`.
+    pub(super) fn restart(&self, mut state: EpochState) {
+        let mut current = self.lock();
+        state.generation = current.generation + 1;
+        *current = state;
+        self.prefetcher.clear();
+        self.changed.notify_all();
+    }
+
+    /// The next sample, or `None` at the end of the epoch.
     pub(super) fn next(self: &Arc<Self>, call: &Call) -> Result<Option<Sample>> {
         let mut state = self.lock();
         loop {
             if let Some((position, item)) = state.retry.pop_first() {
-                let planned = Planned { position, item, size: 0, pending: None };
-                return self.give(state, planned, call).map(Some);
+                return self.give_out(state, position, item, None, call).map(Some);
             }
             self.plan(&mut state, call)?;
-            if let Some(planned) = state.planned.pop_front() {
-                state.given = planned.position + 1;
-                state.ahead = (state.ahead * 2).min(MOST_AHEAD);
-                return self.give(state, planned, call).map(Some);
+            if let Some(Planned { position, item, .. }) = state.planned.pop_front() {
+                state.next_position = position + 1;
+                let pending = self.prefetcher.take(position);
+                return self.give_out(state, position, item, pending, call).map(Some);
             }
-            if let Some(trouble) = state.trouble.take() {
-                return Err(trouble);
+            if let Some(error) = state.page_error.take() {
+                return Err(error);
             }
             if state.page.is_none() {
                 return Ok(None);
@@ -128,130 +160,107 @@ impl Running {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    /// Decides what is given out next, and begins to fetch it, as far as the memory limit allows.
-    fn plan(self: &Arc<Self>, state: &mut State, call: &Call) -> Result<()> {
-        let budget = self.core.budget()?;
-        let most = budget.limit() / 2;
-        state.used = Instant::now();
+    /// Decides which entries are given out next, as far as the depth goes, and starts to load them.
+    fn plan(self: &Arc<Self>, state: &mut EpochState, call: &Call) -> Result<()> {
+        let steps = u32::try_from(state.next_position - state.first_position).unwrap_or(u32::MAX);
+        let limit = self.core.budget()?.limit();
+        let depth = depth(Foresight::Sequence, steps, call.service.max_concurrency(), limit);
         let mut bytes: u64 = state.planned.iter().map(|planned| planned.size).sum();
-        while state.planned.len() < state.ahead && (bytes < most || state.planned.is_empty()) {
-            if state.feed.is_resuming() {
+        let mut new = Vec::new();
+        while state.planned.len() < depth.entries && (bytes < depth.bytes || state.planned.is_empty()) {
+            if state.names.is_resuming() {
                 break;
             }
             match state.sequence.next() {
-                Next::Item(position, item) => {
-                    let size = if state.lazy { 0 } else { self.usual.likely(&item) };
-                    let memory = if state.lazy { None } else { budget.reserve(size, IDLE) };
-                    let short = memory.is_none() && !state.lazy;
-                    // Should it not start, the caller who asks for the sample fetches it, and hears why that fails.
-                    let pending = memory.and_then(|memory| Pending::start(call, &item, memory, ()).ok());
+                NextItem::Item(position, item) => {
+                    let size = if state.lazy { 0 } else { self.prefetcher.likely_size(&item) };
                     bytes += size;
-                    state.planned.push_back(Planned { position, item, size, pending });
-                    if short {
-                        break;
+                    if !state.lazy {
+                        new.push((position, item.clone()));
                     }
+                    state.planned.push_back(Planned { position, item, size });
                 }
-                Next::NeedsMore if state.feed.feed_table(self.shard, &mut state.sequence) => {}
-                Next::NeedsMore | Next::End => break,
+                NextItem::NeedsMore if state.names.read_table(self.shard, &mut state.sequence) => {}
+                NextItem::NeedsMore | NextItem::End => break,
             }
         }
-        if state.page.is_none() && state.trouble.is_none() && state.sequence.queued() < FEW_NAMES {
-            self.ask_for_page(state, call)?;
+        self.prefetcher.extend(call, |planned| planned.0.extend(new))?;
+        if state.page.is_none() && state.page_error.is_none() && state.sequence.queued() < FEW_NAMES {
+            self.request_page(state, call)?;
         }
         Ok(())
     }
 
-    fn ask_for_page(self: &Arc<Self>, state: &mut State, call: &Call) -> Result<()> {
-        let (Some(wish), Some(listing)) = (state.feed.wish(), self.listing.clone()) else { return Ok(()) };
-        let (call, generation, shard, running) =
+    fn request_page(self: &Arc<Self>, state: &mut EpochState, call: &Call) -> Result<()> {
+        let (Some(request), Some(listing)) = (state.names.next_page(), self.listing.clone()) else { return Ok(()) };
+        let (call, generation, shard, pipeline) =
             (call.in_background(), state.generation, self.shard, Arc::downgrade(self));
         state.page = Some(spawn(async move {
-            let Wish { marker, .. } = &wish;
-            let page = listing.page(&call, marker, |number| wish.keep(shard, number)).await;
-            take_page(&running, generation, &listing, page);
+            let page = listing.page(&call, &request.marker, || request.new_page(&listing, shard)).await;
+            take_page(&pipeline, generation, &listing, page);
         })?);
         Ok(())
     }
 
-    /// Gives a sample to the caller, once it is there.
-    fn give(&self, state: MutexGuard<'_, State>, planned: Planned, call: &Call) -> Result<Sample> {
+    /// Gives a sample to the caller, once its bytes are there.
+    fn give_out(
+        self: &Arc<Self>,
+        state: MutexGuard<'_, EpochState>,
+        position: u64,
+        item: Item,
+        pending: Option<PendingLoad>,
+        call: &Call,
+    ) -> Result<Sample> {
         let (generation, lazy) = (state.generation, state.lazy);
         drop(state);
-        let Planned { position, item, pending, .. } = planned;
         if lazy {
             return Ok(Sample::new(&self.core, item, position, None));
         }
-        match self.bytes(&item, pending, call) {
+        match load(&item, pending, call) {
             Ok(bytes) => {
-                self.usual.saw(bytes.len());
+                self.prefetcher.record_size(bytes.len());
                 Ok(Sample::new(&self.core, item, position, Some(bytes)))
             }
             Err(error) => {
                 let mut state = self.lock();
-                if failed_for_now(&error) && state.generation == generation {
+                if may_be_temporary(&error) && state.generation == generation {
                     state.retry.insert(position, item);
                 }
                 Err(error)
             }
         }
     }
-
-    fn bytes(&self, item: &Item, pending: Option<Pending>, call: &Call) -> Result<Filled> {
-        if let Some(bytes) = pending.map(|pending| pending.wait(call)).transpose()?.flatten() {
-            return Ok(bytes);
-        }
-        let entry = item.entry()?;
-        let (call, target, part) = (call.clone(), Arc::new(entry.target()), entry.part());
-        block_on(async move { load_entry(&call, &target, &part, None).await.map(|(bytes, _)| bytes) })
-    }
 }
 
-impl EvictableHolder for Running {
-    fn idle_since(&self) -> Option<Instant> {
-        let state = self.state.try_lock().ok()?;
-        state.planned.iter().any(|planned| planned.pending.is_some()).then_some(state.used)
+/// Waits for an entry's bytes, and loads them now if they were not loaded ahead.
+fn load(item: &Item, pending: Option<PendingLoad>, call: &Call) -> Result<Filled> {
+    if let Some(bytes) = pending.map(|pending| pending.wait(call)).transpose()?.flatten() {
+        return Ok(bytes);
     }
-
-    /// What would be given out last goes first, and is fetched when it is asked for.
-    fn evict(&self, bytes: u64) -> u64 {
-        let Ok(mut state) = self.state.try_lock() else { return 0 };
-        let mut freed = 0;
-        for planned in state.planned.iter_mut().rev().filter(|planned| planned.pending.is_some()) {
-            if freed >= bytes {
-                break;
-            }
-            planned.pending = None;
-            freed += planned.size;
-        }
-        freed
-    }
+    block_on(EntryLoad::new(call.clone(), &item.entry()?).into_bytes())
 }
 
-fn failed_for_now(error: &Error) -> bool {
+fn may_be_temporary(error: &Error) -> bool {
     error.is_retryable() || matches!(error.status(), Status::Timeout | Status::Cancelled)
 }
 
-/// What a page's request ends with.
-fn take_page(running: &Weak<Running>, generation: u64, listing: &Listing, page: Result<Page>) {
-    let Some(running) = running.upgrade() else { return };
-    let mut guard = running.lock();
+/// Takes the result of a page's request.
+fn take_page(pipeline: &Weak<Pipeline>, generation: u64, listing: &Listing, page: Result<Page<ShardPage>>) {
+    let Some(pipeline) = pipeline.upgrade() else { return };
+    let mut guard = pipeline.lock();
     let state = &mut *guard;
     if state.generation == generation {
         state.page = None;
-        let fed = page.and_then(|page| state.feed.feed_page(listing, page, running.shard, &mut state.sequence));
-        match fed {
+        let added = page.and_then(|page| state.names.add_page(listing, page, pipeline.shard, &mut state.sequence));
+        match added {
             Ok(retry) => state.retry.extend(retry),
-            Err(error) => state.trouble = Some(error),
+            Err(error) => state.page_error = Some(error),
         }
-        running.changed.notify_all();
+        pipeline.changed.notify_all();
     }
 }
 
-impl Drop for State {
+impl Drop for EpochState {
     fn drop(&mut self) {
         if let Some(page) = &self.page {
             page.abort();

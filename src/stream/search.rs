@@ -1,71 +1,68 @@
-//! Finds a cursor's place in a listing that may have changed since, and the names that the cursor left behind.
+//! Finds a cursor's place in a listing that may have changed since, and the names that the cursor mentions.
 //!
-//! A listing's order is the service's own, and stays: names that were listed before the place and are still there come
-//! before it now. So the place lies behind each name that the cursor knows to lie before it, and before each that it
-//! knows to lie behind it; the cursor knows those next to it on either side. If one of them is left, nothing that was
-//! there then lies between it and the place. If none is left, the page of the place is gone on with from its beginning:
-//! what was given out of it comes once more, and nothing is lost.
+//! The service keeps the order of names: of two names that are in both listings, the same one comes first. A cursor has the
+//! names on both sides of its place, so the place is behind the former and before the latter. If one of them is still
+//! listed, no older name is between it and the place. If none is, the stream continues from the beginning of the place's
+//! page: samples of that page come twice, and none is lost.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::pages::{LastNames, Origin, Part, key_of};
-use super::source::Shard;
-use crate::dataset::entries::{Entries, New, Source};
+use crate::dataset::entries::{Entries, NewEntry};
 use crate::dataset::sample::Item;
 use crate::error::Result;
 use crate::service::list_blobs::Listing;
 use crate::stream::cursor::{Cursor, Landmarks, key};
+use crate::stream::listed::{LastNames, ListedEntries, TableOrigin, key_of};
+use crate::stream::shard::Shard;
 use crate::stream::shuffle::ShuffleBuffer;
 
-/// After so many names behind one that lies before the place, none that lies there, too, is expected any more: between
-/// them so many would have to be new.
+/// After this many names behind a name that is before the place, no other name before the place is expected: this many new
+/// names would have to be between the two.
 const MOST_UNDECIDED: u64 = 10_000;
 
+/// A search that goes through a listing, page by page.
 pub(super) struct Search {
     cursor: Cursor,
     landmarks: Landmarks,
-    /// What the cursor left behind, and what of that was found again.
+    /// The names that the cursor mentions: those in its buffer, in its queue, and to be tried again.
     wanted: HashSet<u64>,
+    /// Those of them that were listed.
     found: HashMap<u64, Item>,
     reached: Reached,
-    /// What of the shard follows the last name that is known to lie before the place.
-    following: Vec<Part>,
+    /// The shard's entries behind the last name that is known to be before the place.
+    following: Vec<ListedEntries>,
 }
 
-/// How far the listing was looked through.
+/// How far the search has come.
 #[derive(Clone, Default)]
 struct Reached {
     nearness: Nearness,
     /// The last names that were listed.
     last: LastNames,
-    /// How many of all shards follow the last one that is known to lie before the place.
+    /// How many names of all shards are behind the last one that is known to be before the place.
     count: u64,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Nearness {
     #[default]
-    /// No name next to the place has come.
+    /// No name next to the place was listed yet.
     Far,
-    /// One came that lies before the place, and others that do may follow.
+    /// A name before the place was listed, and others may follow.
     Near,
     Found,
 }
 
-/// What a page has brought.
-pub(super) enum Outcome {
+/// The result of looking through a page.
+pub(super) enum SearchOutcome {
+    /// The place is not found yet.
     NeedsMore,
-    /// What the pages so far hold from the place on, of the shard; how many names of all shards end where they do.
-    Found {
-        parts: Vec<Part>,
-        count: u64,
-        last: LastNames,
-    },
-    /// The listing has ended, and no name that was next to the place was in it.
-    Gone {
-        count: u64,
-    },
+    /// The place is found: the shard's entries behind it so far, how many blobs of all shards were listed up to their end,
+    /// and the last of these.
+    Found { entries: Vec<ListedEntries>, count: u64, last: LastNames },
+    /// The listing has ended without a name next to the place. `count` blobs were before the place.
+    Gone { count: u64 },
 }
 
 impl Search {
@@ -81,34 +78,31 @@ impl Search {
         }
     }
 
-    /// Otherwise all that matters begins with the cursor's page.
+    /// Whether the cursor mentions any name. If not, the stream continues with the cursor's page.
     pub(super) fn is_needed(&self) -> bool {
         let Landmarks { before, behind, .. } = &self.landmarks;
         !(before.is_empty() && behind.is_empty() && self.wanted.is_empty())
     }
 
-    /// Looks through a page, which holds the names of all shards.
-    pub(super) fn take(
+    /// Looks through a page, which has the names of all shards.
+    pub(super) fn look_through(
         &mut self,
         listing: &Listing,
         page: &Entries,
         marker: &str,
         shard: Shard,
         is_last: bool,
-    ) -> Result<Outcome> {
-        let none = || {
-            let mut entries = Entries::default();
-            entries.add_source(Source::of_blobs(listing.container.clone())).map(|_| entries)
-        };
-        // Only what is still of use is kept of a page; all of it is noted at the end, since a page may fail.
-        let (mut wanted, mut following) = (none()?, none()?);
+    ) -> Result<SearchOutcome> {
+        let new_table = || Entries::of_container(listing.container.clone());
+        // The search changes at the end only, since memory may run out before.
+        let (mut wanted, mut following) = (new_table()?, new_table()?);
         let Reached { mut nearness, mut last, mut count } = self.reached.clone();
-        let mut origin = Origin { marker: marker.to_owned(), before: last.clone() };
-        let mut is_anew = false;
+        let mut origin = TableOrigin { marker: marker.to_owned(), before: last.clone() };
+        let mut starts_anew = false;
         for index in 0..page.len() {
             let entry = page.entry(index)?;
             let (name, key) = (entry.name(), key(entry.name()));
-            let new = New { name, size: entry.size(), etag: &entry.etag(), offset: None };
+            let new = NewEntry { name, size: entry.size(), etag: &entry.etag(), offset: None };
             if nearness != Nearness::Found {
                 if self.wanted.contains(&key) {
                     wanted.push(0, new)?;
@@ -119,8 +113,8 @@ impl Search {
                     last.push(key);
                 }
                 if before.is_some() || is_behind {
-                    // What followed an earlier one is new.
-                    (is_anew, count, following) = (true, 0, none()?);
+                    // Entries between an earlier such name and this one were created since, and are left out.
+                    (starts_anew, count, following) = (true, 0, new_table()?);
                     origin.before = last.clone();
                     let is_next = before.is_none_or(|distance| distance == 0);
                     nearness = if is_next { Nearness::Found } else { Nearness::Near };
@@ -142,17 +136,17 @@ impl Search {
             let item = Item { entries: wanted.clone(), index };
             self.found.insert(key_of(&item)?, item);
         }
-        if is_anew {
+        if starts_anew {
             self.following.clear();
         }
         if following.len() > 0 {
-            self.following.push(Part { entries: Arc::new(following), origin });
+            self.following.push(ListedEntries { entries: Arc::new(following), origin });
         }
         self.reached = Reached { nearness, last, count };
         Ok(self.outcome(is_last))
     }
 
-    fn outcome(&mut self, is_last: bool) -> Outcome {
+    fn outcome(&mut self, is_last: bool) -> SearchOutcome {
         let is_decided = match self.reached.nearness {
             Nearness::Far => false,
             Nearness::Near => is_last || self.reached.count > MOST_UNDECIDED,
@@ -161,13 +155,17 @@ impl Search {
         let count = self.cursor.place.count;
         if is_decided {
             let Reached { last, count: following, .. } = std::mem::take(&mut self.reached);
-            return Outcome::Found { parts: std::mem::take(&mut self.following), count: count + following, last };
+            return SearchOutcome::Found {
+                entries: std::mem::take(&mut self.following),
+                count: count + following,
+                last,
+            };
         }
-        if is_last { Outcome::Gone { count } } else { Outcome::NeedsMore }
+        if is_last { SearchOutcome::Gone { count } } else { SearchOutcome::NeedsMore }
     }
 
-    /// Puts the sequence where the cursor was; what was deleted meanwhile is left out. Gives what has to be tried again,
-    /// and the marker of the cursor's page.
+    /// Moves the sequence to where the cursor was, without blobs that were deleted meanwhile. Returns the samples to be tried
+    /// again, by position, and the marker of the cursor's page.
     pub(super) fn finish(self, sequence: &mut ShuffleBuffer<Item>) -> (Vec<(u64, Item)>, Option<String>) {
         let find = |key: &u64| self.found.get(key).cloned();
         let slots = self.cursor.slots.iter().filter_map(find).collect();

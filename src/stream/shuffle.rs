@@ -1,27 +1,29 @@
-//! The order in which a stream gives out what is listed: as it comes, or shuffled through a buffer of names. Past
-//! states can be told again, since whoever resumes has consumed less than what was given out.
+//! The order in which a stream gives out its entries: as listed, or shuffled through a buffer. Earlier states can be
+//! restored, since a consumer that resumes may have consumed fewer entries than were given out.
 
 use std::collections::VecDeque;
 
-/// How far back a state can be told, from what was given out last.
+/// How many positions back a state can be restored, from the last entry that the stream gave out.
 pub(crate) const HISTORY: usize = 1 << 16;
-/// Steps that are remembered: more, since what is fetched ahead is not given out yet.
+/// How many steps are remembered. More than [`HISTORY`], since entries that are loaded ahead are not given out yet.
 const REMEMBERED: usize = HISTORY + 1024;
 
 /// How a stream is shuffled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shuffle {
-    /// How many names the buffer holds, at least 1.
+    /// How many entries the buffer holds, at least 1.
     pub(crate) buffer: usize,
     pub(crate) seed: u64,
 }
 
-/// What comes next.
+/// The next entry of a sequence.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next<T> {
+pub(crate) enum NextItem<T> {
+    /// A position and its entry.
     Item(u64, T),
-    /// Nothing can be said before more is listed.
+    /// Unknown until more is listed.
     NeedsMore,
+    /// There are no further entries.
     End,
 }
 
@@ -32,25 +34,29 @@ pub(crate) struct ShuffleBuffer<T> {
     epoch: u64,
     /// The shuffle's buffer.
     slots: Vec<T>,
-    /// Listed, and not in the buffer yet.
+    /// Entries that are listed and not in the buffer yet.
     queue: VecDeque<T>,
     complete: bool,
+    /// The next position.
     position: u64,
-    /// How many went into the buffer since something came out of it.
+    /// How many entries went into the buffer since one came out of it.
     filled: usize,
     steps: VecDeque<Step<T>>,
 }
 
+/// One position's step, so that it can be undone.
 #[derive(Debug)]
 struct Step<T> {
     item: T,
+    /// The slot that the entry came out of.
     slot: usize,
+    /// How many entries went into the buffer before.
     filled: usize,
 }
 
-/// What is still to come at some position, in order.
+/// The entries that are still to come at some position: the buffer's and the queue's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rest<T> {
+pub(crate) struct Remaining<T> {
     pub(crate) slots: Vec<T>,
     pub(crate) queue: VecDeque<T>,
 }
@@ -69,7 +75,7 @@ impl<T: Clone> ShuffleBuffer<T> {
         }
     }
 
-    /// Goes on where another sequence was.
+    /// Continues from the state of another sequence.
     pub(crate) fn resume(&mut self, position: u64, slots: Vec<T>, queue: VecDeque<T>) {
         (self.position, self.slots, self.queue) = (position, slots, queue);
     }
@@ -78,7 +84,7 @@ impl<T: Clone> ShuffleBuffer<T> {
         self.queue.push_back(item);
     }
 
-    /// Nothing more will be listed.
+    /// Says that no more entries will be pushed.
     pub(crate) fn complete(&mut self) {
         self.complete = true;
     }
@@ -87,12 +93,12 @@ impl<T: Clone> ShuffleBuffer<T> {
         self.queue.len()
     }
 
-    pub(crate) fn next(&mut self) -> Next<T> {
+    pub(crate) fn next(&mut self) -> NextItem<T> {
         let (item, slot) = match self.shuffle {
             None => match self.queue.pop_front() {
                 Some(item) => (item, 0),
-                None if self.complete => return Next::End,
-                None => return Next::NeedsMore,
+                None if self.complete => return NextItem::End,
+                None => return NextItem::NeedsMore,
             },
             Some(shuffle) => {
                 while self.slots.len() < shuffle.buffer
@@ -102,10 +108,10 @@ impl<T: Clone> ShuffleBuffer<T> {
                     self.filled += 1;
                 }
                 if self.slots.len() < shuffle.buffer && !self.complete {
-                    return Next::NeedsMore;
+                    return NextItem::NeedsMore;
                 }
                 if self.slots.is_empty() {
-                    return Next::End;
+                    return NextItem::End;
                 }
                 let slot = pick(shuffle.seed, self.epoch, self.position, self.slots.len());
                 (self.slots.swap_remove(slot), slot)
@@ -116,35 +122,35 @@ impl<T: Clone> ShuffleBuffer<T> {
         }
         self.steps.push_back(Step { item: item.clone(), slot, filled: std::mem::take(&mut self.filled) });
         self.position += 1;
-        Next::Item(self.position - 1, item)
+        NextItem::Item(self.position - 1, item)
     }
 
-    /// What was still to come before `position` was given out; `None` when that is too long ago, or has not been yet.
-    pub(crate) fn rest_at(&self, position: u64) -> Option<Rest<T>> {
+    /// The entries that were still to come before `position`; `None` if it is too long ago or still to come.
+    pub(crate) fn remaining_at(&self, position: u64) -> Option<Remaining<T>> {
         let back = usize::try_from(self.position.checked_sub(position)?).ok()?;
         let kept = self.steps.len().checked_sub(back)?;
-        let mut rest = Rest { slots: self.slots.clone(), queue: self.queue.clone() };
+        let mut remaining = Remaining { slots: self.slots.clone(), queue: self.queue.clone() };
         if back > 0 {
-            rest.empty(self.filled);
+            remaining.undo_fill(self.filled);
         }
         for step in self.steps.range(kept..).rev() {
             if self.shuffle.is_none() {
-                rest.queue.push_front(step.item.clone());
+                remaining.queue.push_front(step.item.clone());
                 continue;
             }
-            // The last one had taken the place of the one that went.
-            rest.slots.push(step.item.clone());
-            let end = rest.slots.len() - 1;
-            rest.slots.swap(step.slot, end);
-            rest.empty(step.filled);
+            // The last entry of the buffer had moved to the slot that became free.
+            remaining.slots.push(step.item.clone());
+            let end = remaining.slots.len() - 1;
+            remaining.slots.swap(step.slot, end);
+            remaining.undo_fill(step.filled);
         }
-        Some(rest)
+        Some(remaining)
     }
 }
 
-impl<T> Rest<T> {
-    /// Puts what came last into the buffer back into the queue.
-    fn empty(&mut self, count: usize) {
+impl<T> Remaining<T> {
+    /// Moves the last `count` entries of the buffer back to the queue.
+    fn undo_fill(&mut self, count: usize) {
         for _ in 0..count {
             if let Some(item) = self.slots.pop() {
                 self.queue.push_front(item);
@@ -153,8 +159,8 @@ impl<T> Rest<T> {
     }
 }
 
-/// A slot out of `count`, for one position of one epoch. Stateless, so that any position can be resumed at; part of
-/// what a cursor means, so never to be changed. SplitMix64 (Steele, Lea and Flood, 2014, doi:10.1145/2714064.2660195).
+/// A random slot out of `count`, for one position of one epoch. It has no state, so that a stream can resume at any position.
+/// Cursors depend on it: it must never change. SplitMix64 (Steele, Lea and Flood, 2014, doi:10.1145/2714064.2660195).
 fn pick(seed: u64, epoch: u64, position: u64, count: usize) -> usize {
     let random = mix(mix(mix(seed) ^ epoch) ^ position);
     ((u128::from(random) * count as u128) >> 64) as usize
@@ -180,19 +186,19 @@ mod tests {
     fn drain(sequence: &mut ShuffleBuffer<u32>) -> Vec<u32> {
         sequence.complete();
         let mut items = Vec::new();
-        while let Next::Item(_, item) = sequence.next() {
+        while let NextItem::Item(_, item) = sequence.next() {
             items.push(item);
         }
         items
     }
 
     #[test]
-    fn a_shuffle_is_a_permutation_of_its_own_for_each_seed_and_epoch() {
+    fn each_seed_and_epoch_has_its_own_permutation() {
         let shuffled = |buffer, seed, epoch| drain(&mut sequence(Some(Shuffle { buffer, seed }), epoch, 0..1000));
         let one = shuffled(100, 1, 0);
         assert_eq!(one, shuffled(100, 1, 0));
         assert!(one != shuffled(100, 1, 1) && one != shuffled(100, 2, 0));
-        // Nothing comes before it can have been in the buffer.
+        // No entry comes out before it could be in the buffer.
         assert!(one.iter().enumerate().all(|(position, &item)| (item as usize) < position + 100));
         let mut sorted = one;
         sorted.sort_unstable();
@@ -201,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn how_the_listing_arrives_does_not_matter() {
+    fn the_order_does_not_depend_on_when_entries_are_listed() {
         let shuffle = Some(Shuffle { buffer: 10, seed: 3 });
         let mut slow = ShuffleBuffer::new(shuffle, 0);
         let mut items = Vec::new();
         for item in 0..50_u32 {
-            while let Next::Item(_, item) = slow.next() {
+            while let NextItem::Item(_, item) = slow.next() {
                 items.push(item);
             }
             slow.push(item);
@@ -216,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_earlier_state_is_told_as_it_was() {
+    fn every_earlier_state_is_restored_as_it_was() {
         for shuffle in [None, Some(Shuffle { buffer: 7, seed: 5 }), Some(Shuffle { buffer: 100, seed: 5 })] {
             let whole = drain(&mut sequence(shuffle, 2, 0..40));
             let mut running = sequence(shuffle, 2, 0..40);
@@ -225,24 +231,24 @@ mod tests {
             }
             for given in 0..30 {
                 for position in 0..=given {
-                    let rest = running.rest_at(position).unwrap();
+                    let remaining = running.remaining_at(position).unwrap();
                     let mut resumed = ShuffleBuffer::new(shuffle, 2);
-                    resumed.resume(position, rest.slots, rest.queue);
+                    resumed.resume(position, remaining.slots, remaining.queue);
                     assert_eq!(drain(&mut resumed), whole[position as usize..], "{shuffle:?} {position} of {given}");
                 }
-                assert!(running.rest_at(given + 1).is_none());
-                assert!(matches!(running.next(), Next::Item(position, _) if position == given));
+                assert!(running.remaining_at(given + 1).is_none());
+                assert!(matches!(running.next(), NextItem::Item(position, _) if position == given));
             }
         }
     }
 
     #[test]
-    fn what_is_too_long_ago_is_not_made_up() {
+    fn a_state_that_is_too_long_ago_is_not_restored() {
         let mut running = sequence(None, 0, 0..REMEMBERED as u32 + 10);
         for _ in 0..REMEMBERED + 10 {
             running.next();
         }
-        assert!(running.rest_at(9).is_none());
-        assert_eq!(running.rest_at(10).unwrap().queue.len(), REMEMBERED);
+        assert!(running.remaining_at(9).is_none());
+        assert_eq!(running.remaining_at(10).unwrap().queue.len(), REMEMBERED);
     }
 }

@@ -1,59 +1,28 @@
-//! What a stream is fed with: one shard of a table, or of a container that is listed meanwhile.
+//! Reads the names of a stream's entries: those of one shard of a table, or of a container, which is listed meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::pages::{Pages, key_of};
 use crate::dataset::entries::Entries;
 use crate::dataset::sample::Item;
 use crate::error::Result;
 use crate::service::list_blobs::{Listing, Page};
-use crate::stream::cursor::{Cursor, Place};
-use crate::stream::shuffle::{Rest, ShuffleBuffer};
+use crate::stream::cursor::{Cursor, ListingPosition};
+use crate::stream::listed::{ShardPage, key_of};
+use crate::stream::pages::{PageRequest, Pages};
+use crate::stream::shard::Shard;
+use crate::stream::shuffle::{Remaining, ShuffleBuffer};
 
-/// How many entries of a table are looked at in one go.
-const TABLE_PIECE: usize = 4096;
+/// How many entries of a table a shard takes at a time, at most.
+const TABLE_CHUNK: usize = 4096;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shard {
-    pub(super) index: usize,
-    pub(super) count: usize,
-}
-
-impl Shard {
-    pub(super) fn has(self, ordinal: u64) -> bool {
-        ordinal % self.count as u64 == self.index as u64
-    }
-
-    /// How far it is from an entry to the shard's next one.
-    fn distance(self, from: usize) -> usize {
-        let at = from % self.count;
-        if at <= self.index { self.index - at } else { self.count - at + self.index }
-    }
-}
-
-/// How far the names have been read.
-pub(super) enum Feed {
+/// The names of one epoch, and how far they have been read.
+pub(super) enum NameReader {
     Table { entries: Arc<Entries>, next: usize },
     Listing(Pages),
 }
 
-/// What a page is asked for.
-#[derive(Clone)]
-pub(super) struct Wish {
-    pub(super) marker: String,
-    pub(super) count: u64,
-    pub(super) everything: bool,
-}
-
-impl Wish {
-    /// Whether to keep the blob of this number on the page.
-    pub(super) fn keep(&self, shard: Shard, number: u64) -> bool {
-        self.everything || shard.has(self.count + number)
-    }
-}
-
-impl Feed {
+impl NameReader {
     pub(super) fn of_table(entries: &Arc<Entries>) -> Self {
         Self::Table { entries: entries.clone(), next: 0 }
     }
@@ -62,13 +31,13 @@ impl Feed {
         Self::Listing(Pages::new())
     }
 
-    /// Whether a cursor's place has not been reached yet.
+    /// Whether a cursor's place is still being looked for.
     pub(super) fn is_resuming(&self) -> bool {
         matches!(self, Self::Listing(pages) if pages.is_resuming())
     }
 
-    /// Puts a sequence where a cursor stands, or sees to it that this happens once that much is listed. Gives the
-    /// samples that are to be tried again.
+    /// Moves a sequence to the place of a cursor, at once or as soon as the listing has reached it. Returns the samples to
+    /// be tried again, by position.
     pub(super) fn resume(&mut self, cursor: &Cursor, sequence: &mut ShuffleBuffer<Item>) -> Vec<(u64, Item)> {
         match self {
             Self::Table { entries, next } => {
@@ -88,10 +57,11 @@ impl Feed {
         }
     }
 
-    /// Feeds what needs no request; true when that was something.
-    pub(super) fn feed_table(&mut self, shard: Shard, sequence: &mut ShuffleBuffer<Item>) -> bool {
+    /// Adds further entries of a table to the sequence. Returns false for a listing, whose entries come with
+    /// [`add_page`](Self::add_page).
+    pub(super) fn read_table(&mut self, shard: Shard, sequence: &mut ShuffleBuffer<Item>) -> bool {
         let Self::Table { entries, next } = self else { return false };
-        let end = next.saturating_add(TABLE_PIECE.saturating_mul(shard.count)).min(entries.len());
+        let end = next.saturating_add(TABLE_CHUNK.saturating_mul(shard.count)).min(entries.len());
         for index in (next.saturating_add(shard.distance(*next))..end).step_by(shard.count) {
             sequence.push(Item { entries: entries.clone(), index });
         }
@@ -102,42 +72,47 @@ impl Feed {
         true
     }
 
-    /// The next page, if there is one.
-    pub(super) fn wish(&self) -> Option<Wish> {
+    /// The page to be requested next; `None` for a table, and after the last page.
+    pub(super) fn next_page(&self) -> Option<PageRequest> {
         match self {
             Self::Table { .. } => None,
-            Self::Listing(pages) => pages.wish(),
+            Self::Listing(pages) => pages.next_page(),
         }
     }
 
-    /// Feeds a page; gives the samples that are to be tried again, once their names have been found.
-    pub(super) fn feed_page(
+    /// Adds a page's entries to the sequence. Returns the samples to be tried again, by position, once the listing has
+    /// reached the place of a cursor.
+    pub(super) fn add_page(
         &mut self,
         listing: &Listing,
-        page: Page,
+        page: Page<ShardPage>,
         shard: Shard,
         sequence: &mut ShuffleBuffer<Item>,
     ) -> Result<Vec<(u64, Item)>> {
         match self {
             Self::Table { .. } => Ok(Vec::new()),
-            Self::Listing(pages) => pages.feed(listing, page, shard, sequence),
+            Self::Listing(pages) => pages.add(listing, page, shard, sequence),
         }
     }
 
-    /// What a cursor says of the listing and of what is still to come.
-    pub(super) fn tell(&self, rest: &Rest<Item>, shard: Shard) -> Result<(Place, Vec<u64>, Vec<u64>)> {
+    /// The place, the buffer and the queue of a cursor for the point where `remaining` is still to come.
+    pub(super) fn place_of(
+        &self,
+        remaining: &Remaining<Item>,
+        shard: Shard,
+    ) -> Result<(ListingPosition, Vec<u64>, Vec<u64>)> {
         match self {
             Self::Table { next, .. } => {
-                // The queue is what lies between here and there.
-                let count = rest.queue.front().map_or(*next, |item| item.index) as u64;
-                let slots = rest.slots.iter().map(|item| item.index as u64).collect();
-                Ok((Place { count, landmarks: None }, slots, Vec::new()))
+                // The queue is the entries from `count` to `next`.
+                let count = remaining.queue.front().map_or(*next, |item| item.index) as u64;
+                let slots = remaining.slots.iter().map(|item| item.index as u64).collect();
+                Ok((ListingPosition { count, landmarks: None }, slots, Vec::new()))
             }
-            Self::Listing(pages) => pages.tell(rest, shard),
+            Self::Listing(pages) => pages.place_of(remaining, shard),
         }
     }
 
-    /// A sample's number in a cursor.
+    /// The number that stands for an entry in a cursor.
     pub(super) fn key(&self, item: &Item) -> Result<u64> {
         match self {
             Self::Table { .. } => Ok(item.index as u64),

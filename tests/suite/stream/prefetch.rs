@@ -144,3 +144,14 @@ fn two_streams_of_one_client_share_max_concurrency() {
     assert!(seen.len() == 100 && seen.values().all(|count| *count == 1));
     assert!(server.peak_in_flight() <= 5, "{} in parallel", server.peak_in_flight());
 }
+
+#[test]
+fn a_stream_leaves_a_quarter_of_the_connections_to_others() {
+    let client = client_with(|options| options.set_max_concurrency(16));
+    let (server, _, url) = generated_server(200, 1000);
+    server.on_request(|_| Some(Fault::Delay(Duration::from_millis(20))));
+    let stream = Stream::list(&client, &url, None, 0, 1).unwrap();
+    assert_eq!(all_names(&stream).len(), 200);
+    // Three quarters are 12. The server counts a request until its response is written, so it may count one more.
+    assert!(server.peak_in_flight() <= 13, "{} in parallel", server.peak_in_flight());
+}

@@ -1,0 +1,47 @@
+//! Several operations of one call at a time, and their results.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use crate::core::parallel::Transfers;
+use crate::error::{Error, Result};
+use crate::sys::lock::lock;
+
+/// Operations under way whose results are collected. Dropping it ends them.
+#[must_use]
+pub(crate) struct Gather<T> {
+    /// `None` when there is nothing to do.
+    transfers: Option<Transfers>,
+    results: Arc<Mutex<Vec<Option<T>>>>,
+}
+
+impl<T: Send + 'static> Gather<T> {
+    /// Starts `operations` in order, at most `at_once` together. The first failure ends the others.
+    pub(crate) fn start<F>(operations: Vec<F>, at_once: usize) -> Result<Self>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let results: Vec<_> = operations.iter().map(|_| None).collect();
+        let results = Arc::new(Mutex::new(results));
+        let store = |(number, operation): (usize, F)| {
+            let results = results.clone();
+            // On the heap: many futures in a row would be one large allocation, fresh from the kernel each time.
+            Box::pin(async move {
+                let result = operation.await?;
+                lock(&results)[number] = Some(result);
+                Ok(())
+            })
+        };
+        let parts: Vec<_> = operations.into_iter().enumerate().map(store).collect();
+        let transfers = if parts.is_empty() { None } else { Some(Transfers::start(parts, at_once)?) };
+        Ok(Self { transfers, results })
+    }
+
+    /// Waits for all operations. Returns their results in the order of the operations, or the first error.
+    pub(crate) fn wait(self) -> Result<Vec<T>> {
+        self.transfers.map_or(Ok(()), Transfers::wait)?;
+        let results = std::mem::take(&mut *lock(&self.results));
+        let results: Option<Vec<_>> = results.into_iter().collect();
+        results.ok_or_else(|| Error::internal("an operation ended without a result"))
+    }
+}
