@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::BufMut;
 use tokio::task::AbortHandle;
 
 use crate::core::limits::Limits;
@@ -13,12 +12,12 @@ use crate::dataset::entries::{Entry, Extent};
 use crate::error::{Error, Result, Status};
 use crate::memory::Reservation;
 use crate::memory::buffer_pool::SampleMemory;
-use crate::service::body_sink::{RangeBody, Sink};
+use crate::service::body_sink::RangeBody;
 use crate::service::client_core::Call;
 use crate::service::ranged_get::{self, Only, Opened, fetch, fetch_parts};
 use crate::service::version::Version;
-use crate::sys::block::{self, Block, Filled};
 use crate::sys::caller_buffer::{Destination, Loan};
+use crate::sys::fill_buffer::{FillBuffer, FilledBuffer};
 use crate::url::Target;
 
 /// The most bytes that one request loads. Larger entries are loaded as parallel ranges.
@@ -39,24 +38,24 @@ impl EntryLoad {
     }
 
     /// Loads the entry into memory of its own.
-    pub(crate) async fn into_bytes(self) -> Result<Filled> {
+    pub(crate) async fn into_bytes(self) -> Result<FilledBuffer> {
         self.load_entry(None).await.map(|(bytes, _)| bytes)
     }
 
     /// Loads the entry into memory of its own. `memory`, if any, is resized to the entry's size and returned.
-    async fn load_entry(&self, mut memory: Option<Reservation>) -> Result<(Filled, Option<Reservation>)> {
-        let mut block = None;
+    async fn load_entry(&self, mut memory: Option<Reservation>) -> Result<(FilledBuffer, Option<Reservation>)> {
+        let mut buffer = None;
         let allocate = |length: u64| {
             if memory.as_mut().is_some_and(|memory| !memory.resize(length)) {
                 return Err(Error::new(Status::OutOfMemory, "the memory limit leaves no room to read ahead"));
             }
-            let (new, part) = Block::new(length, &SampleMemory)?;
-            block = Some(new);
-            Ok(Some(LoadBuffer::owned(part)))
+            let (new, to) = FillBuffer::new(length, &SampleMemory)?;
+            buffer = Some(new);
+            Ok(Some(to))
         };
         self.load(ONE_REQUEST, allocate).await?;
-        let block = block.ok_or_else(|| Error::internal("an entry was loaded without memory"))?;
-        Ok((block.filled()?, memory))
+        let buffer = buffer.ok_or_else(|| Error::internal("an entry was loaded without memory"))?;
+        Ok((buffer.filled()?, memory))
     }
 
     /// Loads the entry into the caller's memory if it fits there. Returns the entry's size in any case.
@@ -71,17 +70,15 @@ impl EntryLoad {
             if length > capacity {
                 return Ok(None);
             }
-            let borrowed = loan.lend(length as usize);
-            borrowed
-                .map(|part| Some(LoadBuffer::Borrowed(part)))
-                .ok_or_else(|| Error::internal("a caller's memory is still lent"))
+            let to = loan.lend(length as usize);
+            to.map(Some).ok_or_else(|| Error::internal("a caller's memory is still lent"))
         };
         self.load(first, lend).await
     }
 
     /// Loads the entry, again if the blob is replaced meanwhile; returns its size. The first request asks for `first`
     /// bytes. `allocate` gets the size and returns the memory for all of the entry; with `None` nothing is loaded.
-    async fn load(&self, first: u64, mut allocate: impl FnMut(u64) -> Result<Option<LoadBuffer>>) -> Result<u64> {
+    async fn load(&self, first: u64, mut allocate: impl FnMut(u64) -> Result<Option<Destination>>) -> Result<u64> {
         let is_pinned = matches!(self.extent, Extent::Range { version: Some(_), .. });
         let mut versions = 1;
         loop {
@@ -98,7 +95,7 @@ impl EntryLoad {
     async fn load_version(
         &self,
         first: u64,
-        allocate: &mut impl FnMut(u64) -> Result<Option<LoadBuffer>>,
+        allocate: &mut impl FnMut(u64) -> Result<Option<Destination>>,
     ) -> Result<u64> {
         if self.extent.expected() == Some(0) && matches!(self.extent, Extent::Range { .. }) {
             allocate(0)?;
@@ -142,7 +139,7 @@ impl EntryLoad {
         whole: Range<u64>,
         first: Range<u64>,
         body: Option<RangeBody>,
-        mut buffer: LoadBuffer,
+        mut buffer: Destination,
     ) -> Result<()> {
         if first.end >= whole.end {
             return fetch(&self.call, &self.target, version, whole, body, &mut buffer).await;
@@ -158,7 +155,7 @@ impl EntryLoad {
 
 /// An entry being loaded in the background. Dropping it ends the load.
 pub(crate) struct PendingLoad {
-    result: Option<Started<(Filled, Option<Reservation>)>>,
+    result: Option<Started<(FilledBuffer, Option<Reservation>)>>,
     task: AbortHandle,
     /// The limits of the load, which hold its last error.
     limits: Limits,
@@ -177,7 +174,7 @@ impl PendingLoad {
 
     /// Waits for the bytes. `None` when the load failed, so that the caller has to load the entry itself; an error when
     /// the deadline of `call` passes.
-    pub(crate) fn wait(mut self, call: &Call) -> Result<Option<Filled>> {
+    pub(crate) fn wait(mut self, call: &Call) -> Result<Option<FilledBuffer>> {
         let Some(result) = self.result.take() else { return Ok(None) };
         match result.wait_until(call.limits.deadline) {
             Some(Ok((bytes, _memory))) => Ok(Some(bytes)),
@@ -190,66 +187,6 @@ impl PendingLoad {
 impl Drop for PendingLoad {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// Memory that an entry is loaded into, or a part of it.
-enum LoadBuffer {
-    /// `left` bytes are still to be written.
-    Owned {
-        part: block::Part,
-        left: usize,
-    },
-    Borrowed(Destination),
-}
-
-impl LoadBuffer {
-    fn owned(mut part: block::Part) -> Self {
-        let left = part.destination().len();
-        Self::Owned { part, left }
-    }
-
-    /// Splits off the first `length` bytes.
-    fn split_to(&mut self, length: usize) -> Self {
-        match self {
-            Self::Owned { part, left } => {
-                let head = Self::owned(part.split_to(length));
-                *left = part.destination().len();
-                head
-            }
-            Self::Borrowed(borrowed) => Self::Borrowed(borrowed.split_to(length)),
-        }
-    }
-
-    fn destination(&mut self) -> &mut Destination {
-        match self {
-            Self::Owned { part, .. } => part.destination(),
-            Self::Borrowed(borrowed) => borrowed,
-        }
-    }
-}
-
-impl Sink for LoadBuffer {
-    fn room(&mut self) -> &mut (impl BufMut + Send) {
-        self.destination()
-    }
-
-    fn received(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn accept(&mut self) -> Result<()> {
-        self.destination().mark();
-        if let Self::Owned { part, left } = self {
-            let now = part.destination().len();
-            part.wrote(*left - now);
-            *left = now;
-        }
-        Ok(())
-    }
-
-    fn reject(&mut self) {
-        self.destination().rewind();
     }
 }
 

@@ -13,9 +13,9 @@ use crate::dataset::prefetch::Prefetcher;
 use crate::dataset::sample::Item;
 use crate::error::{Error, Result, Status};
 use crate::service::client_core::{Call, ClientCore};
-use crate::sys::block::Filled;
 use crate::sys::blocking::check_may_block;
 use crate::sys::caller_buffer::{CallerBuffer, Loan};
+use crate::sys::fill_buffer::FilledBuffer;
 use crate::sys::process::PerProcess;
 
 mod build;
@@ -268,12 +268,12 @@ impl Dataset {
     }
 
     /// Starts to load entries into memory of their own.
-    fn load_all(&self, call: &Call, indices: &[usize]) -> Result<Gather<Filled>> {
+    fn load_all(&self, call: &Call, indices: &[usize]) -> Result<Gather<FilledBuffer>> {
         let loads = indices.iter().map(|&index| Ok(self.load(call, index)?.into_bytes()));
         Gather::start(loads.collect::<Result<_>>()?, call.service.max_concurrency())
     }
 
-    fn sample(&self, prefetcher: &Prefetcher<Hints>, index: usize, bytes: Filled) -> Sample {
+    fn sample(&self, prefetcher: &Prefetcher<Hints>, index: usize, bytes: FilledBuffer) -> Sample {
         prefetcher.record_size(bytes.len());
         let item = Item { entries: self.0.entries.clone(), index };
         Sample::new(&self.0.core, item, index as u64, Some(bytes))
@@ -284,7 +284,7 @@ impl Dataset {
         &self,
         prefetcher: &Prefetcher<Hints>,
         indices: &[usize],
-        mut loaded: Vec<(usize, Filled)>,
+        mut loaded: Vec<(usize, FilledBuffer)>,
     ) -> Result<Vec<Sample>> {
         loaded.sort_unstable_by_key(|(index, _)| *index);
         let mut given = vec![false; loaded.len()];

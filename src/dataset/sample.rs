@@ -6,7 +6,7 @@ use crate::blob::BlobReader;
 use crate::dataset::entries::{Entries, Entry, Extent};
 use crate::error::Result;
 use crate::service::client_core::ClientCore;
-use crate::sys::block::Filled;
+use crate::sys::fill_buffer::FilledBuffer;
 
 /// An entry, and the table that it is in.
 #[derive(Clone, Debug)]
@@ -37,12 +37,12 @@ pub struct Sample {
     core: ClientCore,
     item: Item,
     position: u64,
-    bytes: Option<Filled>,
+    bytes: Option<FilledBuffer>,
 }
 
 impl Sample {
     /// Makes a sample; without bytes, a sample of a lazy stream.
-    pub(crate) fn new(core: &ClientCore, item: Item, position: u64, bytes: Option<Filled>) -> Self {
+    pub(crate) fn new(core: &ClientCore, item: Item, position: u64, bytes: Option<FilledBuffer>) -> Self {
         if let (Some(bytes), Ok(entry)) = (&bytes, item.entry()) {
             entry.learn_size(bytes.len() as u64);
         }

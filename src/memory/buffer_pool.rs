@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::Result;
 use crate::sys::aligned_memory::AlignedMemory;
-use crate::sys::block::MemorySource;
+use crate::sys::fill_buffer::MemorySource;
 use crate::sys::lock::lock;
 use crate::sys::process::PerProcess;
 

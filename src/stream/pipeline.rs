@@ -17,7 +17,7 @@ use crate::stream::listed::ShardPage;
 use crate::stream::shard::Shard;
 use crate::stream::shuffle::{NextItem, ShuffleBuffer};
 use crate::stream::source::NameReader;
-use crate::sys::block::Filled;
+use crate::sys::fill_buffer::FilledBuffer;
 use crate::sys::lock::lock;
 
 /// With fewer listed names than this, the next page is requested: half a page.
@@ -233,7 +233,7 @@ impl Pipeline {
 }
 
 /// Waits for an entry's bytes, and loads them now if they were not loaded ahead.
-fn load(item: &Item, pending: Option<PendingLoad>, call: &Call) -> Result<Filled> {
+fn load(item: &Item, pending: Option<PendingLoad>, call: &Call) -> Result<FilledBuffer> {
     if let Some(bytes) = pending.map(|pending| pending.wait(call)).transpose()?.flatten() {
         return Ok(bytes);
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use bytes::buf::UninitSlice;
 use bytes::{BufMut, Bytes};
 
+use crate::sys::fill_buffer::FillBuffer;
 use crate::sys::lock::lock;
 
 /// A caller's buffer to write into, for the time of one call.
@@ -29,7 +30,7 @@ impl<'a> CallerBuffer<'a> {
     pub(crate) unsafe fn new(start: *mut u8, length: usize) -> Self {
         // SAFETY: the caller's promise covers `'a`, and this destination is private: what tasks get of it is counted,
         // and gone when `lend` or `lend_all` returns.
-        let to = unsafe { Destination::new(start, length) };
+        let to = unsafe { Destination::new(start, length, Owner::Caller) };
         Self { to, _borrowed: PhantomData }
     }
 
@@ -52,7 +53,7 @@ impl<'a> CallerBuffer<'a> {
     /// the destination were dropped, also when `call` panics.
     pub(crate) fn lend<R>(self, call: impl FnOnce(Destination) -> R) -> R {
         let (part, _wait) = LentPart::first();
-        call(Destination { lent: Some(part), ..self.to })
+        call(Destination { owner: Owner::Lent { _part: part }, ..self.to })
     }
 
     /// Like [`lend`](Self::lend) for several buffers, each of which may be written more than once.
@@ -80,7 +81,7 @@ struct PartCount {
 
 /// One part in the count. A clone counts as another part; dropping it removes it.
 #[derive(Debug)]
-struct LentPart(Arc<PartCount>);
+pub(super) struct LentPart(Arc<PartCount>);
 
 impl LentPart {
     /// The first part of a buffer, and what waits for all of them when it is dropped.
@@ -146,7 +147,12 @@ impl Loan {
             return None;
         }
         let length = length.min(self.whole.length);
-        Some(Destination { start: self.whole.start, length, since_mark: 0, lent: Some(self.part.clone()) })
+        Some(Destination {
+            start: self.whole.start,
+            length,
+            since_mark: 0,
+            owner: Owner::Lent { _part: self.part.clone() },
+        })
     }
 }
 
@@ -157,8 +163,19 @@ pub(crate) struct Destination {
     length: usize,
     /// How many bytes before `start` were written since the last mark, and may be written again.
     since_mark: usize,
-    /// `None` for memory of the library's own, see [`Destination::new`].
-    lent: Option<LentPart>,
+    owner: Owner,
+}
+
+/// The owner of a destination's memory, which the destination keeps alive.
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
+    /// The caller, for the lifetime of a [`CallerBuffer`].
+    Caller,
+    /// The caller, until all parts were dropped.
+    Lent {
+        _part: LentPart,
+    },
+    Buffer(Arc<FillBuffer>),
 }
 
 // SAFETY: no two Destinations have a byte in common (`split_to` divides, `Loan::lend` gives out one at a time), so
@@ -169,8 +186,8 @@ impl Destination {
     /// # Safety
     /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, until the Destination and
     /// all parts split off it are dropped.
-    pub(super) unsafe fn new(start: *mut u8, length: usize) -> Self {
-        Self { start, length, since_mark: 0, lent: None }
+    pub(super) unsafe fn new(start: *mut u8, length: usize, owner: Owner) -> Self {
+        Self { start, length, since_mark: 0, owner }
     }
 
     /// The number of bytes that are not written yet.
@@ -180,15 +197,16 @@ impl Destination {
 
     /// Splits off the first `length` bytes; all of them when there are fewer.
     pub(crate) fn split_to(&mut self, length: usize) -> Self {
-        let length = length.min(self.length);
-        let head = Self { start: self.start, length, since_mark: 0, lent: self.lent.clone() };
-        self.advance(length);
-        // The head owns these bytes now, so `rewind` must not go back over them.
+        // `rewind` must not go back over the head's bytes.
         self.mark();
+        let length = length.min(self.length);
+        let head = Self { start: self.start, length, since_mark: 0, owner: self.owner.clone() };
+        self.advance(length);
+        self.since_mark = 0;
         head
     }
 
-    /// Moves past `length` bytes, or to the end when there are fewer.
+    /// Moves past `length` written bytes, or to the end when there are fewer.
     fn advance(&mut self, length: usize) {
         let length = length.min(self.length);
         // SAFETY: `length` is at most `self.length`, so the result is in bounds or one past the end.
@@ -197,8 +215,11 @@ impl Destination {
         self.since_mark += length;
     }
 
-    /// Keeps the bytes written so far.
+    /// Keeps the bytes written so far: they are not written again.
     pub(crate) fn mark(&mut self) {
+        if let Owner::Buffer(buffer) = &self.owner {
+            buffer.wrote(self.since_mark);
+        }
         self.since_mark = 0;
     }
 

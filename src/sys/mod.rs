@@ -2,7 +2,7 @@
 //! Beside it small helpers that every room needs.
 
 pub(crate) mod aligned_memory;
-pub(crate) mod block;
+pub(crate) mod fill_buffer;
 pub(crate) mod blocking;
 pub(crate) mod caller_buffer;
 pub(crate) mod lock;
