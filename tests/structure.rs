@@ -192,7 +192,8 @@ fn the_map_in_lib_rs_names_every_room_and_every_file() {
     let missing: Vec<_> = ROOMS.into_iter().chain([FUZZING]).filter(|room| !named.contains(room)).collect();
     assert!(missing.is_empty(), "the map in src/lib.rs does not name {missing:?}");
     let exists = |name: &&str| ["", ".rs"].iter().any(|end| src().join(format!("{name}{end}")).exists());
-    let is_path = |name: &&&str| name.split_once('/').is_some_and(|(room, file)| ROOMS.contains(&room) && file != "");
+    let is_path =
+        |name: &&&str| name.split_once('/').is_some_and(|(room, file)| ROOMS.contains(&room) && !file.is_empty());
     let gone: Vec<_> = named.iter().filter(is_path).filter(|name| !exists(name)).collect();
     assert!(gone.is_empty(), "the map in src/lib.rs names {gone:?}, which do not exist");
 }
