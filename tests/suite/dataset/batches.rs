@@ -281,7 +281,8 @@ fn unused_prefetched_samples_are_evicted_at_the_memory_limit() {
 fn prefetching_continues_as_samples_are_taken() {
     let client = client_with(|options| options.set_memory_limit(10 << 20));
     let blobs = Blobs::of(&client, 100, 1 << 20);
-    blobs.delay(10);
+    // Longer than the pauses of a busy machine, which would look like requests one after the other.
+    blobs.delay(50);
     let order: Vec<_> = (0..60).map(|i| (i * 37 + 5) % 100).collect();
     blobs.dataset.prefetch(&order).unwrap();
     for index in &order {
