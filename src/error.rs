@@ -189,6 +189,11 @@ impl Error {
         self.edit(|details| details.outcome_unknown = true)
     }
 
+    /// The request of this call was not sent, so the service has not carried it out.
+    pub(crate) fn with_known_outcome(self) -> Self {
+        if self.0.outcome_unknown { self.edit(|details| details.outcome_unknown = false) } else { self }
+    }
+
     /// Returns whether the service may have carried out the request although it failed.
     pub(crate) fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown

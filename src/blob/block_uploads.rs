@@ -88,9 +88,8 @@ impl Drop for BlockBody {
         if let Some(mut buffer) = self.buffer.take() {
             buffer.bytes.clear();
             let budget = buffer.memory.end_flight();
-            let limit = MAX_KEPT * buffer.size;
             let mut state = self.uploads.lock();
-            let displaced = state.free.put(buffer, limit);
+            let displaced = state.free.put(buffer, |count, _| count > MAX_KEPT);
             state.free_since = Some(Instant::now());
             drop(state);
             drop(displaced);

@@ -84,10 +84,11 @@ impl Chunk {
     }
 
     /// Records the end of the request, unless it has ended before, and wakes waiting readers.
-    fn end(&self, result: Result<()>) {
+    /// Ends the request with a result, unless it has one. The result is made only then.
+    fn end(&self, result: impl FnOnce() -> Result<()>) {
         let mut state = self.lock();
         if let RequestState::Running = state.request {
-            state.request = match result {
+            state.request = match result() {
                 Ok(()) => RequestState::Succeeded,
                 Err(error) => RequestState::Failed(error),
             };
@@ -151,7 +152,7 @@ impl ChunkSink {
     }
 
     pub(crate) fn end(&self, result: Result<()>) {
-        self.chunk.end(result);
+        self.chunk.end(|| result);
     }
 }
 
@@ -194,7 +195,7 @@ impl Sink for ChunkSink {
 impl Drop for ChunkSink {
     fn drop(&mut self) {
         // The task was aborted or has panicked if it did not call `end`. Readers must not wait for it.
-        self.chunk.end(Err(Error::internal("a read-ahead task ended early")));
+        self.chunk.end(|| Err(Error::internal("a read-ahead task ended early")));
     }
 }
 

@@ -155,5 +155,5 @@ fn index_all(call: &Call, archives: &[(Container, String)]) -> Result<Vec<(Versi
         let (call, target) = (call.clone(), container.blob(blob));
         async move { tar_index::index(&call, &target).await }
     };
-    Gather::start(archives.iter().map(index).collect(), call.connections())?.wait()
+    Gather::start(archives.iter().map(index).map(Ok), call.connections())?.wait()
 }

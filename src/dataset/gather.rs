@@ -16,23 +16,25 @@ pub(crate) struct Gather<T> {
 }
 
 impl<T: Send + 'static> Gather<T> {
-    /// Starts `operations` in order, at most `at_once` together. The first failure ends the others.
-    pub(crate) fn start<F>(operations: Vec<F>, at_once: usize) -> Result<Self>
+    /// Starts operations in order, at most `at_once` together. The first failure ends the others. None starts
+    /// when one of them is an error.
+    pub(crate) fn start<F>(operations: impl Iterator<Item = Result<F>>, at_once: usize) -> Result<Self>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let results: Vec<_> = operations.iter().map(|_| None).collect();
-        let results = Arc::new(Mutex::new(results));
-        let store = |(number, operation): (usize, F)| {
-            let results = results.clone();
-            // On the heap: many futures in a row would be one large allocation, fresh from the kernel each time.
-            Box::pin(async move {
+        let results = Arc::new(Mutex::new(Vec::new()));
+        let mut parts = Vec::new();
+        for (number, operation) in operations.enumerate() {
+            let (operation, results) = (operation?, results.clone());
+            // On the heap one by one: many futures in a row would be one large allocation, fresh from the kernel each
+            // time.
+            parts.push(Box::pin(async move {
                 let result = operation.await?;
                 lock(&results)[number] = Some(result);
                 Ok(())
-            })
-        };
-        let parts: Vec<_> = operations.into_iter().enumerate().map(store).collect();
+            }));
+        }
+        lock(&results).resize_with(parts.len(), || None);
         let transfers = if parts.is_empty() { None } else { Some(Transfers::start(parts, at_once)?) };
         Ok(Self { transfers, results })
     }

@@ -208,12 +208,11 @@ impl Dataset {
     /// Loads the entries of `slots` into the caller's buffers. Returns their sizes, in the order of the slots.
     fn load_all_into(&self, call: &Call, indices: &[usize], slots: &[usize], loans: Vec<Loan>) -> Result<Vec<u64>> {
         let mut loans: Vec<_> = loans.into_iter().map(Some).collect();
-        let mut loads = Vec::with_capacity(slots.len());
-        for &slot in slots {
+        let loads = slots.iter().map(|&slot| {
             let mut loan = loans[slot].take().ok_or_else(|| Error::internal("a buffer is lent already"))?;
             let load = self.load(call, indices[slot])?;
-            loads.push(async move { load.load_into(&mut loan).await });
-        }
+            Ok(async move { load.load_into(&mut loan).await })
+        });
         Gather::start(loads, call.service.max_concurrency())?.wait()
     }
 
@@ -270,7 +269,7 @@ impl Dataset {
     /// Starts to load entries into memory of their own.
     fn load_all(&self, call: &Call, indices: &[usize]) -> Result<Gather<FilledBuffer>> {
         let loads = indices.iter().map(|&index| Ok(self.load(call, index)?.into_bytes()));
-        Gather::start(loads.collect::<Result<_>>()?, call.service.max_concurrency())
+        Gather::start(loads, call.service.max_concurrency())
     }
 
     fn sample(&self, prefetcher: &Prefetcher<Hints>, index: usize, bytes: FilledBuffer) -> Sample {

@@ -289,6 +289,9 @@ impl<U: Upcoming> Drop for LoadGuard<U> {
         let Some(prefetcher) = self.0.upgrade() else { return };
         let mut state = prefetcher.lock();
         state.in_flight -= 1;
+        if state.upcoming.first().is_none() {
+            return;
+        }
         // If no call can be made, nothing is loaded ahead. The caller's next request gets the error.
         if let Ok(call) = prefetcher.core.call() {
             let _ = prefetcher.start_loads(&mut state, &call);

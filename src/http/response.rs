@@ -47,7 +47,7 @@ pub(crate) struct Response {
 
 impl Response {
     /// Ends the exchange if the body is known to have ended.
-    pub(super) fn end_if_complete(mut self) -> Self {
+    pub(crate) fn end_if_complete(mut self) -> Self {
         if self.body.as_ref().is_none_or(Body::has_ended) {
             self.end();
         }

@@ -76,7 +76,8 @@ impl Transport {
     }
 
     /// Sends a request once. `request` is signed and complete except for `Host` and `User-Agent`; `shown` is its
-    /// [`Request::shown`]. Returns the response's head, whatever its status, or a network error.
+    /// [`Request::shown`]. Returns the response's head, whatever its status, or a network error. The caller passes the
+    /// response through [`Response::end_if_complete`] once it knows that it belongs to the request.
     pub(crate) async fn exchange(
         &self,
         admission: Admission,
@@ -124,7 +125,7 @@ impl Transport {
         let waited = sent.at().elapsed();
         let is_paced = sent.on_response(head.status, code, head.headers.contains_key(RETRY_AFTER));
         drop(detector);
-        let response = Response {
+        Ok(Response {
             status: head.status,
             headers: head.headers,
             shown: shown.to_owned(),
@@ -138,7 +139,6 @@ impl Transport {
             in_flight: Some(in_flight),
             is_paced,
             permit: Some(admission.0),
-        };
-        Ok(response.end_if_complete())
+        })
     }
 }

@@ -75,13 +75,13 @@ impl<T: Reusable> FreeList<T> {
         Some(memory)
     }
 
-    /// Keeps `memory`, and returns the oldest memory, so that at most `limit` bytes are kept. Drop what it returns
-    /// without a lock: freeing takes time.
-    pub(crate) fn put(&mut self, memory: T, limit: usize) -> Vec<T> {
+    /// Keeps `memory`, and returns the oldest memory for as long as there is too much. `is_too_much` is asked with the
+    /// number of kept pieces and their bytes. Drop the result without a lock: freeing takes time.
+    pub(crate) fn put(&mut self, memory: T, is_too_much: impl Fn(usize, usize) -> bool) -> Vec<T> {
         self.bytes += memory.size();
         self.kept.push_back(memory);
         let mut displaced = Vec::new();
-        while self.bytes > limit
+        while is_too_much(self.kept.len(), self.bytes)
             && let Some(oldest) = self.kept.pop_front()
         {
             self.bytes -= oldest.size();
@@ -128,7 +128,7 @@ impl BufferPool {
             let Ok(mut segment) = part.try_into_mut() else { continue };
             segment.clear();
             if segment.try_reclaim(SEGMENT) {
-                let displaced = lock(&self.segments).put(segment, MAX_SEGMENTS);
+                let displaced = lock(&self.segments).put(segment, |_, bytes| bytes > MAX_SEGMENTS);
                 drop(displaced);
             }
         }
@@ -155,7 +155,7 @@ impl MemorySource for SampleMemory {
 
     fn put(&self, memory: AlignedMemory) {
         let pool = if Self::is_kept(memory.length()) { BufferPool::of_process().ok() } else { None };
-        let displaced = pool.map(|pool| lock(&pool.samples).put(memory, MAX_SAMPLES));
+        let displaced = pool.map(|pool| lock(&pool.samples).put(memory, |_, bytes| bytes > MAX_SAMPLES));
         drop(displaced);
     }
 }
@@ -175,7 +175,7 @@ mod tests {
         let starts = sizes.map(|size| {
             let memory = memory(size);
             let start = memory.start();
-            assert!(list.put(memory, MAX_SAMPLES).is_empty());
+            assert!(list.put(memory, |_, bytes| bytes > MAX_SAMPLES).is_empty());
             start
         });
         let take = |list: &mut FreeList<AlignedMemory>, length: usize| {
@@ -191,7 +191,7 @@ mod tests {
     fn the_oldest_memory_is_displaced_at_the_limit() {
         let mut list = FreeList::default();
         let mut put = |size| {
-            let displaced = list.put(memory(size), MAX_SAMPLES).len();
+            let displaced = list.put(memory(size), |_, bytes| bytes > MAX_SAMPLES).len();
             (displaced, list.kept.len(), list.bytes)
         };
         assert!(!SampleMemory::is_kept(MIN_SAMPLE - 1) && !SampleMemory::is_kept(MAX_SAMPLES + 1));

@@ -64,13 +64,14 @@ impl BlobService {
         let shown = request.shown();
         let stats = self.stats();
         let prepared = self.signer.prepare(&request.uri, stats).await;
-        prepared.map_err(|error| error.context(&shown))?;
+        // An error of a token request tells nothing about this request, which was not sent.
+        prepared.map_err(|error| error.with_known_outcome().context(&shown))?;
         let admission = self.transport.admit(attempt).await?;
         // Not a secret, so a cheap random number will do.
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid().to_string();
         add_headers(&mut request, &id)?;
         let signed = self.signer.authorize(&mut request, stats).await;
-        let signed = signed.map_err(|error| error.context(&shown))?;
+        let signed = signed.map_err(|error| error.with_known_outcome().context(&shown))?;
         let creates = request.headers.get(IF_NONE_MATCH).is_some_and(|unwanted| unwanted == "*");
         let authorization = request.headers.get(AUTHORIZATION).cloned();
         let uri = request.uri.clone();
@@ -94,8 +95,9 @@ impl BlobService {
             attempt.number(),
             response.headers.get(X_MS_REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("-"),
         );
+        // Before the connection can be used again: after a wrong answer, the next one would be wrong as well.
         check_echo(&response.headers, &id).map_err(|error| error.context(&shown))?;
-        Ok(ServiceResponse { response, auth: AuthHints::new(&uri, signed), creates })
+        Ok(ServiceResponse { response: response.end_if_complete(), auth: AuthHints::new(&uri, signed), creates })
     }
 }
 

@@ -52,6 +52,8 @@ fn a_response_with_another_request_id_is_discarded_and_the_request_repeated() {
     server.script("PUT", [Fault::OtherRequestId]);
     write_blob(&client, &server.url("blob"), WriteMode::Replace, b"new").unwrap();
     assert_eq!(server.requests_of("PUT").len(), 2);
+    // The first PUT has the connection of the last GET, the second one a new connection.
+    assert_eq!(server.connections(), 4);
 
     server.on_request(|_| Some(Fault::OtherRequestId));
     let error = expect_error(client.open(&server.url("blob")), Status::Unavailable);
