@@ -89,7 +89,7 @@ impl Client {
         block_on(async move { operations::delete(&call, &target).await })
     }
 
-    /// Creates a container. One that exists is `Status::AlreadyExists`.
+    /// Creates a container. Fails with `Status::AlreadyExists` if it exists.
     pub fn create_container(&self, url: &str) -> Result<()> {
         let target = parse_container(url, self.core.endpoint())?.target;
         let call = self.core.call()?;

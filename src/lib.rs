@@ -1,6 +1,5 @@
-//! aztorch: Azure Blob Storage for LibTorch, from any language that speaks C.
-//!
-//! The C API is [`ffi`], documented in `include/aztorch.h`; the items at the top level here are the same library for Rust.
+//! aztorch: Azure Blob Storage for LibTorch, from any language that speaks C. The C API is [`ffi`], documented in
+//! `include/aztorch.h`. The items at the top level here are the Rust API.
 //!
 //! # The map
 //!

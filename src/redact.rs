@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 /// The text before a secret in a URL, a header or a connection string, in lower case.
 const MARKERS: [&str; 9] = [
     "sig=",
-    // In a URL that is part of another URL, or the name of a blob, which is encoded once more.
+    // For a URL that is part of another URL, or is the name of a blob, and so is encoded twice.
     "sig%3d",
     "sig%253d",
     "accountkey=",
@@ -18,7 +18,8 @@ const MARKERS: [&str; 9] = [
 /// The first characters of every JSON Web Token, in lower case: base64 of `{"`.
 const TOKEN: &str = "eyj";
 
-/// Replaces by `REDACTED` every secret that a marker, the form of a token or the form of a URL shows.
+/// Replaces every secret by `REDACTED` that can be recognised by a marker, by the form of a token or by the form of a
+/// URL.
 pub(crate) fn redact(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let mut out = String::with_capacity(text.len());
@@ -67,7 +68,7 @@ fn find_marker(lower: &str, marker: &str, from: usize) -> Option<usize> {
     }
 }
 
-/// Makes `https://REDACTED@host` of `https://user:password@host`. `abfss://container@host` has no secret.
+/// Replaces `https://user:password@host` by `https://REDACTED@host`. `abfss://container@host` has no secret.
 fn strip_userinfo(text: String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();

@@ -5,21 +5,21 @@ use uuid::{Builder, Uuid};
 use crate::error::{Error, Result, Status};
 use crate::options::MAX_BLOCK_SIZE;
 
-/// The most blocks of a blob (<https://learn.microsoft.com/azure/storage/blobs/scalability-targets>).
+/// The maximum number of blocks of a blob (<https://learn.microsoft.com/azure/storage/blobs/scalability-targets>).
 pub(crate) const MAX_BLOCKS: u64 = 50_000;
 /// After this many blocks the block size grows by the size of the first block.
 const TIER: u64 = 2_500;
 /// A single write of at least this many blocks is uploaded from the caller's memory, without a copy.
 const DIRECT_BLOCKS: u64 = 4;
-/// About how many blocks such a write becomes.
+/// The approximate number of blocks of a write that is uploaded from the caller's memory.
 const DIRECT_TARGET: u64 = 512;
-/// The smallest block, in bytes, that a writer makes because memory is short.
+/// The smallest block, in bytes, that a writer makes when memory is short.
 const MIN_SHORT_BLOCK: u64 = 64 << 10;
 const MIB: u64 = 1 << 20;
 
 /// The sizes and ids of a blob's blocks. Block n (from 0) has `base × (1 + n / 2,500)` bytes, with the quotient rounded
-/// down, so that 50,000 blocks hold `525,000 × base`: 4 TiB with the default of 8 MiB. With little memory blocks are
-/// smaller, and hold less.
+/// down, so that 50,000 blocks hold `525,000 × base`: 4 TiB with the default of 8 MiB. When memory is short, blocks are
+/// smaller and hold less.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockPlan {
     /// The size of the first block.
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// `sent` does what a writer does that gets a buffer of the smallest size each time.
+    /// `sent` simulates a writer whose buffers always have the smallest size.
     #[test]
     fn a_small_memory_limit_makes_smaller_blocks_that_still_hold_the_blob() {
         let plan = BlockPlan::new(8 * MIB).within(32 * MIB);

@@ -40,17 +40,17 @@ impl BlockBuffer {
         Ok(Self { bytes, size, memory })
     }
 
-    /// How many bytes it has.
+    /// The number of bytes in the buffer.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// How many more bytes it can take.
+    /// The number of bytes that still fit into the buffer.
     pub(crate) fn room(&self) -> usize {
         self.size - self.bytes.len()
     }
 
-    /// Takes the beginning of `data`, as far as there is room; returns the rest.
+    /// Copies the beginning of `data` into the buffer, as much as fits; returns the rest.
     pub(crate) fn fill<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
         let (head, rest) = data.split_at(data.len().min(self.room()));
         self.bytes.extend_from_slice(head);
@@ -134,7 +134,7 @@ impl BlockUploads {
     }
 
     /// Ends the uploads that still run; the service will not publish their blocks. Frees the kept buffers now, because
-    /// the task of an upload may keep this alive for a while after it has reported its end.
+    /// the task of an upload may keep this object alive for a while after it has reported its end.
     pub(crate) fn abort(&self) {
         let mut state = self.lock();
         state.free.clear();

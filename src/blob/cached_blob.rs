@@ -44,7 +44,7 @@ pub(super) struct CachedBlob {
 }
 
 impl CachedBlob {
-    /// The bytes `part` of the blob.
+    /// Makes an empty cache for the byte range `part` of the blob.
     pub(super) fn new(
         target: Arc<Target>,
         version: Arc<Version>,
@@ -70,7 +70,7 @@ impl CachedBlob {
         self.size
     }
 
-    /// Caches `range` of the blob, which `body` brings, if the budget allows it.
+    /// Caches `range` of the blob, whose bytes arrive in `body`, if the budget allows it.
     pub(super) fn cache_first(&self, call: &Call, range: &Range<u64>, body: RangeBody) -> Result<()> {
         let range = range.start - self.base..range.end - self.base;
         self.fetch_chunk(&mut self.lock(), call, range, Some(body), IDLE).map(drop)
@@ -81,7 +81,7 @@ impl CachedBlob {
         self.lock().clear();
     }
 
-    /// The bytes that a read of `length` bytes at `start` brings: fewer at the end.
+    /// The range that a read of `length` bytes at `start` covers; it ends at the end of the part at the latest.
     pub(super) fn clip(&self, start: u64, length: usize) -> Range<u64> {
         let end = start.saturating_add(length as u64).min(self.size);
         start.min(end)..end
@@ -112,13 +112,13 @@ impl CachedBlob {
         Ok(parts)
     }
 
-    /// The parts of `range` in order, for a read that says nothing about the next ones.
+    /// The parts of `range` in order, for a read that is no part of a sequence.
     pub(super) fn plan_single(&self, range: &Range<u64>) -> Vec<ReadPart> {
         self.lock().split(range.clone())
     }
 
-    /// Brings all parts into `to`: fetches what is missing in parallel, straight from the network, while this thread
-    /// copies what is cached.
+    /// Reads all parts into `to`: fetches the missing parts in parallel, straight from the network, while this thread
+    /// copies the cached parts.
     pub(super) fn read(&self, call: &Call, parts: Vec<ReadPart>, mut to: Destination) -> Result<()> {
         let (mut cached, mut missing) = (Vec::new(), Vec::new());
         for part in parts {
@@ -218,8 +218,8 @@ impl CachedBlob {
         }
     }
 
-    /// Starts a chunk's request if the budget has memory for it, after evicting what was not used for `idle`. `body`
-    /// may already bring the chunk. Returns whether it started.
+    /// Starts a chunk's request if the budget has memory for it, after evicting memory that was not used for `idle`.
+    /// `body` is a response whose bytes begin the chunk, if there is one. Returns whether the request was started.
     fn fetch_chunk(
         &self,
         cache: &mut ReadCache,
@@ -242,7 +242,7 @@ impl CachedBlob {
     }
 }
 
-/// Copies out of cached chunks; returns what must be fetched because its chunk was discarded meanwhile.
+/// Copies out of cached chunks; returns the ranges that must be fetched because their chunks were discarded meanwhile.
 fn copy_cached(
     call: &Call,
     cached: Vec<(Arc<Chunk>, Range<u64>, Destination)>,

@@ -24,7 +24,7 @@ use crate::url::Target;
 /// Writes the bytes of a range to their position in a file.
 struct FileSink {
     file: Arc<File>,
-    /// Where the next bytes go.
+    /// The file position of the next bytes.
     at: u64,
     /// The end of the accepted bytes.
     accepted: u64,
@@ -41,7 +41,8 @@ impl Sink for FileSink {
     }
 
     fn received(&mut self) -> Result<()> {
-        // The page cache usually takes the bytes at memory speed. When it does not, other threads run this one's tasks.
+        // The page cache usually takes the bytes at memory speed. When it does not, other threads run this thread's
+        // tasks.
         let written = tokio::task::block_in_place(|| self.file.write_all_at(&self.room, self.at));
         written.map_err(|error| Error::new(Status::LocalIo, format!("cannot write the file: {error}")))?;
         self.at += self.room.len() as u64;
@@ -64,7 +65,7 @@ impl Sink for FileSink {
 pub(crate) fn download(core: &ClientCore, target: Target, path: &Path) -> Result<()> {
     check_may_block()?;
     let call = core.call()?;
-    // Before the first request, which is not needed if the file cannot be written.
+    // Create the file first: if it cannot be written, no request is needed.
     let new = NewFile::at(path)?;
     let target = Arc::new(target);
     let (open_call, open_target) = (call.clone(), target.clone());

@@ -30,13 +30,13 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     /// A new file for `path`. A symbolic link stays, and the file that it leads to is replaced. The new file gets the
-    /// mode (without set-ID bits) and the owner of the replaced one, as far as that is permitted. Refused are existing
-    /// files that are not regular ones, and links and files of other users in a folder like `/tmp`.
+    /// mode (without set-ID bits) and the owner of the replaced one, as far as that is permitted. Existing files that
+    /// are not regular are refused, and so are links and files of other users in a folder like `/tmp`.
     pub(crate) fn at(path: &Path) -> Result<Self> {
         let Found { place, old } = find(path)?;
         let directory = folder_of(&place);
         // A new file gets the usual mode, to which the umask applies. A file that replaces another one stays closed to
-        // other users until it has that one's mode.
+        // other users until it gets the old file's mode.
         let mode = if old.is_some() { 0o600 } else { 0o666 };
         let temporary = tempfile::Builder::new()
             .prefix(".aztorch-")
@@ -157,9 +157,9 @@ fn copy_mode_and_owner(file: &File, old: &Metadata) -> io::Result<()> {
 /// Opens a file to be read to its end; returns it with its current size in bytes.
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let cannot = |error: io::Error| Error::file("cannot read", path, &error);
-    // Before it is opened: opening moves a tape, and waits for the other end of a FIFO.
+    // Check before opening the file: opening moves a tape, and blocks until a FIFO has another end.
     require_readable(path, &fs::metadata(path).map_err(cannot)?)?;
-    // Without blocking: the path may name another file by now, even a FIFO without another end.
+    // Open without blocking: the path may name another file by now, even a FIFO without another end.
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;

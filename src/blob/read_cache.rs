@@ -16,7 +16,7 @@ use crate::service::body_sink::Sink;
 use crate::sys::caller_buffer::Destination;
 use crate::sys::lock::lock;
 
-/// A range of a blob that one background request brings.
+/// A range of a blob that one background request fetches.
 pub(crate) struct Chunk {
     range: Range<u64>,
     /// The limits of the request that fills it.
@@ -24,7 +24,7 @@ pub(crate) struct Chunk {
     state: Mutex<Arrival>,
     arrived: Condvar,
     buffers: &'static BufferPool,
-    /// Given back when the last user of the bytes has dropped the chunk.
+    /// Released when the last user of the bytes has dropped the chunk.
     _memory: Reservation,
 }
 

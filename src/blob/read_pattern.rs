@@ -37,7 +37,7 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// Adds a read of `range` in a blob of `size` bytes. `is_archive` is called only if its answer matters.
+    /// Adds a read of `range` in a blob of `size` bytes. `is_archive` is called only if its result is needed.
     pub(crate) fn observe(&mut self, range: &Range<u64>, size: u64, is_archive: impl FnOnce() -> bool) {
         let continues = range.start >= self.next && range.start - self.next <= MAX_SKIP;
         if continues {

@@ -61,8 +61,8 @@ impl BlobReader {
         opened.map(|opened| opening.reader(None, opened)).transpose()
     }
 
-    /// Opens the bytes `part` of a blob as if they were a whole blob. Opens `version`, or the current version with
-    /// `None`.
+    /// Opens the byte range `part` of a blob; position 0 of the reader is the start of the range. Opens `version`, or
+    /// the current version with `None`.
     pub(crate) fn open_part(
         core: &ClientCore,
         target: Target,
@@ -82,9 +82,8 @@ impl BlobReader {
         self.read_into(CallerBuffer::from_slice(buffer))
     }
 
-    /// Reads at `offset` and leaves the position alone. Any number of threads may do so at once.
-    ///
-    /// Uses bytes that an earlier [`read`](Self::read) has cached, and fetches exactly the other ones.
+    /// Reads at `offset` and leaves the position alone. Any number of threads may do so at once. Uses bytes that an
+    /// earlier [`read`](Self::read) has cached, and fetches only the missing ones.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.read_at_into(offset, CallerBuffer::from_slice(buffer))
     }
@@ -185,7 +184,7 @@ impl BlobReader {
 
     /// Makes running and later calls fail with `Status::Cancelled`. Returns at once, and may be called from any thread.
     pub fn cancel(&self) {
-        // In a forked child no call of the parent's runs.
+        // In a forked child, no call of the parent is running.
         if let Ok(inner) = self.inner.get() {
             inner.core.cancel();
         }

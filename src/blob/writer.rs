@@ -215,7 +215,7 @@ impl BlobWriter {
     /// Makes running and later calls fail with `Status::Cancelled`: a cancelled writer never publishes. Returns at
     /// once, and may be called from any thread.
     pub fn cancel(&self) {
-        // In a forked child no call of the parent's runs.
+        // In a forked child, no call of the parent is running.
         if let Ok(inner) = self.inner.get() {
             inner.core.cancel();
         }
@@ -290,8 +290,8 @@ impl Inner {
         Ok(())
     }
 
-    /// The buffer to fill next. A full one is uploaded only now, when more data comes, so that a blob of one block
-    /// needs only one request (Put Blob).
+    /// Returns the buffer to fill next. A full buffer is uploaded only here, when more data comes, so that a blob of
+    /// one block needs only one request (Put Blob).
     fn buffer_with_room(&self, call: &Call, state: &mut State, written: u64) -> Result<BlockBuffer> {
         if state.buffer.as_ref().is_some_and(|buffer| buffer.room() == 0) {
             self.upload_buffer(call, state)?;
@@ -344,7 +344,7 @@ impl Inner {
     fn check_existence(&self, call: &Call) -> Result<()> {
         let (call, target, uploads) = (call.in_background(), self.target.clone(), self.uploads.clone());
         spawn(async move {
-            // Some credentials may create blobs and not read them. Then the condition of the commit decides.
+            // Some credentials may create blobs but not read them. Then only the condition of the commit is checked.
             if let Ok(true) = operations::exists(&call, &target).await {
                 uploads.fail(Error::new(Status::AlreadyExists, format!("{} exists already", target.display())));
             }

@@ -33,9 +33,9 @@ impl Limits {
         Self::new(self.max_retries, None, self.stats.clone(), self.cancel.clone())
     }
 
-    /// Runs `attempt`, and returns its result or the error that ended the call before. A body wakes its task many times, and
-    /// all tasks of a client wait for one `Notify`: so the wait is polled only after it has woken the task, not for each part
-    /// of a body.
+    /// Runs `attempt`, and returns its result, or the error of the deadline or cancellation that ended the call first.
+    /// A body wakes its task many times, and all tasks of a client wait for one `Notify`: so the wait is polled only
+    /// after it has woken the task, not for each part of a body.
     pub(super) async fn unless_interrupted<T>(&self, mut attempt: Pin<Box<impl Future<Output = T>>>) -> Result<T> {
         let mut interrupted = pin!(self.interrupted());
         let mut waker: Option<Arc<InterruptWaker>> = None;
@@ -89,7 +89,7 @@ impl Limits {
         Ok(changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    /// The error of a call that its deadline ended.
+    /// The error of a call that was ended by its deadline.
     pub(crate) fn deadline_passed(&self) -> Error {
         deadline_error(self.last_error.last().as_ref())
     }
@@ -141,8 +141,9 @@ impl LastError {
     }
 }
 
-/// The error of a call that its deadline ended. It is the service's last answer if that can be retried, since it says more
-/// than the deadline. An answer that was retried at once, such as a refused token, is not: its cause was removed.
+/// The error of a call that was ended by its deadline: the service's last error if it can be retried, since it says
+/// more than the deadline. The error of an answer that was retried at once, such as a refused token, is not used: its
+/// cause was removed.
 fn deadline_error(last: Option<&Error>) -> Error {
     match last {
         Some(answer) if answer.http_status() != 0 && answer.is_retryable() => {

@@ -69,7 +69,7 @@ impl WaitReason {
     }
 }
 
-/// The longest first pause: a request that fails rarely is retried nearly at once.
+/// The longest first pause. It is short, so that a request that fails only rarely is retried nearly at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The factor between the longest pause and the one before. Eight pauses take 8 s on average and 16 s at most.
 const LONGER: f64 = 3.0;

@@ -59,7 +59,7 @@ pub(crate) fn start<T: Send + 'static>(task: impl Future<Output = Result<T>> + S
     start_abortable(task).map(|(started, _)| started)
 }
 
-/// Like [`start`], and returns a handle that aborts the task.
+/// Starts `task`, and returns it with a handle that aborts it. The task is dropped before its result is available.
 pub(crate) fn start_abortable<T: Send + 'static>(
     task: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<(Started<T>, AbortHandle)> {
@@ -68,7 +68,7 @@ pub(crate) fn start_abortable<T: Send + 'static>(
     let task = Box::pin(task);
     let handle = spawn(async move {
         let result = task.await;
-        // The receiver is dropped if the result is not needed any more.
+        // Sending fails if the receiver was dropped because the result is not needed any more.
         let _ = sender.send(result);
     })?;
     Ok((Started(receiver), handle))

@@ -26,10 +26,10 @@ impl TokenCallback {
         let (callback, tenant) = (self.0.clone(), tenant.to_owned());
         spawn_thread("aztorch-token", move || {
             let result = callback(scope, &tenant);
-            // Dropped before the result is sent: the receiver may free the client, whose finalizer must not wait for this
-            // thread.
+            // Drop the callback before sending the result: the receiver may free the client, whose finalizer must not
+            // wait for this thread.
             drop(callback);
-            // The receiver is dropped only at the end of the process.
+            // Sending fails only at the end of the process, when the receiver was dropped.
             let _ = sender.send(result);
         })?;
         result.await.unwrap_or_else(|_| Err(Error::internal("the token callback panicked")))

@@ -85,7 +85,8 @@ impl ConnectionString {
         }
         let mut endpoint = Endpoint::parse(&format!("http://127.0.0.1:{EMULATOR_PORT}/{EMULATOR_ACCOUNT}"))?;
         if let Some(proxy) = proxy {
-            // Only its scheme and host are used, as in Microsoft's own clients. The port is the emulator's.
+            // Only the scheme and host of the proxy URI are used, as in Microsoft's own clients. The port is always the
+            // emulator's.
             let proxy = Endpoint::parse(proxy).map_err(|error| error.context("DevelopmentStorageProxyUri"))?;
             endpoint.scheme = proxy.scheme;
             endpoint.host = proxy.host;

@@ -18,8 +18,8 @@ const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
 const KEY: &str = "AZURE_STORAGE_KEY";
 const SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
 
-/// The variables' credential when the client was made. A bad variable is an error only if a request needs the credential, not
-/// if the URL has a SAS of its own.
+/// The credential that the variables had when the client was made. A bad variable is an error only if a request needs
+/// the credential: not if the URL has a SAS of its own.
 #[derive(Debug)]
 pub(super) struct Environment {
     credential: Result<Option<EnvironmentCredential>>,
@@ -107,7 +107,7 @@ fn parse(
 }
 
 impl EnvironmentCredential {
-    /// Whether a request to `uri` may be signed with this credential. A URL of another account gets neither signature nor
+    /// Whether a request to `uri` may be signed with this credential. A URL of another account gets no signature and no
     /// SAS. A custom domain does not show its account.
     fn is_for(&self, uri: &Uri) -> bool {
         if let Some(endpoint) = &self.endpoint {

@@ -74,7 +74,7 @@ impl PipeReader {
         let collected = bytes.clone();
         std::thread::Builder::new().name("aztorch-pipe".to_owned()).spawn(move || {
             let (mut pipe, mut piece) = (pipe, [0; 4096]);
-            // A read error ends the pipe.
+            // A read error counts as the end of the pipe.
             while let Some(count) = pipe.as_mut().and_then(|pipe| pipe.read(&mut piece).ok()).filter(|&count| count > 0)
             {
                 let mut collected = lock(&collected);

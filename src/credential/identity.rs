@@ -47,7 +47,7 @@ impl Identity {
         Ok(Self::Managed { client_id: client_id.map(str::to_owned) })
     }
 
-    /// Whether it may have tokens of several tenants. Applications and machines belong to one tenant.
+    /// Whether the identity may have tokens of several tenants. Applications and machines belong to one tenant.
     pub(super) fn has_tenants(&self) -> bool {
         matches!(self, Self::Default | Self::AzureCli | Self::Callback(_))
     }

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::redact::has_secret;
 
-/// The longest id of no known form. Such ids, as "common" for a tenant or those of a test's service, are shorter and plainer
-/// than secrets.
+/// The maximum length of an id that has no known form. Such ids, for example the tenant "common" or the ids of a test
+/// service, are shorter and plainer than secrets.
 const MAX_FREE_FORM: usize = 24;
 
 /// The value of an environment variable; `None` also if it is empty.
@@ -12,7 +12,7 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Whether a text has only characters that tenants have.
+/// Whether a text has only characters that occur in tenant ids.
 pub(super) fn is_tenant(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
 }
@@ -37,8 +37,8 @@ fn is_domain(text: &str) -> bool {
     text.contains('.') && !text.split('.').any(str::is_empty) && is_top_level && !has_secret(text)
 }
 
-/// Refuses what cannot be a tenant, so that a secret that was passed in its place is neither shown nor sent: it would be part
-/// of a URL and of the response, which logs and errors show.
+/// Returns an error if the text cannot be a tenant. A secret that was passed by mistake is then neither shown nor sent;
+/// otherwise it would be part of a URL and of the response, which logs and errors show.
 pub(super) fn check_tenant(tenant_id: &str) -> Result<()> {
     let is_known = is_free_form(tenant_id) || is_uuid(tenant_id) || is_domain(tenant_id);
     if !is_tenant(tenant_id) || !is_known {
@@ -47,7 +47,7 @@ pub(super) fn check_tenant(tenant_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what cannot be a client id, see [`check_tenant`].
+/// Returns an error if the text cannot be a client id; see [`check_tenant`] for the reason.
 pub(super) fn check_client_id(client_id: &str) -> Result<()> {
     if !(is_free_form(client_id) || is_uuid(client_id)) {
         return Err(Error::invalid("the client id is not one; it has the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"));

@@ -33,10 +33,10 @@ use connection_string::StorageSecret;
 /// `Secret`.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Credential {
-    /// None: the environment's credential for storage, or else the default chain of identities.
+    /// No credential was set: use the environment's credential for storage, or else the default chain of identities.
     #[default]
     Unset,
-    /// No credential is sent.
+    /// Requests are sent without a credential.
     Anonymous,
     /// A shared access signature.
     Sas(Sas),

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
-/// The headers whose values the string to sign has, in its order. Content-Length comes after the second.
+/// The headers whose values are part of the string to sign, in this order. Content-Length comes after the second one.
 const SIGNED_HEADERS: [HeaderName; 9] = [
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,

@@ -75,8 +75,8 @@ impl Signer {
         }
     }
 
-    /// Waits until there is a token, if a request to `uri` needs one. A token request may take long and call the caller's
-    /// callback, so it is made before the request takes a permit.
+    /// Waits for a token if a request to `uri` needs one. A token request may take long and run the caller's callback,
+    /// so it is made before the request takes a permit.
     pub(crate) async fn prepare(&self, uri: &Uri, stats: &Arc<Counters>) -> Result<()> {
         match self.needs_token(uri) {
             true => self.token(uri, stats).await.map(drop),
@@ -160,8 +160,8 @@ impl Signer {
         tokens.token(&authority, stats).await
     }
 
-    /// Handles a 401 response with these headers: the next request gets another token. If the response names another tenant,
-    /// that is a token of this tenant.
+    /// Handles a 401 response with these headers: the next request gets another token. If the response names another
+    /// tenant, the next token is one of that tenant.
     pub(crate) fn refused(&self, uri: &Uri, authorization: Option<&HeaderValue>, response: &HeaderMap) {
         let (Some(tokens), Some(token)) = (&self.tokens, authorization) else { return };
         // A token of another tenant is still valid for other accounts.

@@ -14,18 +14,18 @@ use crate::error::{Error, Result};
 use crate::http::{Network, Request, SimpleClient, SimpleResponse, azure_types, origin};
 use crate::redact::shown;
 
-/// From the request's first byte to the response's last. Entra usually answers within a second.
+/// The time limit from the request's first byte to the response's last. Entra usually answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The instance metadata service of machines in Azure. Requests to it never leave the host.
 const IMDS: &str = "http://169.254.169.254";
-/// The variable that replaces its address, as in Azure's SDKs for other languages.
+/// The variable that replaces the address of the metadata service, as in Azure's SDKs for other languages.
 const IMDS_OVERRIDE: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 
 /// Sends token requests, on connections of its own.
 pub(super) struct TokenHttp {
-    /// To Microsoft Entra, through a proxy if one is configured.
+    /// For requests to Microsoft Entra, through a proxy if one is configured.
     remote: SimpleClient,
-    /// To identity endpoints, over plain http within this machine: no proxy may see their tokens.
+    /// For requests to identity endpoints, over plain http within this machine: no proxy may see their tokens.
     local: SimpleClient,
 }
 
@@ -45,7 +45,7 @@ impl TokenHttp {
         match timeout(limit, self.client_for(&uri).send(Request::new(Method::GET, uri.clone()))).await {
             Err(_) => Err(not_found(format!("no answer within {limit:?}"))),
             Ok(Err(error)) => Err(not_found(error.message().to_owned())),
-            // Other clouds have services at the same address, which do not know the path or the caller.
+            // Other clouds have services at the same address; they refuse the path or the caller.
             Ok(Ok(SimpleResponse { status, .. })) if matches!(status.as_u16(), 401 | 403 | 404 | 405) => {
                 Err(not_found(format!("another service than Azure's answered ({})", status.as_u16())))
             }

@@ -180,7 +180,7 @@ async fn get(credential: &(dyn TokenCredential + 'static)) -> Result<BearerToken
     BearerToken::new(token.token.secret(), expires)
 }
 
-/// The error of an identity service or a tool, or our own error on the way to it.
+/// Converts the SDK's error: the answer of an identity service or a tool, or our own error on the way to it.
 fn to_error(error: azure_core::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     let mut busy = false;
@@ -197,7 +197,7 @@ fn to_error(error: azure_core::Error) -> Error {
         cause = current.source();
     }
     let text = error.to_string();
-    // Its last line links to the documentation of the SDK, which our callers do not use.
+    // The last line of the SDK's error links to the SDK's documentation, which does not help our callers.
     let text = text.split("\nTo troubleshoot").next().unwrap_or_default();
     // The caller's context names the credential.
     let text = text.split_once(" authentication failed.").map_or(text, |(_, reason)| reason).trim();

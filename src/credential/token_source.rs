@@ -203,7 +203,7 @@ impl TokenCache {
     }
 }
 
-/// The authority's entry, which is added if it is missing.
+/// Returns the authority's entry. Adds it if it is missing.
 fn entry<'a>(entries: &'a mut Vec<(Authority, CacheEntry)>, authority: &Authority) -> &'a mut CacheEntry {
     let at = entries.iter().position(|(known, _)| known == authority).unwrap_or_else(|| {
         entries.push((authority.clone(), CacheEntry::default()));

@@ -1,21 +1,22 @@
-//! How far ahead of its caller a dataset or a stream loads entries. This module alone decides it.
-//!
-//! Hints have no depth: the caller names the entries, so that only the memory limit bounds what is loaded for them.
+//! How far ahead of its caller a dataset or a stream loads entries. This module alone decides it. Hints have no depth:
+//! the caller names the entries, so only the memory limit bounds the loading.
 
-/// Entries ahead after the first step: enough to fill a few connections, and little waste if the guess was wrong.
+/// The number of entries ahead after the first step: it fills a few connections, and wastes little if the guess was
+/// wrong.
 const FIRST_AHEAD: usize = 8;
-/// Entries ahead of a stream at most: twice the default `max_concurrency` of 64, so that one set of entries can be
-/// loaded while the caller works on another.
+/// The maximum number of entries ahead of a stream's caller: twice the default `max_concurrency` of 64, so that one set
+/// of entries can be loaded while the caller works on another.
 const MOST_AHEAD_OF_STREAM: usize = 128;
-/// Each step of the caller doubles the depth. More doublings than this exceed every bound below.
+/// The maximum number of doublings of the depth; each step of the caller is one. More doublings exceed every bound
+/// anyway.
 const MOST_DOUBLINGS: u32 = 16;
 
 /// How a reader knows which entries come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Foresight {
-    /// From a stream's sequence: the caller will be given each of them.
+    /// From a stream's sequence: the caller will get each of the entries.
     Sequence,
-    /// From the caller's past: it read in order, `batch` entries with its last call.
+    /// From the caller's past calls: it read in order, and its last call read `batch` entries.
     Guess { batch: usize },
 }
 
@@ -42,8 +43,8 @@ pub(crate) fn depth(foresight: Foresight, steps: u32, max_concurrency: usize, me
     Depth { entries: doubled.min(most), bytes: memory_limit / 2 }
 }
 
-/// How many loads of one reader may be under way at once. A quarter of the connections is left to calls that need
-/// something now.
+/// How many loads of one reader may be under way at once. A quarter of the connections is left to calls that wait for
+/// their result.
 pub(crate) fn most_loads(max_concurrency: usize) -> usize {
     (max_concurrency * 3 / 4).max(1)
 }

@@ -14,7 +14,7 @@ use crate::url::{Container, Target};
 /// Stands for the size of an entry that is not known yet.
 pub(crate) const UNKNOWN_SIZE: u64 = u64::MAX;
 
-/// Where entries come from: the container, and what they have in common beyond it.
+/// The common origin of entries: the container, and the kind of the entries.
 #[derive(Clone, Debug)]
 pub(crate) struct EntrySource {
     pub(crate) container: Container,
@@ -22,7 +22,7 @@ pub(crate) struct EntrySource {
     pub(crate) kind: SourceKind,
 }
 
-/// What an entry of a source is.
+/// The kind of a source's entries.
 #[derive(Clone, Debug)]
 pub(crate) enum SourceKind {
     /// A blob, or a part of one. The entry has the blob's name.
@@ -41,7 +41,7 @@ impl EntrySource {
         Self { container, container_name, kind }
     }
 
-    /// The name of the blob that an entry's bytes are in.
+    /// The name of the blob that contains an entry's bytes.
     fn blob<'a>(&'a self, entry: &'a str) -> &'a str {
         match &self.kind {
             SourceKind::Blobs => entry,
@@ -172,7 +172,7 @@ impl Entries {
     }
 }
 
-/// A table takes a listing's blobs as entries of its first source.
+/// Adds a listing's blobs to the table, as entries of its first source.
 impl BlobSink for Entries {
     fn add(&mut self, blob: ListedBlob<'_>) -> Result<()> {
         let ListedBlob { name, size, etag } = blob;
@@ -235,7 +235,7 @@ impl<'a> Entry<'a> {
 
     /// Sets the size if it is not known yet.
     pub(crate) fn learn_size(&self, size: u64) {
-        // Another thread may have set it first, perhaps to the size of another version. Either will do.
+        // Another thread may have set the size first, perhaps to that of another version. Both values are acceptable.
         let _ =
             self.entries.sizes[self.index].compare_exchange(UNKNOWN_SIZE, size, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -270,7 +270,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Which bytes of a blob an entry is.
+/// The bytes of a blob that belong to an entry.
 #[derive(Clone, Debug)]
 pub(crate) enum Extent {
     /// All bytes of the current version. `expected` is its size, as far as it is known.
@@ -280,7 +280,7 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
-    /// Whether a range can be an entry. The largest number is taken: it stands for unknown sizes and for whole blobs.
+    /// Whether a range can be an entry. The largest number is reserved for unknown sizes and for whole blobs.
     pub(crate) fn is_valid_range(offset: u64, length: u64) -> bool {
         offset.checked_add(length).is_some_and(|end| end < u64::MAX)
     }

@@ -17,10 +17,10 @@ use crate::service::client_core::{Call, ClientCore};
 pub(crate) struct Hints {
     entries: Arc<Entries>,
     detector: SequentialDetector,
-    /// May hold indices that were removed: their bit in `queued` is clear.
+    /// May hold indices that were removed already; their bits in `queued` are clear.
     queue: VecDeque<usize>,
     queued: Bits,
-    /// Whether the caller gives hints, so that nothing has to be guessed.
+    /// Whether the caller gives hints. Then nothing is guessed.
     hinted: bool,
 }
 
@@ -75,7 +75,7 @@ impl Prefetcher<Hints> {
     pub(crate) fn observe(self: &Arc<Self>, call: &Call, first: usize, count: usize) -> Result<()> {
         let mut state = self.lock();
         let steps = state.upcoming.detector.observe(first, count);
-        // Hints that are used up do not tell what comes next.
+        // Hints that are used up do not tell which entries come next.
         let used_up = state.upcoming.queue.is_empty() && !state.has_loads();
         state.upcoming.hinted &= !used_up;
         if !state.upcoming.hinted {
@@ -87,7 +87,7 @@ impl Prefetcher<Hints> {
         self.start_loads(&mut state, call)
     }
 
-    /// Queues the entries from `start` on that are not loaded yet, as far as the depth goes.
+    /// Queues the entries from `start` on that are not loaded yet, up to the depth.
     fn queue_guess(&self, state: &mut PrefetchState<Hints>, call: &Call, start: usize, batch: usize, steps: u32) {
         let foresight = Foresight::Guess { batch };
         let depth = depth(foresight, steps, call.service.max_concurrency(), self.memory_limit());

@@ -22,7 +22,7 @@ use crate::url::Target;
 
 /// The most bytes that one request loads. Larger entries are loaded as parallel ranges.
 const ONE_REQUEST: u64 = 8 << 20;
-/// How many versions of a blob are tried that is replaced while it is read.
+/// The number of versions that are tried if a blob is replaced again and again while it is read.
 const MAX_VERSIONS: usize = 3;
 
 /// One entry to be loaded for one call.
@@ -62,7 +62,7 @@ impl EntryLoad {
     pub(crate) async fn load_into(&self, loan: &mut Loan) -> Result<u64> {
         let capacity = loan.capacity() as u64;
         let first = match self.extent.expected() {
-            // It will hardly fit: ask for one byte, to learn the size.
+            // The entry will probably not fit: request one byte, only to learn the size.
             Some(expected) if expected > capacity => 1,
             _ => capacity.clamp(1, ONE_REQUEST),
         };
@@ -76,8 +76,9 @@ impl EntryLoad {
         self.load(first, lend).await
     }
 
-    /// Loads the entry, again if the blob is replaced meanwhile; returns its size. The first request asks for `first`
-    /// bytes. `allocate` gets the size and returns the memory for all of the entry; with `None` nothing is loaded.
+    /// Loads the entry, and starts again if the blob is replaced meanwhile; returns the entry's size. The first request
+    /// asks for `first` bytes. `allocate` gets the size and returns the memory for all of the entry; with `None`
+    /// nothing is loaded.
     async fn load(&self, first: u64, mut allocate: impl FnMut(u64) -> Result<Option<Destination>>) -> Result<u64> {
         let is_pinned = matches!(self.extent, Extent::Range { version: Some(_), .. });
         let mut versions = 1;
@@ -132,7 +133,7 @@ impl EntryLoad {
         }
     }
 
-    /// Receives `whole` into `buffer`; `body` is the answer that brings `first`, its beginning.
+    /// Receives `whole` into `buffer`. `body` is the response with `first`, the beginning of `whole`.
     async fn transfer(
         &self,
         version: &Version,
@@ -162,7 +163,7 @@ pub(crate) struct PendingLoad {
 }
 
 impl PendingLoad {
-    /// Starts a load. `guard` is dropped when it ends, however it ends.
+    /// Starts a load. `guard` is dropped when the load ends, also after an error or an abort.
     pub(crate) fn start(load: EntryLoad, memory: Reservation, guard: impl Send + 'static) -> Result<Self> {
         let limits = load.call.limits.clone();
         let (result, task) = start_abortable(async move {
@@ -199,7 +200,7 @@ mod tests {
     use crate::service::client_core::ClientCore;
     use crate::url::parse_blob;
 
-    /// Each step that passes a future on to its task copies it.
+    /// A future is copied each time it is passed on, until its task owns it. So it should be small.
     #[test]
     fn the_future_that_loads_a_small_entry_is_small() {
         let call = ClientCore::new(&ClientOptions::new()).call().unwrap();

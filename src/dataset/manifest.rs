@@ -19,7 +19,7 @@ use crate::url::{Container, Target, parse_container};
 
 const FORMAT: &str = "aztorch manifest";
 const VERSION: u64 = 1;
-/// Bytes that are passed to the writer at a time.
+/// The number of bytes that are passed to the writer at a time.
 const PIECE: usize = 1 << 20;
 
 pub(crate) fn save(core: &ClientCore, entries: &Entries, target: Target) -> Result<()> {
@@ -110,8 +110,9 @@ pub(crate) fn load(core: &ClientCore, target: Target) -> Result<Entries> {
     Ok(entries)
 }
 
-/// Refuses a manifest whose entries would make the client send its credential to another host: the manifest's author may
-/// not be trusted with it. The manifest's own host is safe, since the caller named it, and so is Azure Storage.
+/// Refuses a manifest whose entries would make the client send its credential to another host, because the author of
+/// the manifest may not be trusted. The manifest's own host is safe, since the caller named it. Azure Storage is safe
+/// too.
 fn check_hosts(core: &ClientCore, manifest: &Target, entries: &Entries) -> Result<()> {
     for source in entries.sources() {
         let named = &source.container.target;

@@ -1,4 +1,4 @@
-//! Map-style datasets: entries by index, loaded when a caller asks for them or ahead of it.
+//! Map-style datasets: entries by index, loaded when a caller asks for them, or before.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Dataset {
         self.entry(index)?;
         let (call, prefetcher) = (self.0.core.call()?, self.prefetcher()?);
         let pending = prefetcher.take(index as u64);
-        // Start this load before those ahead of the caller, so that it does not wait for them.
+        // Start this load before the read-ahead, so that it does not wait for those loads.
         let direct = if pending.is_none() { Some(start(self.load(&call, index)?.into_bytes())?) } else { None };
         prefetcher.observe(&call, index, 1)?;
         let arrived = pending.map(|pending| pending.wait(&call)).transpose()?.flatten();
@@ -101,8 +101,8 @@ impl Dataset {
         Ok(self.sample(prefetcher, index, bytes))
     }
 
-    /// Reads entries concurrently. Returns one sample for each index, in this order, or the first error. An index that comes
-    /// twice gives two copies.
+    /// Reads entries concurrently. Returns one sample for each index, in this order, or the first error. An index that
+    /// occurs twice gives two copies.
     pub fn get_batch(&self, indices: &[usize]) -> Result<Vec<Sample>> {
         check_may_block()?;
         for &index in indices {
@@ -225,7 +225,7 @@ impl Dataset {
         self.prefetcher()?.hint(&self.0.core.call()?, indices)
     }
 
-    /// Opens an entry for reading. A part of a blob is read as if it were a blob of its own.
+    /// Opens an entry for reading. If the entry is a part of a blob, the reader sees only this part.
     pub fn open(&self, index: usize) -> Result<BlobReader> {
         self.item(index)?.open(&self.0.core)
     }

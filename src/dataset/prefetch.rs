@@ -58,7 +58,7 @@ pub(super) struct PrefetchState<U> {
     last_used: Option<Instant>,
 }
 
-/// Orders loads by which goes first when memory is short.
+/// The order in which loads are dropped when memory is short.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     wanted: bool,
@@ -98,8 +98,8 @@ impl<U: Upcoming> Prefetcher<U> {
         lock(&self.state)
     }
 
-    /// Hands over the load of an entry, which may still be under way. With `None` the caller loads the entry itself, so
-    /// it leaves the queue.
+    /// Hands over the load of an entry, which may still be under way. If it returns `None`, the caller has to load the
+    /// entry itself; the entry is removed from the queue.
     pub(crate) fn take(&self, key: u64) -> Option<PendingLoad> {
         let mut state = self.lock();
         state.touch();
@@ -142,7 +142,7 @@ impl<U: Upcoming> Prefetcher<U> {
                 if size <= self.core.budget()?.limit() {
                     return Ok(());
                 }
-                // It will never fit. The caller who asks for it loads it.
+                // It will never fit. A caller that asks for the entry loads it.
                 state.upcoming.remove(key);
                 continue;
             };
@@ -223,7 +223,7 @@ impl<U: Upcoming> Prefetcher<U> {
 }
 
 impl<U: Upcoming> PrefetchState<U> {
-    /// Whether an entry is being loaded, or has been and was not taken.
+    /// Whether an entry is being loaded, or was loaded and not taken yet.
     pub(super) fn has_load(&self, key: u64) -> bool {
         self.loads.contains_key(&key)
     }
@@ -237,13 +237,13 @@ impl<U: Upcoming> PrefetchState<U> {
         self.last_used = Some(Instant::now());
     }
 
-    /// Empties the queue. What was loaded already can still be taken, but goes first when memory is short.
+    /// Empties the queue. Finished loads can still be taken, but are dropped first when memory is short.
     pub(super) fn withdraw(&mut self) {
         self.upcoming.clear();
         self.mark_unwanted();
     }
 
-    /// Lets all present loads go first when memory is short.
+    /// Marks all present loads, so that they are dropped first when memory is short.
     pub(super) fn mark_unwanted(&mut self) {
         if self.loads.values().all(|load| !load.rank.wanted) {
             return;
@@ -281,7 +281,7 @@ impl<U: Upcoming> EvictableHolder for Prefetcher<U> {
     }
 }
 
-/// Dropped when a load ends, however it ends; starts the next ones.
+/// Dropped when a load ends, also after an error or an abort. Its drop starts the next loads.
 struct LoadGuard<U: Upcoming>(Weak<Prefetcher<U>>);
 
 impl<U: Upcoming> Drop for LoadGuard<U> {

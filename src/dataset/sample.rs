@@ -20,7 +20,7 @@ impl Item {
         self.entries.entry(self.index)
     }
 
-    /// Opens the entry for reading, as if it were a blob of its own.
+    /// Opens the entry for reading. The reader sees only the entry's bytes.
     pub(crate) fn open(&self, core: &ClientCore) -> Result<BlobReader> {
         let entry = self.entry()?;
         match entry.extent() {
@@ -79,12 +79,12 @@ impl Sample {
         self.position
     }
 
-    /// The size in bytes, as the listing, the range, the archive or an earlier read told it. `None` while it is unknown.
+    /// The size in bytes, from the listing, the range, the archive or an earlier read. `None` while it is unknown.
     pub fn blob_size(&self) -> Option<u64> {
         self.item.entry().ok().and_then(|entry| entry.size())
     }
 
-    /// Opens the blob, or its part, for reading. A blob may have a later version than the sample is of.
+    /// Opens the blob, or its part, for reading. The blob may have been replaced since the sample was read.
     pub fn open(&self) -> Result<BlobReader> {
         self.item.open(&self.core)
     }

@@ -16,7 +16,7 @@ pub(crate) struct SequentialDetector {
 
 impl SequentialDetector {
     /// Records a request for `count` entries from `first` on. Returns how many requests have continued the row since it
-    /// was noticed, 0 for the request that makes it noticed; `None` when the caller does not read in order.
+    /// was noticed (0 for the request with which it is noticed), or `None` if the caller does not read in order.
     pub(crate) fn observe(&mut self, first: usize, count: usize) -> Option<u32> {
         if first == self.next {
             self.streak += count;

@@ -12,7 +12,7 @@ use crate::service::ranged_get::{self, Only, Opened, fetch};
 use crate::service::version::Version;
 use crate::url::Target;
 
-/// The size of a block, which archives are made of.
+/// The size in bytes of the blocks that an archive consists of.
 const BLOCK: u64 = 512;
 /// The bytes of the first read, and the least bytes of a read through small files.
 const MIN_READ: u64 = 64 << 10;
@@ -87,7 +87,7 @@ impl ArchiveBytes for BlobBytes<'_> {
 /// An archive that is being indexed.
 struct Archive<B> {
     bytes: B,
-    /// Where in the archive `window` begins.
+    /// The position in the archive where `window` begins.
     start: u64,
     window: HeaderWindow,
 }
@@ -198,7 +198,7 @@ impl<B: ArchiveBytes> Archive<B> {
             return Ok(None);
         }
         let header = Header::from_byte_slice(block).clone();
-        // The sum of all bytes, with the sum itself taken as spaces.
+        // The sum of all bytes of the header, where the checksum field counts as spaces.
         let bytes = header.as_bytes();
         let sum = bytes[..148].iter().chain(&bytes[156..]).map(|&byte| u32::from(byte)).sum::<u32>() + 8 * 32;
         match header.cksum() {

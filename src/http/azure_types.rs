@@ -8,8 +8,8 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::error::{Error, Result};
 
-/// Takes our own error out of the SDK's error that wraps it. An error of the SDK itself is an internal error: it could not
-/// read a document.
+/// Takes our own error out of the SDK's error that wraps it. An error of the SDK itself, which could not parse a
+/// document, becomes an internal error.
 impl From<azure_core::Error> for Error {
     fn from(error: azure_core::Error) -> Self {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Whether hyper still holds the body of one request.
+/// Tracks whether hyper still holds the body of one request.
 #[derive(Debug)]
 pub(super) struct BodyTracker(Arc<()>);
 

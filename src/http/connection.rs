@@ -162,7 +162,7 @@ impl Body {
         }
     }
 
-    /// Whether the whole body is known to have been received. A false may still be followed by an empty read.
+    /// Whether the whole body is known to have been received. If it returns false, the next read may still be empty.
     pub(super) fn has_ended(&self) -> bool {
         match self {
             Self::Direct(body) => body.left == 0,

@@ -12,8 +12,8 @@ use crate::error::Error;
 /// always come before the stall timeout.
 const LONG_SILENCE: Duration = Duration::from_secs(1);
 
-/// Watches one request on a connection. If the connection carried a response before and fails without a byte of this one,
-/// the other idle connections of its origin are dropped too.
+/// Watches one request on a connection. If the connection carried a response before, and fails without a byte of this
+/// request's response, the other idle connections of its origin are dropped too.
 pub(super) struct DeadConnectionDetector<'a> {
     pool: &'a ConnectionPool,
     origin: &'a str,

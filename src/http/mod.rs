@@ -1,8 +1,9 @@
-//! One HTTP exchange over our own connections: a request out, a response's head in, its body as it arrives.
+//! One HTTP exchange over our own connections: sends a request, and receives the head of its response and then the
+//! body.
 //!
 //! The task that sends a request owns the connection and polls it. Dropping the request (because of a deadline or a
-//! cancellation) therefore closes the connection and releases the caller's memory at once. This module knows nothing of
-//! credentials or of Blob Storage: its callers sign the requests and read the error responses.
+//! cancellation) therefore closes the connection and releases the caller's memory at once. This module does not depend
+//! on credentials or on Blob Storage: its callers sign the requests and read the error responses.
 
 pub(crate) mod azure_types;
 mod body_tracker;

@@ -31,7 +31,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A connection whose sent data stays unacknowledged this long is dead.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client's idle connections. The lock is never held while anything is awaited.
+/// A client's idle connections. The lock is never held across an await.
 pub(super) struct ConnectionPool {
     origins: Mutex<HashMap<String, OriginConnections>>,
     max_idle: usize,
@@ -119,8 +119,8 @@ impl ConnectionPool {
         }
     }
 
-    /// Drops the connections that have been idle since before `then`. For weaker evidence than a dead connection, such as a
-    /// stalled body: connections that were used after `then` are kept.
+    /// Drops the connections that have been idle since before `then`. Used when the evidence is weaker than a dead
+    /// connection, such as a stalled body: connections that were used after `then` are kept.
     pub(super) fn drop_idle_since(&self, origin: &str, then: Instant) {
         if let Some(known) = self.origins().get_mut(origin) {
             known.idle.retain(|connection| connection.since() >= then);

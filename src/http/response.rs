@@ -103,7 +103,7 @@ impl Response {
                 Err(_) => self.stall.record(began.elapsed(), 0),
             }
         };
-        // Before the caller sees the last bytes, so that its next request finds the connection free.
+        // End the exchange before the caller sees the last bytes, so that its next request finds the connection free.
         if received == 0 || body.has_ended() {
             self.end();
         }

@@ -30,7 +30,7 @@ pub(crate) struct SimpleResponse {
 /// A client without the storage transport's throttle, concurrency limit and statistics.
 pub(crate) struct SimpleClient {
     pool: ConnectionPool,
-    /// From the request's first byte to the response's last.
+    /// The time limit from the request's first byte to the response's last.
     timeout: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! When a transfer counts as stalled: it moved less than 1 KiB/s over the client's stall timeout, in either direction.
-//! A body that moves faster may take as long as it needs.
+//! Detects stalled transfers. A transfer is stalled if it moved less than 1 KiB/s over the client's stall timeout, in
+//! either direction. A body that moves faster may take as long as it needs.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result, Status};
 /// Bytes per second. Below this rate a new connection is likely to be faster.
 const MIN_RATE: u64 = 1 << 10;
 
-/// The smallest number of bytes in a period that does not stall.
+/// The smallest number of bytes in a period that does not count as stalled.
 fn min_bytes(period: Duration) -> u64 {
     ((MIN_RATE as f64 * period.as_secs_f64()) as u64).max(1)
 }

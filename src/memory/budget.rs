@@ -1,7 +1,7 @@
-//! The budgets: how much memory each client and the whole process may hold, and who waits for it.
+//! The budgets: how much memory each client and the whole process may hold, and how threads wait for memory.
 //!
 //! All clients of a process share one [`ProcessBudget`], and each has a [`Budget`]; neither is ever exceeded. When no
-//! memory is left, some is evicted: what was only read ahead is dropped at once, and a block that a writer has begun is
+//! memory is left, some is evicted: read-ahead data is dropped at once, and a block that a writer has begun is
 //! sent early. So no call waits for memory that only another caller could free.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::sys::process::PerProcess;
 /// Memory that is only read ahead is reserved by evicting holders that were not used for this long.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
-/// A forked child begins with nothing held, because its parent's memory is counted in the parent.
+/// The process's budget. It starts empty in a forked child, because the parent's memory is counted in the parent.
 static PROCESS: PerProcess<Arc<ProcessBudget>> = PerProcess::for_static();
 
 /// Counts bytes against a limit.
@@ -24,7 +24,7 @@ static PROCESS: PerProcess<Arc<ProcessBudget>> = PerProcess::for_static();
 struct Account {
     limit: AtomicU64,
     used: AtomicU64,
-    /// The most that was ever used.
+    /// The maximum of `used` so far.
     peak: AtomicU64,
     /// The part of `used` that is freed without a caller's help: blocks that are being sent.
     in_flight: AtomicU64,
@@ -50,7 +50,7 @@ impl Account {
 pub(super) struct ProcessBudget {
     account: Account,
     pub(super) holders: Holders,
-    /// How many threads wait for memory. Usually none, so that giving memory back needs no lock.
+    /// How many threads wait for memory. Usually there are none, and then giving memory back needs no lock.
     waiting: AtomicUsize,
     /// Counts how often memory became available while a thread waited.
     returned: Mutex<u64>,
@@ -97,7 +97,7 @@ impl Budget {
         self.limit() / 4
     }
 
-    /// How many bytes are held now, and the most that ever were.
+    /// How many bytes are held now, and the maximum so far.
     pub(crate) fn use_and_peak(&self) -> (u64, u64) {
         (self.account.used.load(Ordering::Relaxed), self.account.peak.load(Ordering::Relaxed))
     }
@@ -124,7 +124,7 @@ impl Budget {
                 Ok(reservation) => return Some(reservation),
                 Err(exceeded) => exceeded,
             };
-            // Evicted memory may still be in use for a moment. Do not evict more for it.
+            // Evicted memory may still be in use for a moment. Do not evict more because of that.
             if evicted >= bytes || bytes > self.limit() {
                 return None;
             }
@@ -147,7 +147,7 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), bytes, in_flight: 0 })
     }
 
-    /// The budget whose holders can help: this one, or all of the process (`None`).
+    /// The number of the budget whose holders can free memory, or `None` if the holders of all budgets can.
     fn scope_of(self: &Arc<Self>, exceeded: ExceededLimit) -> Option<usize> {
         (exceeded == ExceededLimit::Client).then(|| self.id())
     }
@@ -246,8 +246,8 @@ impl Reservation {
         self.set_in_flight(self.bytes);
     }
 
-    /// Ends what [`begin_flight`](Self::begin_flight) began. [Notify](Budget::notify) the budget that this returns when
-    /// the memory can be evicted or used again.
+    /// Ends the flight that [`begin_flight`](Self::begin_flight) began. [Notify](Budget::notify) the budget that this
+    /// returns when the memory can be evicted or used again.
     pub(crate) fn end_flight(&mut self) -> Arc<Budget> {
         self.set_in_flight(0);
         self.budget.clone()

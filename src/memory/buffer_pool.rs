@@ -124,7 +124,7 @@ impl BufferPool {
     /// Keeps the segments behind `parts`, except those that have other users.
     pub(crate) fn put_segments(&self, parts: impl Iterator<Item = Bytes>) {
         for part in parts {
-            // Several parts share a segment. Only the last of them to come here owns it alone.
+            // Several parts may share a segment. Only the last part that comes here is its only owner.
             let Ok(mut segment) = part.try_into_mut() else { continue };
             segment.clear();
             if segment.try_reclaim(SEGMENT) {

@@ -10,7 +10,7 @@ use crate::sys::lock::lock;
 /// Holds memory that can be evicted. Its functions are called from any thread, also while the holder works, so they
 /// must not wait for a lock: a holder whose lock is taken has nothing to evict.
 pub(crate) trait EvictableHolder: Send + Sync {
-    /// Since when the memory that can be evicted at once was not used; `None` when there is none.
+    /// The last use of the memory that can be evicted at once; `None` when there is no such memory.
     fn idle_since(&self) -> Option<Instant> {
         None
     }
@@ -20,7 +20,7 @@ pub(crate) trait EvictableHolder: Send + Sync {
         0
     }
 
-    /// Begins to send what it has buffered, so that its memory is freed without its caller. Returns whether there was
+    /// Begins to send buffered data, so that its memory is freed without the holder's caller. Returns whether there was
     /// any.
     fn flush(&self) -> bool {
         false
@@ -66,14 +66,15 @@ impl Holders {
     /// Evicts about `bytes` from the holder that was not used for the longest time, if it was not used since
     /// `used_before`. Returns how many bytes that frees.
     pub(super) fn evict(&self, bytes: u64, used_before: Instant, budget: Option<usize>) -> u64 {
-        // Without the lock: dropping the last reference to a holder takes it, to remove the holder from the table.
+        // Do not hold the lock here: dropping the last reference to a holder takes it, to remove the holder from the
+        // table.
         let mut idle: Vec<_> = self.of(budget).into_iter().filter_map(|one| Some((one.idle_since()?, one))).collect();
         idle.retain(|(since, _)| *since <= used_before);
         idle.sort_by_key(|(since, _)| *since);
         idle.iter().map(|(_, holder)| holder.evict(bytes)).find(|&freed| freed > 0).unwrap_or(0)
     }
 
-    /// Makes one holder send what it has buffered; returns whether one had anything.
+    /// Makes one holder send its buffered data; returns whether a holder had any.
     pub(super) fn flush_one(&self, budget: Option<usize>) -> bool {
         self.of(budget).iter().any(|holder| holder.flush())
     }

@@ -59,7 +59,7 @@ impl BlobService {
         &self.cancel_notify
     }
 
-    /// Sends one try of a request: the service's response, whatever its status, or the error that kept it from coming.
+    /// Sends one try of a request. Returns the service's response with any status, or the error if no response came.
     pub(crate) async fn send(&self, mut request: Request, attempt: &Attempt) -> Result<ServiceResponse> {
         let shown = request.shown();
         let stats = self.stats();
@@ -107,7 +107,7 @@ fn add_headers(request: &mut Request, client_request_id: &str) -> Result<()> {
     let id = HeaderValue::from_str(client_request_id).map_err(|_| Error::internal("a request id cannot be sent"))?;
     headers.entry(X_MS_VERSION).or_insert(HeaderValue::from_static(SERVICE_VERSION));
     headers.insert(X_MS_CLIENT_REQUEST_ID, id);
-    // Bytes come as they were stored; a stored Content-Encoding is the caller's business.
+    // The service must send the bytes as they were stored. The caller handles a stored Content-Encoding.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if request.method == Method::PUT || !request.body.is_empty() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
@@ -115,7 +115,8 @@ fn add_headers(request: &mut Request, client_request_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses an answer to another request, which must never reach a caller. An answer without an echo is accepted.
+/// Refuses an answer that belongs to another request: its bytes must never reach a caller. An answer without an echo of
+/// the request id is accepted.
 fn check_echo(headers: &HeaderMap, sent: &str) -> Result<()> {
     match headers.get(X_MS_CLIENT_REQUEST_ID) {
         Some(echo) if echo.as_bytes() != sent.as_bytes() => {
@@ -126,7 +127,7 @@ fn check_echo(headers: &HeaderMap, sent: &str) -> Result<()> {
     }
 }
 
-/// A response of the service, with what its error needs if its status is one.
+/// A response of the service, with the facts that an error message needs if its status is an error.
 pub(crate) struct ServiceResponse {
     response: Response,
     auth: AuthHints,
@@ -135,7 +136,7 @@ pub(crate) struct ServiceResponse {
 }
 
 impl ServiceResponse {
-    /// The response if its status is a success, and the error of its status otherwise.
+    /// Returns the response if its status is a success, otherwise the error.
     pub(crate) async fn success(mut self) -> Result<Response> {
         if self.status.is_success() {
             return Ok(self.response);

@@ -19,7 +19,7 @@ pub(crate) struct RangeBody {
 
 /// The destination of a body's bytes. The network writes them into memory that the sink gives.
 pub(crate) trait Sink: Send {
-    /// Memory for the next bytes, at least for one.
+    /// Memory for the next bytes. It has room for at least one byte.
     fn room(&mut self) -> &mut (impl BufMut + Send);
 
     /// Tells the sink that bytes were written into its memory. Their checksum may not be known yet.
@@ -68,7 +68,7 @@ pub(crate) async fn receive(
         }
         Some(ExpectedChecksum::Structured(content)) => receive_structured(call, response, at, content, sink).await?,
     }
-    // A body of unknown length may have more bytes, which is an error. One of known length has ended.
+    // A body of unknown length may have more bytes, which is an error. A body of known length has ended here.
     response.bytes(0).await.map(drop)
 }
 

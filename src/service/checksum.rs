@@ -2,7 +2,7 @@
 //!
 //! The service has three methods, and not every service has all of them: Azurite has MD5 only, and before 3.37 it
 //! ignores the CRC64 of an upload. So a client begins with the best method and falls back to the next one that the
-//! service has, but never to no checksum where one was asked for.
+//! service has. If the caller requires a checksum, it never falls back to none.
 
 use std::sync::Mutex;
 
@@ -76,14 +76,14 @@ impl Hasher {
     }
 }
 
-/// What a client's settings ask for.
+/// The checksums that a client's settings ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Policy {
     /// No checksums.
     Off,
-    /// A CRC64 of what is uploaded over https, if the service compares it.
+    /// A CRC64 of each upload over https, if the service compares it.
     BestEffort,
-    /// A checksum of all that is uploaded and downloaded, or an error.
+    /// A checksum of each upload and download, or an error.
     Required,
 }
 
@@ -139,7 +139,7 @@ pub(crate) enum ExpectedChecksum {
 }
 
 impl ExpectedChecksum {
-    /// How many bytes of the blob a body of `length` bytes brings.
+    /// How many bytes of the blob are in a body of `length` bytes.
     pub(crate) fn content_length(&self, length: Option<u64>) -> Option<u64> {
         match self {
             Self::Structured(content) => Some(*content),
@@ -148,7 +148,7 @@ impl ExpectedChecksum {
     }
 }
 
-/// What the response to a ranged GET says about the checksum that the request asked for.
+/// The result of a ranged GET with regard to the checksum that the request asked for.
 pub(crate) enum ReadResponse {
     /// The body can be received, and must have this checksum. `None` for a response without a body to check.
     Accepted(Option<ExpectedChecksum>),
@@ -159,13 +159,13 @@ pub(crate) enum ReadResponse {
 /// Whether the service compares the CRC64 of an upload with the bytes that it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UploadCrc64 {
-    /// No upload has shown it yet.
+    /// Not known: no upload has been answered yet.
     Unknown,
     Supported,
     Unsupported,
 }
 
-/// The checksum that went with an upload.
+/// The checksum that was sent with an upload.
 pub(crate) struct UploadChecksum {
     header: HeaderName,
     /// In base64.
@@ -174,7 +174,7 @@ pub(crate) struct UploadChecksum {
     is_whole_blob: bool,
 }
 
-/// What the response to an upload says about the checksum that went with it.
+/// The result of an upload with regard to the checksum that was sent with it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum UploadResponse {
     Accepted,
@@ -182,7 +182,7 @@ pub(crate) enum UploadResponse {
     Unsupported,
 }
 
-/// The checksums of one client: what its settings ask for, and what its service was found to support.
+/// The checksums of one client: the policy from its settings, and the methods that its service was found to support.
 #[derive(Debug)]
 pub(crate) struct Checksums {
     policy: Policy,
@@ -237,7 +237,7 @@ impl Checksums {
         Ok(ReadResponse::Unsupported)
     }
 
-    /// Adds the checksum of the request's body to its headers; `None` when it goes without one.
+    /// Adds the checksum of the request's body to its headers; `None` when the request is sent without one.
     pub(crate) fn add_to_upload(&self, request: &mut Request) -> Result<Option<UploadChecksum>> {
         let is_whole_blob = request.headers.contains_key(X_MS_BLOB_TYPE);
         // Plain http is for emulators. Old ones answer a CRC64 with a 500.

@@ -1,5 +1,5 @@
-//! What all handles of a client share: its settings, connections, credential and memory budget; and what one call gets
-//! of it.
+//! The state that all handles of a client share: its settings, connections, credential and memory budget; and the part
+//! that one call gets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ use crate::service::blob_service::BlobService;
 use crate::sys::process::PerProcess;
 use crate::url::Endpoint;
 
-/// What a client and its handles work with. A handle has a child, which can be cancelled alone. In a forked child the
-/// connections and the budget are made anew.
+/// The core of a client or of one of its handles. Each handle has a child core, which can be cancelled alone. In a
+/// forked child process the connections and the budget are made anew.
 #[derive(Clone)]
 pub(crate) struct ClientCore {
     shared: Arc<SharedState>,
@@ -40,7 +40,7 @@ struct SharedState {
     budget: PerProcess<Arc<Budget>>,
 }
 
-/// What one call of the user works with.
+/// The context of one call of the user.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) service: Arc<BlobService>,
@@ -51,7 +51,7 @@ pub(crate) struct Call {
     pub(crate) moved: Option<Arc<AtomicU64>>,
 }
 
-/// The most connections of one call. More do not make it faster, and other calls need some.
+/// The maximum number of connections of one call. More do not make it faster, and other calls need some.
 const MAX_CONNECTIONS: usize = 32;
 
 impl Call {
@@ -67,7 +67,8 @@ impl Call {
         }
     }
 
-    /// For work that goes on after this call has ended: without its deadline, its progress and its caller's wait.
+    /// A copy for work that goes on after this call has ended: without the deadline, the progress and the measured
+    /// wait.
     pub(crate) fn in_background(&self) -> Self {
         Self { service: self.service.clone(), limits: self.limits.in_background(), _wait: None, moved: None }
     }
@@ -87,12 +88,12 @@ impl ClientCore {
         Self { shared: Arc::new(shared), timeout: options.timeout, cancellation: Arc::default() }
     }
 
-    /// For a handle of this client whose calls have this time limit each; `None` for no limit.
+    /// A core that shares everything with this one, but limits each of its own calls to this time; `None` for no limit.
     pub(crate) fn with_timeout(&self, whole_call: Option<Duration>) -> Self {
         Self { timeout: whole_call, ..self.child() }
     }
 
-    /// For a handle of this client, which can be cancelled alone.
+    /// A core for a handle of this client. It can be cancelled alone.
     pub(crate) fn child(&self) -> Self {
         Self { shared: self.shared.clone(), timeout: self.timeout, cancellation: self.cancellation.child() }
     }

@@ -7,14 +7,14 @@ use super::quota_share::QuotaShare;
 /// A limited client judges its rate by this many latest answers. This many refusals among them (26 %) cause a probe.
 pub(super) const LATEST: u32 = 96;
 const LIMITED_REFUSALS: u32 = 25;
-/// If the rate is below the demand by this factor, so many answers would take too long. Then a probe follows this many
-/// refusals within this many answers (33 %).
+/// If the rate is below the demand by this factor, `LATEST` answers would take too long. Then `SLOW_REFUSALS` refusals
+/// within `SLOW_ANSWERS` answers (33 %) cause a probe.
 const SLOW: f64 = 10.0;
 const SLOW_REFUSALS: u32 = 13;
 const SLOW_ANSWERS: u32 = 40;
 /// If the rate has become far lower than the first one, this many refusals among the latest answers are enough.
 const LOW_RATE_REFUSALS: u32 = 5;
-/// If this many latest refusals came with hardly a grant between them, the quota has fallen far.
+/// If the latest refusals, this many of them, came with almost no grant between them, the quota has fallen far.
 const COLLAPSE_REFUSALS: u32 = 20;
 /// A backoff and a low-rate probe divide the rate by these.
 const DIVISOR: f64 = 4.0;
@@ -46,7 +46,7 @@ const VERY_HIGH_SHARE: f64 = 0.6;
 const HIGH_SHARE_ANSWERS: u32 = 12;
 /// The rate is lowered again only if the last cut has brought the share of refusals below this part of the share before.
 const IMPROVED_PART: f64 = 0.8;
-/// Below this share of refusals a rate is conclusive even if no request had to wait for it.
+/// If the share of refusals is below this, a rate is conclusive even if no request had to wait for it.
 const RARE: f64 = 0.1;
 /// A high-rate probe ignores requests that were sent in its first seconds, while the service may have saved up quota. It
 /// ends after `HIGH_PROBE_ANSWERS`, or `HIGH_PROBE_END` seconds.
