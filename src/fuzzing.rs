@@ -45,7 +45,7 @@ fn container() -> Container {
     parse_container("https://account.blob.core.windows.net/container", None).expect("a good URL")
 }
 
-/// Numbers from the input; 0 after its end.
+/// Reads numbers from the input; they are 0 after its end.
 struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {
@@ -78,7 +78,7 @@ pub fn url(data: &[u8]) {
         target.uri("comp=metadata").expect("a URI");
         target.url().expect("a URL");
         let again = parse_blob(&shown, None).expect("the shown text is a URL too");
-        // An encoded host may decode to one that is translated.
+        // An encoded host may decode to a host that is translated.
         let authority = url.split('/').nth(2).unwrap_or_default();
         if authority.is_ascii() && !authority.contains('%') {
             assert_eq!(again.display(), shown);

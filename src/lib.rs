@@ -13,14 +13,14 @@
 //!    stream     │                  samples one after the other: order, shuffling, cursors
 //!    dataset    │                  samples by index: tables of entries, loading, prefetching
 //!    diagnostics│                  requests that tools need
-//!    client ────┘                  what a client can do
+//!    client ────┘                  the operations of a client
 //!    blob                          one blob: reading, writing, files
 //!    service                       requests to the Blob service, and the meaning of its answers
 //!    options                       a client's settings
-//!    credential                    who signs, with what, and where tokens come from
+//!    credential                    how requests are signed, and where tokens come from
 //!    http                          one HTTP exchange: connections, proxies, TLS, throttling
 //!    memory                        the memory budget, and what is evicted from it
-//!    core                          what every call has: threads, retries, deadline, cancel, progress
+//!    core                          the base of every call: threads, retries, deadline, cancel, progress
 //!    observe  url  sys             statistics and log; URLs; memory and processes (the only `unsafe` beside `ffi`)
 //!    error  redact                 the one error type; keeping secrets out of texts
 //! ```

@@ -1,4 +1,4 @@
-// Operations on blobs and containers that need no open blob. Each blocks, and several threads may call it at once.
+// Operations on blobs and containers that need no open blob. All of them block and are thread-safe.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace aztorch {
 
-/// Whether a blob exists. Blocks. Thread-safe. Throws Error: AZT_STATUS_NOT_FOUND for a missing container,
+/// Returns whether a blob exists. Blocks. Thread-safe. Throws Error: AZT_STATUS_NOT_FOUND for a missing container,
 /// AZT_STATUS_UNAUTHENTICATED for a private container without a credential.
 inline bool exists(const std::string& url, const Client& client = {}) {
   bool found = false;

@@ -14,7 +14,7 @@
 
 namespace aztorch {
 
-/// What an offset of BlobReader::seek() counts from.
+/// The place from which an offset of BlobReader::seek() counts.
 enum class Whence : std::int32_t {
   set = 0,      ///< The start of the blob.
   current = 1,  ///< The current position.
@@ -43,7 +43,7 @@ class BlobReader {
     return BlobReader(detail::open_blob_in(container_url, blob_name, AZT_BLOB_MODE_READ, client).release());
   }
 
-  /// Opens a blob if its ETag is not `etag`; returns nothing if it still is, after one request that transfers no bytes
+  /// Opens a blob if its ETag is not `etag`. If it is, returns std::nullopt after one request, which transfers no bytes
   /// of the blob. Blocks. Throws Error.
   static std::optional<BlobReader> open_if_changed(const std::string& url, const std::string& etag,
                                                    const Client& client = {}) {
@@ -53,7 +53,7 @@ class BlobReader {
     return BlobReader(handle);
   }
 
-  /// Reads up to `length` bytes at the position into `buffer` and moves the position behind them. Returns the number of
+  /// Reads up to `length` bytes at the position into `buffer` and moves the position past them. Returns the number of
   /// bytes, which is less than `length` only at the end of the blob. Blocks. Throws Error; then the position is
   /// unchanged and the content of `buffer` is undefined.
   std::size_t read(void* buffer, std::size_t length) {
@@ -93,11 +93,11 @@ class BlobReader {
     return bytes;
   }
 
-  /// Ends reading: later reads throw AZT_STATUS_UNSUPPORTED. Optional, the destructor does the same. Throws Error.
+  /// Ends reading: later reads throw AZT_STATUS_UNSUPPORTED. Optional: the destructor does the same. Throws Error.
   void close() { detail::call(azt_blob_close, handle_.get()); }
 
-  /// Cancels this reader for good: running and later calls that read or move throw AZT_STATUS_CANCELLED. From any
-  /// thread; does not block.
+  /// Cancels this reader for good: running and later calls that read or move throw AZT_STATUS_CANCELLED. Any
+  /// thread may call it. Does not block.
   void cancel() const noexcept { azt_blob_cancel(handle_.get()); }
 
   /// Sets the function that receives the progress of reads on this blob; an empty one removes it. Throws Error.

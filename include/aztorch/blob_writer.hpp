@@ -38,15 +38,15 @@ class BlobWriter {
     return BlobWriter(detail::open_blob_in(container_url, blob_name, mode, client).release());
   }
 
-  /// Publishes only over the version with this ETag: if another version is there at close(), close() throws
-  /// AZT_STATUS_MODIFIED. Sends nothing. Throws Error for a bad ETag.
+  /// Makes close() publish only if the blob still has this ETag; otherwise close() throws AZT_STATUS_MODIFIED. Sends
+  /// nothing. Throws Error for a bad ETag.
   void set_if_match(const std::string& etag) {
     detail::call(azt_blob_set_if_match, handle_.get(), detail::c_string(etag));
   }
 
-  /// Appends all of `length` bytes, which the library copies or sends before it returns. Blocks while as much is in
-  /// flight as the limits allow. Throws Error; then each later call throws the same error and nothing is published. An
-  /// error of an earlier write may show here.
+  /// Appends all of `length` bytes, which the library copies or sends before it returns. Blocks while the limits of the
+  /// client allow no more bytes in flight. Throws Error; then each later call throws the same error and nothing is
+  /// published. An error of an earlier write may show here.
   void write(const void* data, std::size_t length) { detail::call(azt_blob_write, handle_.get(), data, length); }
 
   /// Returns when all bytes written so far are staged at the service. Publishes nothing. Each flush ends a block, of
@@ -54,7 +54,7 @@ class BlobWriter {
   void flush() { detail::call(azt_blob_flush, handle_.get()); }
 
   /// Publishes the blob as a whole. When it throws, the previous blob is unchanged, unless the message says that the
-  /// outcome is unknown. A second call gives the same answer. Blocks. Throws Error: AZT_STATUS_ALREADY_EXISTS in
+  /// outcome is unknown. A second call has the same result. Blocks. Throws Error: AZT_STATUS_ALREADY_EXISTS in
   /// AZT_BLOB_MODE_CREATE, AZT_STATUS_MODIFIED when another writer published first.
   void close() { detail::call(azt_blob_close, handle_.get()); }
 

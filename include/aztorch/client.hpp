@@ -1,4 +1,4 @@
-// Client: a credential, a connection pool and limits, shared by all that is opened with it.
+// Client: a credential, a connection pool and limits, shared by all objects that are opened with it.
 #pragma once
 
 #include <chrono>
@@ -11,10 +11,10 @@ namespace aztorch {
 /// A credential, a connection pool and limits. Functions of this library take one as their last parameter.
 ///
 /// Thread-safe. Movable, not copyable. May be destroyed before the readers, writers, datasets and streams that were
-/// opened with it: they keep what they need. Works in a forked child, with connections of its own.
+/// opened with it. Works in a forked child, with connections of its own.
 class Client {
  public:
-  /// The process-wide default client, with default options. All default-constructed clients are the same one.
+  /// The process-wide default client, with default options. All default-constructed clients are this client.
   Client() noexcept = default;
 
   /// A client with these options, which are copied. Sends nothing. Throws Error.
@@ -43,9 +43,9 @@ class Client {
     return stats;
   }
 
-  /// Cancels this client for good: all running and later calls on it, on the clients derived from it, and on all that
-  /// was opened with them throw AZT_STATUS_CANCELLED. From any thread; does not block. Does nothing on the process-wide
-  /// default client.
+  /// Cancels this client for good: all running and later calls on it, on the clients derived from it, and on all
+  /// objects that were opened with them throw AZT_STATUS_CANCELLED. Any thread may call it. Does not block. Does
+  /// nothing on the process-wide default client.
   void cancel() const noexcept { azt_client_cancel(get()); }
 
   /// The handle for functions of the C API; NULL for the process-wide default client. The client keeps it.

@@ -20,11 +20,11 @@ struct Token {
   std::chrono::system_clock::time_point expires;
 };
 
-/// Returns a token for an OAuth scope and a tenant id. `tenant_id` is empty when any tenant will do.
+/// Returns a token for an OAuth scope and a tenant id. `tenant_id` is empty when a token of any tenant is accepted.
 ///
 /// The library calls it on a thread of its own, one call at a time per client. When it throws, the calls that wait for
-/// the token fail: with the status of an Error, or with AZT_STATUS_UNAUTHENTICATED after another exception. Calls of
-/// this library that block throw AZT_STATUS_UNSUPPORTED inside it.
+/// the token fail: with the status of an Error, or with AZT_STATUS_UNAUTHENTICATED after another exception. Inside it,
+/// calls of this library that block throw AZT_STATUS_UNSUPPORTED.
 using TokenCallback = std::function<Token(const std::string& scope, const std::string& tenant_id)>;
 
 namespace detail {
@@ -56,7 +56,7 @@ inline azt_status call_token_callback(void* user_data, const char* scope, const 
 /// The settings of a Client: made with defaults, changed by setters, read by Client's constructor.
 ///
 /// Each setter returns the options, for chaining. It throws Error with AZT_STATUS_INVALID_ARGUMENT for a value that it
-/// refuses, and then leaves the options unchanged. No setter blocks. Of several credentials the last one set is used; a
+/// refuses, and then leaves the options unchanged. No setter blocks. Only the credential that was set last is used; a
 /// SAS in a URL has priority over it. Movable, not copyable; used by one thread at a time.
 class ClientOptions {
  public:
@@ -151,11 +151,11 @@ class ClientOptions {
   /// Sets the size of a blob's first blocks, in bytes: 64 KiB to 4000 MiB. Default: 8 MiB.
   ClientOptions& set_block_size(std::uint64_t bytes) { return set(azt_client_options_set_block_size, bytes); }
 
-  /// Limits how often a request that failed for now (HTTP 408, 429, 5xx, connection errors) is retried: 0 to 1000.
-  /// Default: 8.
+  /// Limits how often a request is retried after a temporary failure (HTTP 408, 429, 5xx, connection errors): 0 to
+  /// 1000. Default: 8.
   ClientOptions& set_max_retries(std::uint32_t retries) { return set(azt_client_options_set_max_retries, retries); }
 
-  /// Whether every byte is verified with a checksum, from end to end. True: uploads and downloads. False: neither.
+  /// Sets whether every byte is verified with a checksum, from end to end. True: uploads and downloads. False: neither.
   /// Default: uploads over https, where the service supports CRC64.
   ClientOptions& set_checksum(bool verify) { return set(azt_client_options_set_checksum, verify); }
 

@@ -49,13 +49,14 @@ inline std::string name_or_throw(const char* name, std::size_t index, std::size_
 class Dataset {
  public:
   /// Lists the blobs of a container whose names begin with `prefix`, all pages of the listing, in the service's order.
-  /// No such blob gives an empty dataset. Blocks. Throws Error: AZT_STATUS_NOT_FOUND for a missing container.
+  /// If there are no such blobs, the dataset is empty. Blocks. Throws Error: AZT_STATUS_NOT_FOUND for a missing
+  /// container.
   static Dataset list(const std::string& container_url, const std::string& prefix = "", const Client& client = {}) {
     return make(azt_dataset_list, client.get(), detail::c_string(container_url), detail::c_string(prefix));
   }
 
   /// The blobs of these URLs, in this order, from any containers and accounts, each with its own SAS, snapshot or
-  /// version. Sends nothing. Throws AZT_STATUS_INVALID_ARGUMENT for a bad URL, and names it.
+  /// version. Sends nothing. Throws AZT_STATUS_INVALID_ARGUMENT for a bad URL; the message names it.
   static Dataset from_urls(const std::vector<std::string>& urls, const Client& client = {}) {
     return make(azt_dataset_from_urls, client.get(), detail::c_strings(urls).data(), urls.size());
   }
@@ -79,8 +80,8 @@ class Dataset {
     return make(azt_dataset_from_tars, client.get(), detail::c_strings(urls).data(), urls.size());
   }
 
-  /// Loads a dataset that save_manifest() saved, with the same entries at the same indices. All processes of a training
-  /// use it to agree on the indices. Blocks. Throws Error: AZT_STATUS_CORRUPT for a damaged manifest.
+  /// Loads a dataset that save_manifest() saved, with the same entries at the same indices. With it, all processes of a
+  /// training job have the same indices. Blocks. Throws Error: AZT_STATUS_CORRUPT for a damaged manifest.
   static Dataset from_manifest(const std::string& url, const Client& client = {}) {
     return make(azt_dataset_from_manifest, client.get(), detail::c_string(url));
   }
@@ -88,8 +89,8 @@ class Dataset {
   /// Takes ownership of a handle of the C API, which is freed with the last copy.
   explicit Dataset(azt_dataset* handle) : handle_(handle, azt_dataset_free) {}
 
-  /// Saves the names, sizes and ETags of all entries as one blob, never a SAS. An existing blob is replaced as a whole
-  /// or not at all. Blocks. Throws Error.
+  /// Saves the names, sizes and ETags of all entries as one blob, without a SAS. An existing blob is replaced as a
+  /// whole or not at all. Blocks. Throws Error.
   void save_manifest(const std::string& url) const {
     detail::call(azt_dataset_save_manifest, get(), detail::c_string(url));
   }
@@ -132,7 +133,7 @@ class Dataset {
   std::vector<Sample> get_batch(const std::size_t* indices, std::size_t count) const {
     std::vector<azt_sample*> handles(count);
     std::vector<Sample> samples;
-    samples.reserve(count);  // now: if it threw after the call, the handles would leak
+    samples.reserve(count);  // before the call: an exception after it would leak the handles
     detail::call(azt_dataset_get_batch, get(), indices, count, handles.data());
     for (azt_sample* handle : handles) samples.emplace_back(handle);
     return samples;
@@ -175,8 +176,8 @@ class Dataset {
     detail::call(azt_dataset_prefetch, get(), indices.data(), indices.size());
   }
 
-  /// Opens a reader over an entry; a range or archive member is read as if it were a blob. Each call opens a new
-  /// reader, which may outlive the dataset. Blocks. Throws Error.
+  /// Opens a reader over an entry. For a range or an archive member, the reader sees only its bytes, from position 0.
+  /// Each call opens a new reader, which may outlive the dataset. Blocks. Throws Error.
   BlobReader open(std::size_t index) const {
     azt_blob* reader = nullptr;
     detail::call(azt_dataset_open, get(), index, &reader);
@@ -184,7 +185,7 @@ class Dataset {
   }
 
   /// Cancels this dataset for good: running and later fetches from it, and from readers and streams opened from it,
-  /// throw AZT_STATUS_CANCELLED. From any thread; does not block.
+  /// throw AZT_STATUS_CANCELLED. Any thread may call it. Does not block.
   void cancel() const noexcept { azt_dataset_cancel(get()); }
 
   /// The handle for functions of the C API. The dataset keeps it.
@@ -201,8 +202,8 @@ class Dataset {
   std::shared_ptr<azt_dataset> handle_;
 };
 
-/// One entry of a dataset or of a lazy stream, of which nothing is fetched before reader(), and then only what is read.
-/// For large entries of which a sample needs a part.
+/// One entry of a dataset or of a lazy stream. Nothing is fetched before reader() is called, and then only the bytes
+/// that are read. It is meant for large entries of which a program needs only a part.
 ///
 /// It shares ownership of the dataset or sample. Copyable. Immutable: several threads may use it at once.
 class Blob {

@@ -1,4 +1,4 @@
-// IncompatibleKeys: what load_state_dict() returns.
+// IncompatibleKeys: the result of load_state_dict().
 #pragma once
 
 #include <string>

@@ -29,10 +29,11 @@ class IStream : public std::istream {
     exceptions(std::ios_base::badbit);
   }
 
-  /// The reader below, for `size()`, `etag()` and `url()`. Its position is ahead of the stream's by what is buffered.
+  /// The reader below, for `size()`, `etag()` and `url()`. Its position is ahead of the stream's by the number of
+  /// buffered bytes.
   const BlobReader& reader() const noexcept { return buffer_.reader(); }
 
-  /// Ends reading: later reads fail. Optional, the destructor does the same. Throws Error.
+  /// Ends reading: later reads fail. Optional: the destructor does the same. Throws Error.
   void close() { buffer_.reader().close(); }
 
  private:
@@ -43,8 +44,8 @@ class IStream : public std::istream {
 ///
 /// close() publishes the whole blob at once, and throws the first error of any write. A stream that is destroyed
 /// without close() publishes nothing. Output functions never throw and never set a state bit, because torch::save would
-/// end the process; failed() tells whether an error has occurred. Neither copyable nor movable; used by one thread at a
-/// time.
+/// end the process; failed() returns whether an error has occurred. Neither copyable nor movable; used by one thread at
+/// a time.
 class OStream : public std::ostream {
  public:
   /// Opens a blob for writing. Sends nothing. `mode` is AZT_BLOB_MODE_WRITE, which replaces an existing blob, or
@@ -52,7 +53,7 @@ class OStream : public std::ostream {
   explicit OStream(const std::string& url, const Client& client = {}, azt_blob_mode mode = AZT_BLOB_MODE_WRITE)
       : OStream(BlobWriter(url, client, mode)) {}
 
-  /// Takes ownership of a writer, and appends to what was written to it.
+  /// Takes ownership of a writer, and appends to the bytes that were written to it.
   explicit OStream(BlobWriter writer) : std::ostream(nullptr), buffer_(std::move(writer)) { rdbuf(&buffer_); }
 
   /// The writer below, for `set_if_match()` and `etag()`. Do not write to it directly: those bytes would come before

@@ -10,9 +10,8 @@
 
 namespace aztorch {
 
-/// One entry of a Dataset or a Stream with its bytes: a blob, a range of a blob, or a member of a tar archive.
-///
-/// It owns its bytes, alone, so a tensor can take them over without a copy: see to_tensor() in torch.hpp. It may
+/// One entry of a Dataset or a Stream with its bytes: a blob, a range of a blob, or a member of a tar archive. It is
+/// the only owner of its bytes, so a tensor can take them over without a copy: see to_tensor() in torch.hpp. It may
 /// outlive its dataset or stream. Movable, not copyable. Immutable: several threads may read it at once.
 class Sample {
  public:
@@ -37,12 +36,13 @@ class Sample {
   /// From a dataset: the index. From a stream: the position in the stream's own sequence of the epoch: 0, 1, 2, ….
   std::uint64_t position() const noexcept { return azt_sample_position(handle_.get()); }
 
-  /// The entry's size in bytes as the listing, the range or the archive tells it. UINT64_MAX when it is unknown. For
-  /// samples of a lazy stream, whose size() is 0.
+  /// The entry's size in bytes, from the listing, the range or the archive. UINT64_MAX when it is unknown. It is useful
+  /// for samples of a lazy stream, whose size() is 0.
   std::uint64_t blob_size() const noexcept { return azt_sample_blob_size(handle_.get()); }
 
-  /// Opens a reader over the entry: the blob as it is now, or the range or archive member as if it were a blob. Blocks.
-  /// Several threads may call it at once. Throws Error: AZT_STATUS_NOT_FOUND when the blob was deleted.
+  /// Opens a reader over the entry, in the blob's current version. For a range or an archive member, the reader sees
+  /// only its bytes, from position 0. Blocks. Several threads may call it at once. Throws Error: AZT_STATUS_NOT_FOUND
+  /// when the blob was deleted.
   BlobReader open() const {
     azt_blob* reader = nullptr;
     detail::call(azt_sample_open, handle_.get(), &reader);

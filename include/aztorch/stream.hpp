@@ -14,8 +14,8 @@
 
 namespace aztorch {
 
-/// The share of one of `count` readers of the same blobs: the blobs `index`, `index + count`, `index + 2 * count`, … of
-/// the listing.
+/// The part of the blobs that one of `count` readers gets: the blobs `index`, `index + count`, `index + 2 * count`, …
+/// of the listing.
 struct Shard {
   std::size_t index = 0;
   std::size_t count = 1;
@@ -28,8 +28,8 @@ struct Shard {
 /// not copyable. In a forked child a stream starts with its first sample.
 class Stream {
  public:
-  /// Streams the blobs of a container whose names begin with `prefix`. Sends nothing: a missing container shows in
-  /// next(). Throws AZT_STATUS_INVALID_ARGUMENT for a bad URL or shard.
+  /// Streams the blobs of a container whose names begin with `prefix`. Sends nothing: next() throws the error of a
+  /// missing container. Throws AZT_STATUS_INVALID_ARGUMENT for a bad URL or shard.
   static Stream list(const std::string& container_url, const std::string& prefix = "", Shard shard = {},
                      const Client& client = {}) {
     return make(azt_stream_list, client.get(), detail::c_string(container_url), detail::c_string(prefix), shard.index,
@@ -60,16 +60,16 @@ class Stream {
     return *this;
   }
 
-  /// Returns samples without their bytes: only the listing is fetched, and Sample::open() reads what is needed. Returns
-  /// the stream. Throws AZT_STATUS_UNSUPPORTED after the first next() or resume().
+  /// Returns samples without their bytes: only the listing is fetched, and Sample::open() opens a sample to read the
+  /// parts that are needed. Returns the stream. Throws AZT_STATUS_UNSUPPORTED after the first next() or resume().
   Stream& set_lazy() {
     detail::call(azt_stream_set_lazy, handle_.get());
     return *this;
   }
 
-  /// The next sample; nothing at the end of the epoch, also when it is called again. Blocks. Throws Error. After a
-  /// permanent failure (missing, denied) the sample is skipped; after a temporary one (timeout, throttled) the next
-  /// call tries it again.
+  /// Returns the next sample, or std::nullopt at the end of the epoch and in every later call until reset(). Blocks.
+  /// Throws Error. After a permanent failure (missing, denied) the sample is skipped; after a temporary one (timeout,
+  /// throttled) the next call tries it again.
   std::optional<Sample> next() const {
     azt_sample* sample = nullptr;
     detail::call(azt_stream_next, get(), &sample);
@@ -77,7 +77,7 @@ class Stream {
     return Sample(sample);
   }
 
-  /// Starts the next epoch, also before the end of the current one. A container is listed again. Sends nothing. Throws
+  /// Starts the next epoch, even before the end of the current one. A container is listed again. Sends nothing. Throws
   /// Error.
   void reset() const { detail::call(azt_stream_reset, get()); }
 

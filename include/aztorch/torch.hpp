@@ -9,7 +9,7 @@
 //   auto dataset = aztorch::BlobDataset<Example>::from_container_url(container_url, "train/", decode);
 //   auto loader = torch::data::make_data_loader(dataset.map(Stack<>()), aztorch::PrefetchSampler(dataset), options);
 //
-// A save replaces the blob as a whole or not at all. Every failure of a transfer is an aztorch::Error that can be
+// A save replaces the blob as a whole or not at all. Every failure of a transfer throws an aztorch::Error, which can be
 // caught. LibTorch 1.13 and later. Link with libaztorch and LibTorch.
 #pragma once
 

@@ -1,4 +1,4 @@
-//! What every call needs: the runtime's threads, retries, deadlines and cancellation, parallel transfers, progress.
+//! The base of every call: the runtime's threads, retries, deadlines and cancellation, parallel transfers, progress.
 
 pub(crate) mod cancel;
 pub(crate) mod limits;

@@ -73,7 +73,7 @@ pub const AZT_BLOB_MODE_WRITE: azt_blob_mode = 1;
 /// AZT_STATUS_ALREADY_EXISTS in a write, in azt_blob_flush() or in azt_blob_close(), and the existing blob stays.
 pub const AZT_BLOB_MODE_CREATE: azt_blob_mode = 2;
 
-/// Returns what a mode means for a writer; `None` for reading.
+/// Returns the write mode that a mode stands for; `None` for reading.
 pub(super) fn write_mode(mode: azt_blob_mode) -> Result<Option<WriteMode>> {
     match mode {
         AZT_BLOB_MODE_READ => Ok(None),
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn azt_blob_close(blob: *mut azt_blob, error: *mut *mut az
 /// call that reads, writes, seeks or waits. A cancelled writer never publishes. If azt_blob_close() was waiting for the
 /// service's response, its error says that the outcome is unknown.
 ///
-/// Any thread may call it, during any other call on the blob but azt_blob_free(). Does not block. NULL is allowed.
+/// Any thread may call it, during any other call on the blob except azt_blob_free(). Does not block. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_blob_cancel(blob: *const azt_blob) {
     let cancel = |blob: &azt_blob| match &blob.kind {

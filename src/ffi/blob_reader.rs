@@ -127,7 +127,7 @@ pub unsafe extern "C" fn azt_blob_seek(
     })
 }
 
-/// Returns the size in bytes of what a reader opened: a version of a blob, or a part of one.
+/// Returns the size in bytes of the data that a reader opened: a version of a blob, or a part of one.
 ///
 /// Thread-safe. Sends no request. A writer: AZT_STATUS_UNSUPPORTED.
 #[unsafe(no_mangle)]

@@ -1,4 +1,4 @@
-//! The wrapper of every exported function that can fail: it turns results, and panics, into statuses.
+//! The wrapper of every exported function that can fail: it turns results and panics into statuses.
 
 use super::error::azt_error;
 use super::handle;
@@ -9,7 +9,7 @@ use crate::error::{Result, Status};
 /// Runs a call that can fail. `out_error` may be NULL; it is set to NULL, and to an error if the call fails.
 pub(super) fn call(out_error: *mut *mut azt_error, body: impl FnOnce() -> Result<()>) -> azt_status {
     if !out_error.is_null() {
-        // SAFETY: a caller who passes a pointer for an error passes one that can be written.
+        // SAFETY: the caller keeps the header's rules: a pointer for an error can be written.
         unsafe { out_error.write(std::ptr::null_mut()) };
     }
     let Err(error) = catch_panic(body) else { return Status::Ok as azt_status };

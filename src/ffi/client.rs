@@ -80,7 +80,7 @@ pub unsafe extern "C" fn azt_client_with_timeout_ms(
 /// NULL is allowed and does nothing: the process-wide default client cannot be cancelled, because other parts of the
 /// program may use it.
 ///
-/// Any thread may call it, during any other call on the client but azt_client_free(). Does not block.
+/// Any thread may call it, during any other call on the client except azt_client_free(). Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_client_cancel(client: *const azt_client) {
     // SAFETY: the caller passes NULL or a live client.

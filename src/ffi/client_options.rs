@@ -199,7 +199,7 @@ pub unsafe extern "C" fn azt_client_options_set_checksum(
 }
 
 /// Sends all requests through a proxy, "http://[USER:PASSWORD@]HOST:PORT". Requests over https go through a tunnel that
-/// the proxy cannot read, requests over http go in plain text. Identity endpoints of this machine are never asked
+/// the proxy cannot read, requests over http go in plain text. Requests to identity endpoints of this machine never go
 /// through a proxy.
 ///
 /// Default: the environment variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or in lower case), which are

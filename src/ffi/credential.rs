@@ -247,7 +247,7 @@ pub unsafe extern "C" fn azt_client_options_set_token_callback(
         options.set_token_callback(move |scope, tenant_id| {
             let (scope, tenant_id) = (handle::c_string(scope), handle::c_string(tenant_id));
             let token = azt_token(Mutex::default());
-            // SAFETY: the caller promises a function that may be called with these on any thread.
+            // SAFETY: the caller promises a function that may be called with these arguments on any thread.
             let status =
                 unsafe { callback(user_data.get(), scope.as_ptr(), tenant_id.as_ptr(), (&raw const token).cast_mut()) };
             token_or_error(status, token.0.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -257,7 +257,7 @@ pub unsafe extern "C" fn azt_client_options_set_token_callback(
     unsafe { set(options, error, change) }
 }
 
-/// Returns what a token callback has answered.
+/// Returns the token that a token callback has set, or its error.
 fn token_or_error(status: azt_status, result: TokenResult) -> Result<BearerToken> {
     let failed = |status: Status, default_reason: &str| {
         let reason = result.error.as_deref().unwrap_or(default_reason);

@@ -12,7 +12,7 @@ use crate::dataset::{BlobRange, Dataset};
 /// A map-style dataset: blobs, or parts of blobs, by index from 0. Its entries are listed when it is created and never
 /// change.
 ///
-/// Thread-safe: many threads may call all of its functions but azt_dataset_free() at once. Works in a forked child,
+/// Thread-safe: many threads may call all of its functions except azt_dataset_free() at once. Works in a forked child,
 /// with connections of its own.
 ///
 /// To create and save: azt_dataset_list(), azt_dataset_from_urls(), azt_dataset_from_ranges(), azt_dataset_from_tars(),
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn azt_dataset_save_manifest(
 /// Cancels a dataset for good. Every running call on it, and on blobs and streams that were opened from it, ends within
 /// 100 ms with AZT_STATUS_CANCELLED, and so does every later call that fetches. Names, sizes and samples stay valid.
 ///
-/// Any thread may call it, during any other call on the dataset but azt_dataset_free(). Does not block. NULL is
+/// Any thread may call it, during any other call on the dataset except azt_dataset_free(). Does not block. NULL is
 /// allowed. To cancel a function that creates a dataset, such as azt_dataset_list(), cancel its client with
 /// azt_client_cancel().
 #[unsafe(no_mangle)]

@@ -52,8 +52,8 @@ pub unsafe extern "C" fn azt_dataset_container_name(dataset: *const azt_dataset,
     }
 }
 
-/// Returns the size of an entry in bytes, as the listing, the range, the archive or an earlier read gave it. UINT64_MAX
-/// if it is not known, as for a URL before its first read.
+/// Returns the size of an entry in bytes, from the listing, the range, the archive or an earlier read. UINT64_MAX if it
+/// is not known, as for a URL before its first read.
 ///
 /// Thread-safe. Sends no request. An index past the end: AZT_STATUS_OUT_OF_RANGE.
 #[unsafe(no_mangle)]

@@ -9,8 +9,8 @@ use crate::error::Error;
 /// An error: why a call failed.
 ///
 /// A function that can fail has a last parameter `azt_error **error`, which may be NULL. The function sets `*error` to
-/// NULL at entry, whatever it held, and to a new error on failure. The caller frees the error with azt_error_free().
-/// An error is immutable: many threads may read it at once.
+/// NULL at entry, regardless of its old value, and to a new error on failure. The caller frees the error with
+/// azt_error_free(). An error is immutable: many threads may read it at once.
 ///
 /// Functions: azt_error_status(), azt_error_message(), azt_error_http_status(), azt_error_service_code(),
 /// azt_error_request_id(), azt_error_is_retryable(), azt_error_free().

@@ -40,8 +40,8 @@ pub type azt_log_callback = Option<
 /// default.
 ///
 /// When the function returns, the earlier callback is not running and is not called again, and its finalizer has been
-/// called. `finalizer`, which may be NULL, is called once with `user_data` when this callback is replaced in turn. If
-/// this function fails, it is not called.
+/// called. `finalizer`, which may be NULL, is called once with `user_data` when this callback is replaced. If this
+/// function fails, the finalizer is not called.
 ///
 /// Thread-safe. Waits only for running calls of the earlier callback. Inside a log callback: AZT_STATUS_UNSUPPORTED. An
 /// unknown level: AZT_STATUS_INVALID_ARGUMENT.

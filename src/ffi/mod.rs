@@ -1,5 +1,5 @@
-//! The C ABI: one file for each handle, without logic of its own. `boundary` wraps the functions that can fail, `panic`
-//! stops panics, and `handle` turns the caller's pointers into references.
+//! The C ABI: one file for each handle. It has no logic of its own. `boundary` wraps the functions that can fail,
+//! `panic` stops panics, and `handle` turns the caller's pointers into references.
 //!
 //! The doc comments of the exported items are the text of `include/aztorch.h`, which `make header` writes.
 //! `tests/header.rs` has the order of the header's sections.

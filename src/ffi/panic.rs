@@ -1,4 +1,4 @@
-//! Panics end here: none crosses the C boundary.
+//! Stops panics, so that none crosses the C boundary.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

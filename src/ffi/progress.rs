@@ -23,7 +23,7 @@ pub type azt_progress_callback = Option<unsafe extern "C" fn(user_data: *mut c_v
 /// Reports the progress of calls on a blob to `callback`, which replaces an earlier callback. NULL ends the reports.
 ///
 /// `finalizer`, which may be NULL, is called once with `user_data` when the callback is replaced or the blob is freed.
-/// If this function fails, it is not called.
+/// If this function fails, the finalizer is not called.
 ///
 /// One thread at a time. Sends no request.
 #[unsafe(no_mangle)]

@@ -103,7 +103,7 @@ pub unsafe extern "C" fn azt_sample_position(sample: *const azt_sample) -> u64 {
     unsafe { read(sample, 0, |sample| sample.sample.position()) }
 }
 
-/// Returns the size in bytes of a sample's entry, as the listing, the range, the archive or an earlier read gave it.
+/// Returns the size in bytes of a sample's entry, from the listing, the range, the archive or an earlier read.
 /// UINT64_MAX if it is not known, and for NULL. It is useful for samples of a lazy stream, which have no bytes.
 ///
 /// Thread-safe. Does not block.

@@ -27,7 +27,7 @@ pub const AZT_STATUS_ALREADY_EXISTS: azt_status = 11;
 pub const AZT_STATUS_MODIFIED: azt_status = 12;
 /// An index or a byte range is past the end.
 pub const AZT_STATUS_OUT_OF_RANGE: azt_status = 13;
-/// The caller's buffer is too small. The size output has the size that is needed.
+/// The caller's buffer is too small. The size output is set to the size that is needed.
 pub const AZT_STATUS_BUFFER_TOO_SMALL: azt_status = 14;
 /// There is no credential, or the service does not accept it (HTTP 401).
 pub const AZT_STATUS_UNAUTHENTICATED: azt_status = 20;

@@ -17,8 +17,8 @@ use crate::stream::Stream;
 /// Shards that list a container on their own agree only while the container does not change. To share one listing, use
 /// azt_stream_from_dataset() with a dataset that was loaded from a manifest.
 ///
-/// Thread-safe: many threads may call all of its functions but azt_stream_free() at once, and each sample goes to one
-/// of them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
+/// Thread-safe: many threads may call all of its functions except azt_stream_free() at once, and each sample goes to
+/// one of them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
 ///
 /// To create: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(). Before the first sample:
 /// azt_stream_set_shuffle(), azt_stream_set_lazy(). Samples: azt_stream_next(), azt_stream_reset(),
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn azt_stream_set_lazy(stream: *mut azt_stream, error: *mu
 /// The caller frees the sample with azt_sample_free(). Thread-safe: each sample goes to one caller. Blocks.
 ///
 /// A container that does not exist: AZT_STATUS_NOT_FOUND. A sample with a permanent failure (missing, not permitted) is
-/// an error once; the next call goes on behind it, and its position is not used. A sample, or a page of the listing,
+/// an error once; the next call continues after it, and its position is not used. A sample, or a page of the listing,
 /// with a temporary failure (timeout, throttled, cancelled) is tried again by the next call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_next(
@@ -204,12 +204,12 @@ pub unsafe extern "C" fn azt_stream_cursor(
 /// order and with the same positions.
 ///
 /// If blobs were added to the container since then, no earlier blob is repeated or lost; deleted blobs are left out.
-/// With several shards, this holds for the pages (5,000 names each) that each shard had listed. Behind them the shards
-/// count anew, and agree if nothing was added or deleted there.
+/// With several shards, this holds for the pages (5,000 names each) that each shard had listed. After these pages the
+/// blobs are counted from there on; the shards agree if nothing was added or deleted there.
 ///
-/// The stream finds the place by the names around it, up to 16 on each side, in whatever order the service lists. If
-/// all of these blobs were deleted, the stream continues at the start of the page: no blob is lost, but blobs of this
-/// page may be repeated. The log then has a message.
+/// The stream finds the place by the names around it, up to 16 on each side. It does not depend on the order in which
+/// the service lists. If all of these blobs were deleted, the stream continues at the start of the page: no blob is
+/// lost, but blobs of this page may be repeated. The log then has a message.
 ///
 /// Thread-safe. Sends no request. A cursor of a stream with another listing (container and prefix, URLs, or dataset),
 /// shard or shuffle; a damaged cursor; a cursor of an earlier version of the library that this version cannot read:
@@ -230,7 +230,8 @@ pub unsafe extern "C" fn azt_stream_resume(
 /// Cancels a stream for good. A running azt_stream_next() ends within 100 ms with AZT_STATUS_CANCELLED, and so does
 /// every later one. Samples stay valid, and azt_stream_cursor() still returns the place.
 ///
-/// Any thread may call it, during any other call on the stream but azt_stream_free(). Does not block. NULL is allowed.
+/// Any thread may call it, during any other call on the stream except azt_stream_free(). Does not block. NULL is
+/// allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_stream_cancel(stream: *const azt_stream) {
     // SAFETY: the caller passes NULL or a live stream.

@@ -1,4 +1,4 @@
-//! What users see of the library at work: the log and the statistics.
+//! The log and the statistics, which show users how the library works.
 
 pub(crate) mod log;
 pub(crate) mod stats;

@@ -66,7 +66,7 @@ fn redirect_hint(location: &str) -> String {
     )
 }
 
-/// The status of an error of ours for an HTTP status and the service's error code.
+/// The status of our error for an HTTP status and the service's error code.
 fn status(http_status: StatusCode, code: &str) -> Status {
     match (http_status.as_u16(), code) {
         (409, "BlobAlreadyExists" | "ContainerAlreadyExists" | "ResourceAlreadyExists") => Status::AlreadyExists,

@@ -49,7 +49,7 @@ pub(crate) trait BlobSink: Send {
 /// One page of a listing.
 #[derive(Debug)]
 pub(crate) struct Page<S> {
-    /// What took the page's blobs.
+    /// The sink that took the page's blobs.
     pub(crate) blobs: S,
     /// The marker of the next page; `None` after the last page.
     pub(crate) next: Option<String>,

@@ -1,4 +1,4 @@
-//! What is asked of the Blob service, and how its answers are read and checked.
+//! Requests to the Blob service, and how its answers are read and checked.
 
 pub(crate) mod blob_service;
 pub(crate) mod body_sink;

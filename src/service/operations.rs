@@ -45,7 +45,7 @@ const X_MS_META_WRITE_ID: HeaderName = HeaderName::from_static(WRITE_ID_HEADER);
 /// The condition under which the service publishes a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// None: an existing blob is replaced.
+    /// No condition: an existing blob is replaced.
     None,
     /// The blob does not exist.
     Absent,
@@ -264,7 +264,7 @@ where
 enum WriteOutcome {
     /// None of them was carried out.
     Known,
-    /// One may have been carried out: its answer was lost or came too late, or was an error that does not tell.
+    /// One may have been carried out: its answer was lost or came too late, or was an error that leaves this open.
     Unknown,
 }
 
@@ -273,7 +273,7 @@ impl WriteOutcome {
         self == Self::Unknown
     }
 
-    /// Whether the write can look for its result: the outcome is unknown, and the call has not ended.
+    /// Whether the result of the write can be checked: the outcome is unknown, and the call has not ended.
     fn can_be_checked(self, call: &Call) -> bool {
         self.is_unknown() && call.limits.check().is_ok()
     }

@@ -73,7 +73,8 @@ pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: 
     opened.ok_or_else(|| Error::internal("a GET without If-None-Match was answered as unchanged"))
 }
 
-/// Like [`open`], but returns `None` when the blob still has the ETag `etag`.
+/// Opens a blob if its ETag is not `etag`, and requests the bytes of `range`, as far as the blob has them. Returns
+/// `None` when the blob still has this ETag.
 pub(crate) async fn open_if_changed(
     call: &Call,
     target: &Target,

@@ -15,7 +15,7 @@ use crate::service::blob_service::BlobService;
 /// The longest body that is accepted, in bytes. A block list of 50,000 ids is the largest answer, at some 5 MB.
 const MAX_BODY: usize = 32 << 20;
 
-/// Carries the SDK's requests, all of one try.
+/// Sends the SDK's requests over our connections. All of them belong to one try of an operation.
 #[derive(Clone)]
 pub(crate) struct SdkTransport {
     service: Arc<BlobService>,

@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 use crate::stream::shuffle::Shuffle;
 
 const FORMAT: &str = "azt-cursor-2";
-/// The format of earlier versions, which lost its place when one blob was deleted.
+/// The format of earlier versions. Its cursors lost their place when one blob was deleted.
 const EARLIER_FORMAT: &str = "azt-cursor-1";
 
-/// All that a stream needs to continue: its sequence, how far the listing was read, and the entries that are still to come
-/// from before that place.
+/// All that a stream needs to continue: its sequence, how far the listing was read, and the entries before that place
+/// that were not given out yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) id: SequenceId,

@@ -1,4 +1,4 @@
-//! What a stream keeps of a listing: the entries of its shard, and where in the listing they stand.
+//! The part of a listing that a stream keeps: the entries of its shard, and their places in the listing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Iterable datasets: entries are listed while the stream is read, loaded ahead, and given out once each.
+//! Iterable datasets: entries are listed while the stream is read, and loaded ahead. Each is given out once.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -116,7 +116,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The settings, if the stream has not begun; `what` says in the error what cannot be done any more.
+    /// The settings, if the stream has not begun; otherwise an error, which names the refused operation `what`.
     fn unstarted(&self, what: &str) -> Result<MutexGuard<'_, Settings>> {
         let settings = self.settings();
         match settings.started {
@@ -129,8 +129,8 @@ impl Stream {
         lock(&self.settings)
     }
 
-    /// The next sample, or `None` at the end. Each sample goes to one caller. If a sample cannot be loaded, the call fails; a
-    /// later call tries it again if the error may be temporary, and passes over it if not.
+    /// The next sample, or `None` at the end. Each sample goes to one caller. If a sample cannot be loaded, the call
+    /// fails; a later call tries it again if the error may be temporary, and otherwise skips it.
     pub fn next(&self) -> Result<Option<Sample>> {
         check_may_block()?;
         self.begin()?.next(&self.core.call()?)
@@ -144,7 +144,7 @@ impl Stream {
         self.restart(&settings)
     }
 
-    /// Returns the place behind position `after`, or behind the last sample that was given out, as one line of text for
+    /// Returns the place after position `after`, or after the last sample that was given out, as one line of text for
     /// [`resume`](Self::resume).
     pub fn cursor(&self, after: Option<u64>) -> Result<String> {
         let pipeline = self.begin()?;
@@ -176,8 +176,8 @@ impl Stream {
         Ok(Cursor { id, epoch, position, place, slots, queue, retry }.to_text())
     }
 
-    /// Continues at a cursor of the same listing, shard and shuffle, taken in this process or another one. If all names next
-    /// to its place were deleted, samples of its page come twice, and none is lost.
+    /// Continues at a cursor of the same listing, shard and shuffle, taken in this process or another one. If all names
+    /// next to the cursor's place were deleted, samples of its page are repeated, and none is lost.
     pub fn resume(&self, cursor: &str) -> Result<()> {
         let cursor = Cursor::parse(cursor)?;
         let mut settings = self.settings();
@@ -220,7 +220,7 @@ impl Stream {
 }
 
 impl NameSource {
-    /// A digest of what is listed, so that a cursor is refused for anything else.
+    /// A digest of the stream's source. A cursor with another digest is refused.
     fn fingerprint(&self) -> Result<u64> {
         match self {
             Self::Listed(Listing { container, prefix }) => {

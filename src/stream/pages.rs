@@ -39,7 +39,7 @@ pub(super) struct PageRequest {
 }
 
 impl PageRequest {
-    /// What takes the page's blobs.
+    /// An empty page, which takes the blobs of the response.
     pub(super) fn new_page(&self, listing: &Listing, shard: Shard) -> Result<ShardPage> {
         let shard = if self.all_shards { Shard::ALL } else { shard };
         ShardPage::new(&listing.container, shard, self.count)
@@ -157,7 +157,8 @@ impl Pages {
         shard: Shard,
     ) -> Result<(ListingPosition, Vec<u64>, Vec<u64>)> {
         let slots = keys_of(&remaining.slots)?;
-        // Without other shards, the queue is everything that is listed from its first name on, and a place there says it all.
+        // With a single shard, the queue is all that was listed from its first name on. So the place of that name is
+        // enough.
         if shard.count == 1
             && let Some(first) = remaining.queue.front()
             && let Some(origin) = self.origin(first)

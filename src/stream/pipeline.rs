@@ -23,7 +23,7 @@ use crate::sys::lock::lock;
 /// With fewer listed names than this, the next page is requested: half a page.
 const FEW_NAMES: usize = 2500;
 
-/// What all threads share that take samples from a stream.
+/// The state that is shared by all threads that take samples from a stream.
 pub(super) struct Pipeline {
     core: ClientCore,
     shard: Shard,
@@ -53,7 +53,7 @@ pub(super) struct EpochState {
     first_position: u64,
     /// The request for the next page.
     page: Option<AbortHandle>,
-    /// Why the last page did not arrive. The next caller gets it.
+    /// The error of the last page's request. The next caller gets it.
     page_error: Option<Error>,
 }
 
@@ -202,7 +202,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Gives a sample to the caller, once its bytes are there.
+    /// Gives a sample to the caller, once its bytes are loaded.
     fn give_out(
         self: &Arc<Self>,
         state: MutexGuard<'_, EpochState>,

@@ -27,7 +27,7 @@ pub(super) struct Search {
     landmarks: Landmarks,
     /// The names that the cursor mentions: those in its buffer, in its queue, and to be tried again.
     wanted: HashSet<u64>,
-    /// Those of them that were listed.
+    /// The wanted names that were listed so far.
     found: HashMap<u64, Item>,
     reached: Reached,
     /// The shard's entries behind the last name that is known to be before the place.

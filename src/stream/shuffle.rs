@@ -50,7 +50,7 @@ struct Step<T> {
     item: T,
     /// The slot that the entry came out of.
     slot: usize,
-    /// How many entries went into the buffer before.
+    /// How many entries went into the buffer before this step.
     filled: usize,
 }
 

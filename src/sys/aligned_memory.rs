@@ -1,9 +1,9 @@
-//! Memory that is aligned as tensors want it.
+//! Memory with the alignment of tensors.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 
-/// What LibTorch aligns its CPU memory to, in bytes: a cache line.
+/// The alignment of LibTorch's CPU memory in bytes: a cache line.
 pub(super) const ALIGNMENT: usize = 64;
 
 /// Owns uninitialised memory, aligned to [`ALIGNMENT`].
@@ -29,7 +29,7 @@ impl AlignedMemory {
         self.start
     }
 
-    /// Its size in bytes.
+    /// The size of the memory in bytes.
     pub(crate) fn length(&self) -> usize {
         self.layout.size()
     }

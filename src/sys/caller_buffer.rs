@@ -28,8 +28,7 @@ impl<'a> CallerBuffer<'a> {
     /// # Safety
     /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, for the lifetime `'a`.
     pub(crate) unsafe fn new(start: *mut u8, length: usize) -> Self {
-        // SAFETY: the caller's promise covers `'a`, and this destination is private: what tasks get of it is counted,
-        // and gone when `lend` or `lend_all` returns.
+        // SAFETY: the caller's promise covers `'a`, and this destination is private: the parts that tasks get are counted, and dropped when `lend` or `lend_all` returns.
         let to = unsafe { Destination::new(start, length, Owner::Caller) };
         Self { to, _borrowed: PhantomData }
     }
@@ -56,7 +55,8 @@ impl<'a> CallerBuffer<'a> {
         call(Destination { owner: Owner::Lent { _part: part }, ..self.to })
     }
 
-    /// Like [`lend`](Self::lend) for several buffers, each of which may be written more than once.
+    /// Runs `call` with several buffers, each of which may be written more than once. Returns when `call` has ended and
+    /// all parts of them were dropped, also when `call` panics.
     pub(crate) fn lend_all<R>(buffers: Vec<Self>, call: impl FnOnce(Vec<Loan>) -> R) -> R {
         let (parts, _wait): (Vec<_>, Vec<_>) = buffers.iter().map(|_| LentPart::first()).unzip();
         let loans = buffers.into_iter().zip(parts).map(|(buffer, part)| Loan { whole: buffer.to, part });
@@ -84,7 +84,7 @@ struct PartCount {
 pub(super) struct LentPart(Arc<PartCount>);
 
 impl LentPart {
-    /// The first part of a buffer, and what waits for all of them when it is dropped.
+    /// The first part of a buffer, and a guard whose drop waits until all parts were dropped.
     fn first() -> (Self, WaitForParts) {
         let count = PartCount { parts: AtomicUsize::new(1), lock: Mutex::new(()), all_dropped: Condvar::new() };
         let count = Arc::new(count);
@@ -108,7 +108,7 @@ impl Drop for LentPart {
     fn drop(&mut self) {
         // What the tasks wrote is visible to the thread that sees the smaller count.
         if self.0.parts.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // With the lock, so that a waiter that has seen the old count is already waiting.
+            // Take the lock: then a waiter that has seen the old count is already waiting.
             let _lock = lock(&self.0.lock);
             self.0.all_dropped.notify_all();
         }
@@ -128,7 +128,7 @@ impl Drop for WaitForParts {
     }
 }
 
-/// A caller's buffer that one task may lend to others, again after a try that failed.
+/// A caller's buffer that one task may lend to others. After a failed try it may be lent again.
 #[derive(Debug)]
 pub(crate) struct Loan {
     whole: Destination,
@@ -253,7 +253,7 @@ unsafe impl BufMut for Destination {
     }
 
     fn chunk_mut(&mut self) -> &mut UninitSlice {
-        // SAFETY: the memory is writable, and `UninitSlice` does not let anyone read it.
+        // SAFETY: the memory is writable, and `UninitSlice` does not allow reads.
         unsafe { UninitSlice::from_raw_parts_mut(self.start, self.length) }
     }
 }

@@ -1,5 +1,5 @@
 //! Memory of the library's own that the network fills once and that then belongs to a sample: allocated at its final
-//! size, and aligned as tensors want it.
+//! size, and aligned for tensors.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 
 /// Where the memory of buffers comes from and goes back to.
 pub(crate) trait MemorySource: Sync {
-    /// Memory of at least `length` bytes, which are not 0; `None` when there is none.
+    /// Memory of at least `length` bytes; `None` when there is none. `length` must not be 0.
     fn take(&self, length: usize) -> Option<AlignedMemory>;
 
-    /// Takes memory back.
+    /// Takes back memory that `take` gave out.
     fn put(&self, memory: AlignedMemory);
 }
 
@@ -36,7 +36,7 @@ unsafe impl Send for FillBuffer {}
 // SAFETY: as above.
 unsafe impl Sync for FillBuffer {}
 
-/// The address of an empty buffer: aligned as every other.
+/// The address of an empty buffer. It is aligned like that of every other buffer.
 #[repr(align(64))]
 struct Aligned([u8; ALIGNMENT]);
 static EMPTY: Aligned = Aligned([0; ALIGNMENT]);
@@ -140,7 +140,7 @@ mod tests {
         let _others: Vec<_> = (0..10).map(|_| vec![1_u8; 100_000]).collect();
         let (second, to) = FillBuffer::new(99_000, &SampleMemory).unwrap();
         assert_eq!(second.start, start);
-        assert_eq!(to.len(), 99_000, "a buffer is no longer than it was asked for");
+        assert_eq!(to.len(), 99_000, "a buffer has exactly the requested length");
     }
 
     #[test]

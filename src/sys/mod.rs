@@ -1,5 +1,5 @@
 //! The only unsafe code beside the C boundary: memory that the network fills, forks and signals of the host process.
-//! Beside it small helpers that every room needs.
+//! It also has small helpers for all other modules.
 
 pub(crate) mod aligned_memory;
 pub(crate) mod fill_buffer;

@@ -51,7 +51,7 @@ impl<T> PerProcess<T> {
         Self::made_in(generation())
     }
 
-    /// For a static. It needs no `Lazy`, and so no lock.
+    /// An empty value, for a static. It needs no `Lazy`, and so no lock.
     pub(crate) const fn for_static() -> Self {
         Self::made_in(0)
     }
@@ -65,8 +65,8 @@ impl<T> PerProcess<T> {
         self.get_or_inherit(|_| make())
     }
 
-    /// Like [`get_or_try_init`](Self::get_or_try_init), and passes the value of the nearest ancestor to `make`, which
-    /// may read it but must not wait for its locks.
+    /// This process's value; `make` makes it on first use. `make` gets the value of the nearest ancestor process, which
+    /// it may read, but whose locks it must not wait for.
     pub(crate) fn get_or_inherit(&self, make: impl FnOnce(Option<&T>) -> Result<T>) -> Result<&T> {
         self.get_or_inherit_from(None, make)
     }
@@ -150,7 +150,7 @@ pub(crate) fn with_signals_blocked<T>(start_threads: impl FnOnce() -> T) -> T {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut previous);
         previous
     };
-    // In a drop, because tokio panics when it cannot start a thread.
+    // Restore the mask in a drop, because tokio panics when it cannot start a thread.
     let _restore = SignalMask(previous);
     start_threads()
 }

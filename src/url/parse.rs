@@ -225,7 +225,7 @@ fn translate(text: &str) -> std::result::Result<String, String> {
                 )),
             }
         }
-        // Secrets are longer.
+        // A short scheme cannot be a secret, so it may be shown.
         short if short.len() <= 8 => Err(format!("the scheme '{}' is not supported", short.escape_debug())),
         _ => Err("its scheme is not supported".to_owned()),
     }

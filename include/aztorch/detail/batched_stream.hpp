@@ -1,4 +1,5 @@
-// A stream that several workers share: cut into batches, and resumed at what the training loop has consumed.
+// A stream that several workers share. It is cut into batches, and resumes after the samples that the training loop has
+// consumed.
 #pragma once
 
 #include <algorithm>
@@ -18,19 +19,19 @@
 
 namespace aztorch::detail {
 
-/// Thread-safe. Its cursor is a stream's cursor, before which the text "skip=POSITION:NAME_HASH,… " lists the samples
-/// that come later in the stream and are consumed already.
+/// Cuts a stream into batches for several workers. Thread-safe. Its cursor is a stream's cursor with a prefix: the text
+/// "skip=POSITION:NAME_HASH,… " lists the samples that come later in the stream and are consumed already.
 class BatchedStream {
  public:
-  /// How a sample is recognised after a resume. By name: when a container's listing has changed, positions shift. By
-  /// position: in a list of URLs or entries, names may repeat.
+  /// How a sample is recognised after a resume. By name, for a container: positions shift when its listing changes. By
+  /// position, for a list of URLs or entries: names may repeat.
   enum class SampleKey { name, position };
 
   BatchedStream(Stream stream, SampleKey sample_key) : stream_(std::move(stream)), sample_key_(sample_key) {}
 
   /// Takes the next `count` samples; fewer at the end of the epoch, then none until reset(). Holds the lock meanwhile:
-  /// the library fetches in parallel and ahead, the workers do not need to. Throws Error; the samples taken before the
-  /// error come with the next batch.
+  /// the library fetches in parallel and ahead, the workers do not need to. Throws Error; the next batch then begins
+  /// with the samples that were taken before the error.
   std::vector<Sample> take(std::size_t count) {
     const std::lock_guard<std::mutex> lock(mutex_);
     at_start_ = false;
@@ -47,7 +48,7 @@ class BatchedStream {
     return std::exchange(taken_, {});
   }
 
-  /// Starts the next epoch. torch's loader calls it before each epoch, so the first call of all, and the first after
+  /// Starts the next epoch. torch's loader calls it before each epoch, so the very first call, and the first after
   /// resume(), keep the place.
   void reset() {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -65,7 +65,7 @@ void finalize(void* user_data) {
   delete static_cast<T*>(user_data);
 }
 
-/// `text.c_str()`. Throws AZT_STATUS_INVALID_ARGUMENT for a NUL inside `text`: the C API would silently drop the rest.
+/// Returns `text.c_str()`. Throws AZT_STATUS_INVALID_ARGUMENT for a NUL inside `text`: the C API would ignore the rest.
 inline const char* c_string(const std::string& text) {
   if (text.find('\0') != std::string::npos) {
     // The text may be a secret, so the message does not contain it.

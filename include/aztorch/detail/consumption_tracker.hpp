@@ -19,8 +19,8 @@ struct SampleId {
   std::uint64_t name_hash;
 };
 
-/// Batches are cut from a stream in order, but several workers may bring them to the loop in another order. So the
-/// consumed samples are all up to one position, and those of some later batches.
+/// Tracks consumed samples. Batches are cut from a stream in order, but several workers may bring them to the loop in
+/// another order. So the consumed samples are all samples up to one position, and those of some later batches.
 class ConsumptionTracker {
  public:
   /// Records a delivered sample of batch number `batch`. Called in the order of the positions.
@@ -48,7 +48,7 @@ class ConsumptionTracker {
     advance();
   }
 
-  /// The position up to which all samples are consumed; nothing while the first one is not. Throws
+  /// The position up to which all samples are consumed; std::nullopt while the first sample is not consumed. Throws
   /// AZT_STATUS_OUT_OF_RANGE when too many samples were delivered without being marked.
   std::optional<std::uint64_t> consumed_up_to() const {
     if (!overflowed_) return up_to_;

@@ -17,8 +17,8 @@ namespace aztorch::detail {
 
 /// A std::streambuf that reads from a BlobReader.
 ///
-/// BlobReader caches, reads ahead and splits large reads into parallel ranges. So this buffer only saves a call per
-/// character: bulk reads bypass it, directly into the caller's memory.
+/// BlobReader caches, reads ahead and splits large reads into parallel ranges. So this buffer only avoids one call per
+/// character. Bulk reads bypass it and go directly into the caller's memory.
 class IStreamBuf : public std::streambuf {
  public:
   explicit IStreamBuf(BlobReader reader) : reader_(std::move(reader)), position_(reader_.tell()) {}
@@ -112,7 +112,7 @@ class IStreamBuf : public std::streambuf {
   }
 
   BlobReader reader_;
-  std::uint64_t position_;  // of reader_: where the buffered bytes end
+  std::uint64_t position_;  // of reader_: the end of the buffered bytes
   std::array<char, 8192> buffer_;
 };
 

@@ -1,4 +1,4 @@
-// Opening blobs, and their progress callbacks: what BlobReader and BlobWriter have in common.
+// Opening blobs, and their progress callbacks: the common code of BlobReader and BlobWriter.
 #pragma once
 
 #include <cstdint>

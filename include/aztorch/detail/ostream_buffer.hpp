@@ -56,7 +56,7 @@ class OStreamBuf : public std::streambuf {
     return 0;
   }
 
-  // Only tells the position: a blob is written from front to back.
+  // Supports only a query of the position: a blob is written from front to back.
   pos_type seekoff(off_type offset, std::ios_base::seekdir direction, std::ios_base::openmode which) override {
     const bool is_tell = offset == 0 && direction == std::ios_base::cur && (which & std::ios_base::out) != 0;
     return pos_type(is_tell ? static_cast<off_type>(blob_.bytes_accepted()) + (pptr() - pbase()) : off_type(-1));

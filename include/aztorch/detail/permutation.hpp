@@ -6,8 +6,8 @@
 
 namespace aztorch::detail {
 
-/// A function of size, seed and epoch that is the same on every machine and with every standard library, unlike
-/// std::shuffle. Checkpoints depend on it, so it must never change.
+/// A permutation that depends only on size, seed and epoch. It is the same on every machine and with every standard
+/// library, unlike std::shuffle. Checkpoints depend on it, so it must never change.
 ///
 /// A Feistel network over the smallest even number of bits that holds the size. It is applied until the result is below
 /// the size: fewer than four times on average.

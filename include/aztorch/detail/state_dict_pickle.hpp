@@ -17,7 +17,7 @@ namespace aztorch::detail {
 /// The content of data.pkl of a state_dict file. The numbers of each tensor are checked against each other, so that a
 /// TensorView from here can be made into a tensor without further checks.
 ///
-/// Member functions throw PickleError for damage, and UnsupportedPickle for what is not a state_dict.
+/// Member functions throw PickleError for damage, and UnsupportedPickle for a pickle that is not a state_dict.
 class StateDictPickle {
  public:
   /// Parses `bytes`, which must outlive the result: its texts point into them.
@@ -34,7 +34,7 @@ class StateDictPickle {
     if (root.state != Pickle::kNoNode) read_versions(lookup(root.state, "_metadata"));
   }
 
-  /// The entries, sorted by name. Of a key that occurs twice the last value counts, as in Python.
+  /// The entries, sorted by name. If a key occurs twice, the last value counts, as in Python.
   const std::map<std::string_view, Pickle::Index>& entries() const noexcept { return entries_; }
 
   /// The version number that the module's class wrote with its part of the state_dict; 0 when the file has none.
@@ -72,7 +72,7 @@ class StateDictPickle {
   }
 
   /// The value of a text key among the first 16 of a dict; kNoNode when there is none, or `dict` is not a dict.
-  /// Limited, because a hostile file may refer to one large dict many times.
+  /// The search is limited, because a hostile file may refer to one large dict many times.
   Index lookup(Index dict, std::string_view key) const {
     constexpr std::size_t kMaxItems = 32;
     const auto& node = pickle_[dict];

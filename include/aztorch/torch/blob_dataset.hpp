@@ -54,13 +54,13 @@ class BlobDataset : public torch::data::datasets::Dataset<BlobDataset<Example>, 
     return BlobDataset(aztorch::Dataset::from_manifest(url, client), std::move(transform));
   }
 
-  /// Fetches and transforms one sample. Blocks. Throws Error, and what the transform throws.
+  /// Fetches and transforms one sample. Blocks. Throws Error, and the exceptions of the transform.
   Example get(std::size_t index) override {
     return takes_blob() ? transform_(Blob(blobs_, index)) : transform_(blobs_.get(index));
   }
 
   /// Fetches samples concurrently, then transforms them one after the other. Blocks. Throws Error when any of them
-  /// fails, and what the transform throws.
+  /// fails, and the exceptions of the transform.
   std::vector<Example> get_batch(torch::ArrayRef<std::size_t> indices) override {
     std::vector<Example> examples;
     examples.reserve(indices.size());
@@ -77,10 +77,10 @@ class BlobDataset : public torch::data::datasets::Dataset<BlobDataset<Example>, 
   /// The number of samples.
   torch::optional<std::size_t> size() const override { return blobs_.size(); }
 
-  /// The blobs below: names, sizes, URLs.
+  /// The underlying aztorch::Dataset: names, sizes, URLs.
   const aztorch::Dataset& blobs() const noexcept { return blobs_; }
 
-  /// Whether the transform takes a Blob and reads what it needs, so that whole blobs should not be fetched ahead.
+  /// Whether the transform takes a Blob and reads only parts of it. Then whole blobs should not be fetched ahead.
   bool takes_blob() const noexcept { return transform_.takes_blob(); }
 
  private:

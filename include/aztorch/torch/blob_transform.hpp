@@ -38,7 +38,7 @@ struct MakeExample<Positioned<Example>> {
 /// Makes an Example from a Sample or from a Blob. Implicitly made from any function of one of these forms:
 ///
 /// - `Example(const aztorch::Sample&)` or `Example(aztorch::Sample&&)` gets the bytes, fetched by the dataset.
-/// - `Example(const aztorch::Blob&)` gets a blob of which nothing is fetched; it reads what it needs of blob.reader().
+/// - `Example(const aztorch::Blob&)` gets a blob of which nothing is fetched; it reads the parts that it needs through blob.reader().
 ///
 /// A default-constructed transform uses Example's constructor from a Sample&&. Copyable; a copy has a copy of the
 /// function.
@@ -50,7 +50,7 @@ class BlobTransform {
     static_assert(std::is_constructible_v<Example, Sample&&>, "this Example needs a transform that makes it");
   }
 
-  /// Uses this function. One that accepts both a Sample and a Blob is called with a Sample.
+  /// Uses this function. A function that accepts both a Sample and a Blob is called with a Sample.
   template <typename Function, typename = std::enable_if_t<!std::is_same_v<std::decay_t<Function>, BlobTransform>>>
   BlobTransform(Function function) {
     constexpr bool takes_sample = std::is_invocable_v<Function&, Sample&&>;
@@ -72,10 +72,10 @@ class BlobTransform {
   /// Whether the function takes a Blob; otherwise it takes a Sample.
   bool takes_blob() const noexcept { return of_blob_ != nullptr; }
 
-  /// Makes an example from a sample. Only when takes_blob() is false. Throws what the function throws.
+  /// Makes an example from a sample. Call it only when takes_blob() is false. Throws the exceptions of the function.
   Example operator()(Sample&& sample) const { return of_sample_(std::move(sample)); }
 
-  /// Makes an example from a blob. Only when takes_blob() is true. Throws what the function throws.
+  /// Makes an example from a blob. Call it only when takes_blob() is true. Throws the exceptions of the function.
   Example operator()(const Blob& blob) const { return of_blob_(blob); }
 
  private:

@@ -18,10 +18,10 @@ namespace aztorch {
 
 /// A sampler of torch for data-parallel training on any number of ranks, and for a single process (the defaults).
 ///
-/// The order of an epoch depends on the seed and the epoch only: it is the same on all ranks and machines. The ranks
-/// walk it in steps: from position p on, rank 0 takes batch_size samples, rank 1 the next, and so on; then p grows by
-/// what all of them took. So a single number, the position, says for all ranks what was trained on, and a checkpoint of
-/// rank 0 resumes on any number of ranks.
+/// The order of an epoch depends on the seed and the epoch only: it is the same on all ranks and machines. The ranks go
+/// through it in steps: from position p on, rank 0 takes the first batch_size samples, rank 1 the next, and so on; then
+/// p grows by the number of samples of all ranks. So a single number, the position, describes for all ranks which
+/// samples were used, and a checkpoint of rank 0 resumes on any number of ranks.
 ///
 /// Each sample is given out exactly once in an epoch. A last step that is too short for a full batch per rank is
 /// divided evenly, and some ranks may get nothing. They must still take part in the collectives of that step, or the
@@ -70,7 +70,7 @@ class ElasticSampler final : public torch::data::samplers::Sampler<> {
     return batch_size > remaining / world_size_ ? remaining : batch_size * world_size_;
   }
 
-  /// Sets the epoch of the samples to come, without a change of the position. Call reset() to start at position 0.
+  /// Sets the epoch of the next samples. The position does not change. Call reset() to start at position 0.
   void set_epoch(std::size_t epoch) {
     epoch_ = epoch;
     order_ = detail::Permutation(size_, seed_, epoch_);
@@ -83,7 +83,7 @@ class ElasticSampler final : public torch::data::samplers::Sampler<> {
     set_epoch(epoch_);
   }
 
-  /// This rank's indices of the next step, at most `batch_size`; nothing when it has none.
+  /// Returns this rank's indices of the next step, at most `batch_size`, or torch::nullopt when it has none.
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
     const std::size_t samples = step(position_, batch_size);
     const std::size_t per_rank = samples / world_size_;
@@ -115,8 +115,8 @@ class ElasticSampler final : public torch::data::samplers::Sampler<> {
     detail::write_number(archive, "position", position_);
   }
 
-  /// Restores what save() wrote, on any rank of any number of ranks. Throws AZT_STATUS_INVALID_ARGUMENT when size, seed
-  /// or shuffle differ.
+  /// Restores the state that save() wrote, on any rank and with any number of ranks. Throws AZT_STATUS_INVALID_ARGUMENT
+  /// when size, seed or shuffle differ.
   void load(torch::serialize::InputArchive& archive) override {
     detail::expect_number(archive, "size", size_);
     detail::expect_number(archive, "seed", seed_);

@@ -1,4 +1,4 @@
-// BlobExample: what a dataset for torch::data returns by default.
+// BlobExample: the default example type of the datasets for torch::data.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 
 namespace aztorch {
 
-/// What a BlobDataset or IterableBlobDataset without a transform returns: a sample's bytes as a tensor, and its origin.
+/// The example that a BlobDataset or IterableBlobDataset returns without a transform: a sample's bytes as a tensor, and
+/// its origin.
 struct BlobExample {
   BlobExample() = default;
 

@@ -67,14 +67,14 @@ class IterableOptions {
 ///       if (time_to_save()) dataset.save(archive);  // what the loop has consumed, not what the workers have fetched
 ///     }
 ///
-/// The loader's begin() calls reset(), which starts the next epoch. The first reset() of all, and the first one after
+/// The loader's begin() calls reset(), which starts the next epoch. The very first reset(), and the first one after
 /// load(), keep the position. An exception in a worker reaches the loop as torch's WorkerException.
 template <typename Example = BlobExample>
 class IterableBlobDataset
     : public torch::data::datasets::StatefulDataset<IterableBlobDataset<Example>, std::vector<Example>> {
  public:
-  /// The blobs of a container whose names begin with `prefix`. Sends nothing: a missing container shows in the first
-  /// batch. Throws AZT_STATUS_INVALID_ARGUMENT for a bad URL or shard.
+  /// The blobs of a container whose names begin with `prefix`. Sends nothing: the first batch throws the error of a
+  /// missing container. Throws AZT_STATUS_INVALID_ARGUMENT for a bad URL or shard.
   static IterableBlobDataset from_container_url(const std::string& container_url, const std::string& prefix = "",
                                                 BlobTransform<Example> transform = {}, const Client& client = {},
                                                 const IterableOptions& options = {}) {
@@ -104,8 +104,8 @@ class IterableBlobDataset
       : IterableBlobDataset(Stream::from_dataset(blobs, options.shard()), SampleKey::position, std::move(transform),
                             options) {}
 
-  /// The next batch; nothing at the end of the epoch, until reset(). Called by torch; thread-safe. Blocks. Throws
-  /// Error, and what the transform throws.
+  /// Returns the next batch, or torch::nullopt at the end of the epoch, until reset(). Called by torch. Thread-safe.
+  /// Blocks. Throws Error, and the exceptions of the transform.
   torch::optional<std::vector<Example>> get_batch(std::size_t batch_size) override {
     std::vector<Sample> samples = shared_->stream.take(batch_size);
     if (samples.empty()) return torch::nullopt;
@@ -118,15 +118,15 @@ class IterableBlobDataset
     return examples;
   }
 
-  /// Starts the next epoch; the first call of all, and the first after load() or resume(), keep the position. Called by
-  /// torch.
+  /// Starts the next epoch. The very first call, and the first one after load() or resume(), keep the position. Called
+  /// by torch.
   void reset() override { shared_->stream.reset(); }
 
-  /// Nothing: the number of samples is not known before the end.
+  /// Returns torch::nullopt: the number of samples is not known before the end.
   torch::optional<std::size_t> size() const override { return torch::nullopt; }
 
-  /// Tells that the loop has finished this batch. Needed for save() and cursor() only, and then for each batch: with
-  /// several workers, batches may reach the loop in another order than the sequence's. Throws
+  /// Marks this batch as consumed by the loop. Needed only for save() and cursor(), and then for each batch: with
+  /// several workers, batches may reach the loop in another order than that of the sequence. Throws
   /// AZT_STATUS_INVALID_ARGUMENT for a batch that is not of this epoch or is marked already.
   template <typename Batch>
   void mark_consumed(const Batch& batch) {
@@ -138,7 +138,8 @@ class IterableBlobDataset
   std::string cursor() const { return shared_->stream.cursor(); }
 
   /// Continues where a cursor was taken, usually in a new process, with the same blobs, shuffle and shard. Samples that
-  /// were delivered and not marked come again. Throws AZT_STATUS_INVALID_ARGUMENT for a cursor of another dataset.
+  /// were delivered and not marked are delivered again. Throws AZT_STATUS_INVALID_ARGUMENT for a cursor of another
+  /// dataset.
   void resume(const std::string& cursor) { shared_->stream.resume(cursor); }
 
   /// Writes cursor() into an archive. Throws as cursor() does.

@@ -1,4 +1,4 @@
-// PrefetchSampler: a sampler of torch around another one, which fetches ahead and can be saved and resumed.
+// PrefetchSampler: wraps a sampler of torch, fetches blobs ahead, and can be saved and resumed.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,8 @@
 
 namespace aztorch {
 
-/// How far a PrefetchSampler fetches ahead of the batches that the loader has requested: as far as both limits allow,
-/// and at least one batch. The bytes count against the client's memory limit.
+/// How far a PrefetchSampler fetches ahead of the batches that the loader has requested: up to both limits, and at
+/// least one batch. The bytes count against the client's memory limit.
 struct Lookahead {
   std::size_t samples = 512;
   std::uint64_t bytes = std::uint64_t{128} << 20;
@@ -29,7 +29,7 @@ struct Lookahead {
 /// position that can be saved and restored.
 ///
 /// torch's loader takes its sampler by value, so copies share one state: keep a copy beside the loader's. Thread-safe.
-/// The loader's begin() calls reset(), which starts the next epoch; the first reset() of all, and the first one after
+/// The loader's begin() calls reset(), which starts the next epoch; the very first reset(), and the first one after
 /// load(), keep the epoch and the position.
 ///
 ///     aztorch::PrefetchSampler sampler(dataset, torch::data::samplers::RandomSampler(*dataset.size()));
@@ -74,7 +74,7 @@ class PrefetchSampler final : public torch::data::samplers::Sampler<> {
   /// The number of consumed samples of the epoch. With an ElasticSampler: of all ranks together.
   std::size_t position() const { return shared_->position(); }
 
-  /// Tells that the loop has finished this batch and all before it. Needed for save() and position() only. A batch
+  /// Marks this batch and all batches before it as consumed by the loop. Needed only for save() and position(). A batch
   /// whose type has no positions of its samples, such as one of Stack<>, counts as the next one. Throws
   /// AZT_STATUS_INVALID_ARGUMENT for a batch that is not of this epoch or is marked already.
   template <typename Batch>
@@ -86,23 +86,24 @@ class PrefetchSampler final : public torch::data::samplers::Sampler<> {
     }
   }
 
-  /// Tells that the loop has finished the next batch, in the loader's order. Throws AZT_STATUS_INVALID_ARGUMENT when
+  /// Marks the next batch, in the loader's order, as consumed by the loop. Throws AZT_STATUS_INVALID_ARGUMENT when
   /// there is none.
   void mark_consumed() { shared_->mark_consumed(); }
 
-  /// Starts the next epoch; the first call of all, and the first after load(), keep epoch and position. Called by
-  /// torch.
+  /// Starts the next epoch. The very first call, and the first one after load(), keep the epoch and the position.
+  /// Called by torch.
   void reset(torch::optional<std::size_t> new_size = torch::nullopt) override { shared_->reset(new_size); }
 
-  /// The indices of the next batch; nothing at the end of the epoch. Called by torch. Does not block. Throws
-  /// AZT_STATUS_OUT_OF_RANGE when the inner sampler gives an index past the end of the dataset.
+  /// Returns the indices of the next batch, or torch::nullopt at the end of the epoch. Called by torch. Does not block.
+  /// Throws AZT_STATUS_OUT_OF_RANGE when the inner sampler gives an index past the end of the dataset.
   torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override { return shared_->next(batch_size); }
 
   /// Writes the epoch, the consumed position and the inner sampler into an archive.
   void save(torch::serialize::OutputArchive& archive) const override { shared_->save(archive); }
 
-  /// Restores what save() wrote. Throws AZT_STATUS_INVALID_ARGUMENT for a state of another dataset, told by the names
-  /// and their order. A container's listing changes when blobs are added or deleted; a manifest does not.
+  /// Restores the state that save() wrote. Throws AZT_STATUS_INVALID_ARGUMENT for a state of another dataset, which is
+  /// recognised by the names and their order. A container's listing changes when blobs are added or deleted; a manifest
+  /// does not.
   void load(torch::serialize::InputArchive& archive) override { shared_->load(archive); }
 
  private:

@@ -22,7 +22,7 @@ namespace aztorch {
 namespace detail {
 
 /// Writes a blob that is published as a whole. `write_to` gets the function through which LibTorch writes bytes. Throws
-/// Error, and what `write_to` throws.
+/// Error, and the exceptions of `write_to`.
 template <typename WriteTo>
 void save_atomically(const std::string& url, const Client& client, WriteTo write_to) {
   DeferredWriter blob(BlobWriter(url, client));
@@ -34,7 +34,7 @@ void save_atomically(const std::string& url, const Client& client, WriteTo write
 }
 
 /// Reads a blob. `load_from` gets the two functions through which LibTorch reads bytes and learns the size. Throws
-/// Error, with advice when the blob is another sort of torch file, and what `load_from` throws.
+/// Error, with advice when the blob is another kind of torch file, and the exceptions of `load_from`.
 template <typename LoadFrom>
 void load_with_advice(const std::string& url, const Client& client, LoadFrom load_from) {
   const auto blob = std::make_shared<BlobAdapter>(url, client);
@@ -53,9 +53,9 @@ void load_with_advice(const std::string& url, const Client& client, LoadFrom loa
 
 }  // namespace detail
 
-/// Saves what torch::save accepts: a module (also by reference), a tensor, a std::vector of tensors, an optimizer. The
-/// blob is replaced as a whole when all bytes have arrived; on failure the previous blob stays. Blocks. Throws Error;
-/// c10::Error for a value that torch::save refuses.
+/// Saves a value that torch::save accepts: a module (also by reference), a tensor, a std::vector of tensors, an
+/// optimizer. The blob is replaced as a whole when all bytes have arrived; on failure the previous blob stays. Blocks.
+/// Throws Error; c10::Error for a value that torch::save refuses.
 template <typename Value>
 void save(const Value& value, const std::string& url, const Client& client = {}) {
   detail::save_atomically(url, client, [&value](const auto& sink) {
@@ -76,9 +76,9 @@ inline void save(torch::serialize::OutputArchive& archive, const std::string& ur
   detail::save_atomically(url, client, [&archive](const auto& sink) { archive.save_to(sink); });
 }
 
-/// Loads what torch::load accepts: a module (also by reference), a tensor, a std::vector of tensors, an optimizer.
-/// Blocks. Throws Error for a failed read, and then leaves the value unchanged; c10::Error for a damaged file, as
-/// torch::load does.
+/// Loads a value that torch::load accepts: a module (also by reference), a tensor, a std::vector of tensors, an
+/// optimizer. Blocks. Throws Error for a failed read, and then leaves the value unchanged; c10::Error for a damaged
+/// file, as torch::load does.
 template <typename Value>
 void load(Value&& value, const std::string& url, const Client& client = {}) {
   detail::load_with_advice(url, client, [&value](const auto& read, const auto& size) {
@@ -98,7 +98,7 @@ inline void load(torch::serialize::InputArchive& archive, const std::string& url
                            [&archive](const auto& read, const auto& size) { archive.load_from(read, size); });
 }
 
-/// Loads a TorchScript module, as torch.jit.save in Python or torch::jit::Module::save in C++ wrote it. Blocks. Throws
+/// Loads a TorchScript module, which torch.jit.save in Python or torch::jit::Module::save in C++ wrote. Blocks. Throws
 /// Error for a failed read; c10::Error for a damaged file.
 inline torch::jit::Module jit_load(const std::string& url, const Client& client = {}) {
   const auto blob = std::make_shared<detail::BlobAdapter>(url, client);

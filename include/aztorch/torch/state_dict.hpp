@@ -11,14 +11,13 @@
 
 namespace aztorch {
 
-/// Loads parameters and buffers by name into a module: a reference, a std::shared_ptr or a ModuleHolder. The file is
-/// one that Python wrote with torch.save(model.state_dict(), f), or save_state_dict(). Nothing in the file is executed.
+/// Loads parameters and buffers by name into a module: a reference, a std::shared_ptr or a ModuleHolder. The file was
+/// written by torch.save(model.state_dict(), f) in Python, or by save_state_dict(). Nothing in the file is executed.
 ///
 /// With `strict`, names that only the file or only the module has are an error; without, they are returned. A tensor of
-/// another shape is always an error. One Error names everything that does not fit and is thrown before any tensor is
-/// read. The module changes only after everything has been read. Blocks. Throws Error: AZT_STATUS_INVALID_ARGUMENT when
-/// the file does not fit the module, AZT_STATUS_CORRUPT for a damaged file, AZT_STATUS_UNSUPPORTED for another sort of
-/// file.
+/// another shape is always an error. One Error names all differences; it is thrown before any tensor is read. The
+/// module changes only after everything has been read. Blocks. Throws Error: AZT_STATUS_INVALID_ARGUMENT when the file
+/// does not fit the module, AZT_STATUS_CORRUPT for a damaged file, AZT_STATUS_UNSUPPORTED for another kind of file.
 template <typename Module>
 IncompatibleKeys load_state_dict(Module&& module, const std::string& url, bool strict = true,
                                  const Client& client = {}) {

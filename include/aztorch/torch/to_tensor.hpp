@@ -28,9 +28,9 @@ inline std::uint64_t byte_size(torch::IntArrayRef sizes, torch::Dtype dtype) {
 
 }  // namespace detail
 
-/// Makes the sample's bytes a tensor without copying them. The tensor owns them: they are freed with its last view. It
-/// may be written to. Throws AZT_STATUS_INVALID_ARGUMENT unless a tensor of these sizes and dtype has exactly the
-/// sample's number of bytes; the sample is then unchanged.
+/// Makes the sample's bytes a tensor without copying them. The tensor owns the bytes: they are freed with its last
+/// view. It may be written to. Throws AZT_STATUS_INVALID_ARGUMENT unless a tensor of these sizes and dtype has exactly
+/// the sample's number of bytes; the sample is then unchanged.
 inline torch::Tensor to_tensor(Sample&& sample, torch::IntArrayRef sizes, torch::Dtype dtype = torch::kUInt8) {
   if (detail::byte_size(sizes, dtype) != sample.size()) {
     std::ostringstream message;
@@ -42,8 +42,8 @@ inline torch::Tensor to_tensor(Sample&& sample, torch::IntArrayRef sizes, torch:
     const Sample consumed = std::move(sample);
     return torch::empty(sizes, dtype);
   }
-  // Writing through const_cast is safe: no one else owns the bytes. The sample is released after from_blob, which does
-  // not call its deleter when it throws.
+  // Writing through const_cast is safe: the sample is the only owner of the bytes. The sample is released after
+  // from_blob, which does not call its deleter when it throws.
   azt_sample* const handle = const_cast<azt_sample*>(sample.get());
   auto tensor = torch::from_blob(
       const_cast<std::uint8_t*>(sample.data()), sizes, [handle](void*) { azt_sample_free(handle); }, dtype);

@@ -61,7 +61,7 @@ const LOW_PROBE_SETTLE: f64 = 0.15;
 const LOW_PROBE_END: f64 = 0.45;
 /// The number of answers to low-rate probes that are kept.
 const LOW_PROBE_MAX_ANSWERS: u32 = 128;
-/// The time between low-rate probes doubles at most so many times.
+/// The time between low-rate probes doubles at most this many times.
 const MAX_CONFIRMATIONS: u32 = 4;
 /// It is an outage if this many answers, to requests that were sent over this many seconds, are all refusals.
 const OUTAGE_ANSWERS: u32 = 12;
@@ -227,7 +227,7 @@ impl Backoff {
         Transition::Backoff(Self::below(now, self.rate, self.demand, self.comparison.after))
     }
 
-    /// A backoff from `rate`, which the quota is even smaller than: `before` are the answers at that rate.
+    /// A backoff from `rate`, for a quota that is even smaller. `before` counts the answers at that rate.
     fn below(now: f64, rate: f64, demand: f64, before: AnswerCount) -> Self {
         let divisor = if before.refused_share() > VERY_HIGH_SHARE { DIVISOR } else { SMALL_DIVISOR };
         Self::under_quota(now, rate / divisor, demand, before, SETTLE.0)

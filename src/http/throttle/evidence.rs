@@ -103,7 +103,7 @@ pub(super) enum RateChange {
 }
 
 impl RateChange {
-    /// The evidence from which on refusals are random.
+    /// The evidence at which refusals are judged random.
     fn random_threshold(self) -> f64 {
         match self {
             Self::Lower => RANDOM_IF_LOWER,

@@ -21,7 +21,8 @@ const MAX_RAMP_UP: f64 = 0.7;
 const QUIET_PERIOD_COUNTS: f64 = 0.0;
 /// The maximum growth per second for each request per second, so that a ramp-up does not outrun its answers.
 const GROWTH_PER_REQUEST: f64 = 0.25;
-/// The seconds of quota that a service lets its clients accumulate (a guess): so long an overshoot stays unnoticed.
+/// The seconds of quota that a service lets its clients accumulate (a guess). An overshoot stays unnoticed for this
+/// time.
 const BURST_SECONDS: f64 = 0.05;
 /// The largest overshoot of a ramp-up, as a logarithm.
 const MAX_OVERSHOOT: f64 = 0.4;
@@ -43,7 +44,7 @@ const SLOW_CLIENT: f64 = 16.0;
 const SLOW_CLIENT_EXPONENT: f64 = 0.7;
 /// The rate ramps up once this many expected refusals did not come: the quota has risen, or other clients have left.
 const QUIET_PERIOD: f64 = 5.0;
-/// At low rates that would take minutes. There, so many seconds and requests without a refusal are enough.
+/// At low rates that would take minutes. There, this many seconds and requests without a refusal are enough.
 const QUIET_SECONDS: f64 = 5.0;
 const QUIET_REQUESTS: f64 = 20.0;
 /// One request in ten seconds, for thousands of clients on one quota.

@@ -54,9 +54,9 @@ const SENT: u32 = 12;
 const MAX_WAITED: u32 = 2;
 /// After this many seconds without a grant the first refusals were an outage and no evidence of a quota.
 const LONG_WITHOUT_GRANT: f64 = 1.0;
-/// Requests that are late are caught up with: up to one interval between requests, within these bounds in seconds. Otherwise
-/// a process that gets the processor late would use less of the quota than its rate. Timers are no more exact than
-/// `MIN_CATCH_UP`.
+/// Requests that are late are caught up with: up to one interval between requests, within these bounds in seconds.
+/// Otherwise a process that gets the processor late would use less of the quota than its rate. Timers are not more
+/// exact than `MIN_CATCH_UP`.
 const MIN_CATCH_UP: f64 = 0.01;
 const MAX_CATCH_UP: f64 = 0.1;
 

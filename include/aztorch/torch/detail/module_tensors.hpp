@@ -24,7 +24,7 @@ inline constexpr std::array<at::ScalarType, kDtypes.size()> kScalarTypes{
 
 inline at::ScalarType scalar_type(Dtype dtype) { return kScalarTypes[static_cast<std::size_t>(dtype)]; }
 
-/// The Dtype of a scalar type; nothing for one that a state_dict file cannot hold.
+/// The Dtype of a scalar type; std::nullopt for a type that a state_dict file cannot hold.
 inline std::optional<Dtype> dtype_of(at::ScalarType type) {
   for (const auto& known : kDtypes) {
     if (scalar_type(known.dtype) == type) return known.dtype;
@@ -35,7 +35,7 @@ inline std::optional<Dtype> dtype_of(at::ScalarType type) {
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// Appends the tensors of a module in Python's order: its parameters, its buffers, then its children. Undefined
-/// tensors, as bias=False leaves them in C++, are left out: Python's state_dict does not have them.
+/// tensors, which bias=False gives in C++, are left out: Python's state_dict does not have them.
 inline void collect_tensors(const torch::nn::Module& module, const std::string& prefix, NamedTensors& tensors) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
     if (parameter.value().defined()) tensors.emplace_back(prefix + parameter.key(), parameter.value());

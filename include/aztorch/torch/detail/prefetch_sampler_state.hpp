@@ -37,7 +37,8 @@ inline constexpr bool kHasEpoch = false;
 template <typename Inner>
 inline constexpr bool kHasEpoch<Inner, std::void_t<decltype(std::declval<Inner&>().set_epoch(std::size_t{}))>> = true;
 
-/// Whether a sampler has position() and seek(), so that its position need not be the number of indices it gave out.
+/// Whether a sampler has position() and seek(). Its position may then differ from the number of indices that it gave
+/// out.
 template <typename Inner, typename = void>
 inline constexpr bool kIsSeekable = false;
 template <typename Inner>
@@ -186,12 +187,13 @@ class PrefetchSamplerState {
     }
   }
 
-  /// Whether so many samples or so many bytes are drawn and not delivered.
+  /// Whether at least this many samples or bytes are drawn and not delivered.
   bool is_ahead(std::size_t samples, std::uint64_t bytes) const {
     return !ahead_.empty() && (ahead_samples_ >= samples || ahead_bytes_ >= bytes);
   }
 
-  /// Draws batches up to the limits, but only when at most half of that is left: few hints of many indices cost less.
+  /// Draws batches up to the limits, but only when at most half of the limits is in use: few hints of many indices cost
+  /// less.
   void draw_ahead(std::size_t batch_size) {
     if (exhausted_ || is_ahead(max_samples_ / 2, max_bytes_ / 2)) return;
     std::vector<std::size_t> hint;

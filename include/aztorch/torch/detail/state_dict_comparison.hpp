@@ -37,13 +37,14 @@ class StateDictComparison {
     }
   }
 
-  /// What to copy, for all names that both have.
+  /// The tensors to copy: one assignment for each name that both the module and the file have.
   std::vector<Assignment>& assignments() noexcept { return assignments_; }
 
-  /// The names that only one of both has.
+  /// The names that only the module or only the file has.
   IncompatibleKeys& keys() noexcept { return keys_; }
 
-  /// Everything that does not fit, as the end of an error message. Empty when the file fits the module.
+  /// All differences between the file and the module, as the end of an error message. Empty when the file fits the
+  /// module.
   std::string mismatch_message(bool strict) const {
     std::string text;
     if (strict) add_list(text, "missing in the file", keys_.missing_keys);
@@ -97,7 +98,7 @@ class StateDictComparison {
     for (const auto& name : names) text += (&name == names.data() ? "" : ", ") + name;
   }
 
-  /// What the file probably holds when no name fits.
+  /// A guess of what the file holds, for an error message when no name fits.
   std::string hint() const {
     if (!assignments_.empty()) return "";
     if (!nested_dicts_.empty()) {

@@ -1,4 +1,4 @@
-// The sorts of files that torch writes: how to tell them apart, and errors that say what to do with the wrong one.
+// The kinds of files that torch writes: how to detect them, and errors with advice when a file has the wrong kind.
 #pragma once
 
 #include <algorithm>
@@ -22,13 +22,13 @@ enum class TorchFile {
   unknown,
 };
 
-/// The sort of a zip file, by the records in it.
+/// The kind of a zip file, by the records in it.
 inline TorchFile detect_torch_file(caffe2::serialize::PyTorchStreamReader& reader) {
   if (reader.hasRecord("constants.pkl")) return TorchFile::archive;
   return reader.hasRecord("data.pkl") ? TorchFile::python : TorchFile::unknown;
 }
 
-/// The sort of a file that LibTorch cannot open as a zip file, by its first bytes: legacy_python or unknown. Throws
+/// The kind of a file that LibTorch cannot open as a zip file, by its first bytes: legacy_python or unknown. Throws
 /// Error for a failed read.
 inline TorchFile detect_legacy_file(const BlobAdapter& blob) {
   std::array<char, 512> start{};

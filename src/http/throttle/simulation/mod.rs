@@ -90,7 +90,7 @@ impl SimulatedClient {
         }
     }
 
-    /// Like `SentRequest::on_response`.
+    /// Handles an answer as `SentRequest::on_response` does.
     fn answered(&mut self, now: f64, sent: f64, outcome: RequestOutcome) {
         let refused = outcome != RequestOutcome::Granted;
         if !refused {
