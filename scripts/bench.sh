@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly python=/usr/bin/python3
 
-# The first thing that benches/torch_load.py needs and that is not installed; nothing when all is there.
+# Prints the first requirement of benches/torch_load.py that is not installed; nothing when all are installed.
 missing_for_torch_load() {
     if ! command -v g++ >/dev/null; then
         echo g++

@@ -20,7 +20,7 @@ SOURCES = {".rs", ".sh", ".py", ".mjs", ".c", ".h", ".cpp", ".hpp", ".toml", ".t
 FILE_NAME = re.compile(r"[\w.-]+\.(?:rs|toml|sh|mjs|md|hpp|h|c|cpp|py|supp)")
 FENCE = re.compile(r"^ *(`{3,})(\w*)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
-# Neither code nor a link goes beyond its paragraph, but both may go on in the next line.
+# Code and links end within their paragraph, but may span several lines.
 CODE = re.compile(r"(`+)((?:(?!\n *\n).)+?)\1", re.DOTALL)
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(<?([^()\s<>]+(?:\([^()]*\))?)>?(?:\s+\"[^\"]*\")?\)")
 REFERENCE = re.compile(r"\]\[([^\]]+)\]")
@@ -32,7 +32,7 @@ def files():
     """All files of the repository, as paths relative to its root."""
     found = set()
     for folder, folders, names in os.walk(ROOT):
-        # What is under target/ is built: those names cannot be checked.
+        # Files under target/ are built, so their names cannot be checked.
         folders[:] = [name for name in folders if name not in ("target", "node_modules") and not name.startswith(".")]
         found.update(Path(folder, name).relative_to(ROOT) for name in names)
     return found

@@ -60,8 +60,8 @@ gate_header_c() {
     echo '#include "aztorch.h"' | gcc "${c_flags[@]}" -fsyntax-only -x c -
 }
 
-# The C header as C++, and: no C++ header outside aztorch/torch/ includes LibTorch. A compiler would not notice, because
-# Debian's LibTorch is in its default search path. The gate cpp compiles each of these headers alone.
+# Compiles the C header as C++. No C++ header outside aztorch/torch/ may include LibTorch; a compiler does not notice,
+# as Debian's LibTorch is in its default search path. The gate cpp compiles each of these headers alone.
 gate_header_cpp() {
     echo '#include "aztorch.h"' | g++ "${cpp_flags[@]}" -fsyntax-only -x c++ -
     local header included
@@ -254,7 +254,8 @@ assert_tls() {
     grep -qE '"(PUT|GET) [^ ]*/test-[^ ]*/[^ ]+ HTTP/1.1" 20' "$work/$gate.server.log" || fail 'no blob went over https'
 }
 
-# With the Azurite that users still run, which refuses a CRC64: client::checksums:: says whether it is that one.
+# Uses an older Azurite, which users still run and which refuses a CRC64. client::checksums:: checks that it is this
+# one.
 gate_azurite_3_35() {
     local program=$work/$gate.roundtrip_test
     export AZTORCH_TEST_AZURITE=azurite-3.35
@@ -304,7 +305,7 @@ docs/cpp.md python 2 lines
 docs/datasets.md cpp 1 torch
 docs/datasets.md cpp 2 torch'
 
-# All blocks that there are but those of shell and of plain text: file, language, number.
+# All blocks except those of shell and of plain text: file, language, number.
 found_blocks() {
     awk 'FNR == 1 { split("", count); inside = 0 }
         /^ *```/ {

@@ -6,12 +6,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly azurite_version=3.37.0
-# One gate uses an Azurite that users still run, and that checks less.
+# One gate uses an older Azurite, which users still run and which checks less.
 readonly earlier_azurite=3.35 earlier_azurite_version=3.35.0
 # Azurite 3.37 needs Node 22, which is installed from npm. The machine's own Node runs only npm and
 # tests/support/azurite.mjs, and may be Debian 12's.
 readonly node_version=22.23.3 node_major=18
-# Debian has no package of these, or an old one. Newer versions that its Python accepts would do as well.
+# Debian has no package of these, or an old one. Newer versions that its Python accepts would also work.
 readonly wheels=(pyarrow==21.0.0 grpcio==1.74.0)
 readonly python=/usr/bin/python3
 readonly apt_install='apt-get install -y --no-install-recommends'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs setup.sh on pretended machines: PATH has only the named commands, and apt-get only logs its arguments.
+# Runs setup.sh on simulated machines: PATH has only the named commands, and apt-get only logs its arguments.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -76,7 +76,7 @@ fn allocated_at_rest() -> usize {
     last
 }
 
-/// The size of the dataset is what dropping it frees. The listing is measured by its peak.
+/// The size of the dataset is the memory that its drop frees. The listing is measured by its peak.
 #[test]
 fn a_million_entries_use_32_bytes_each_and_their_names() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +102,7 @@ fn a_million_entries_use_32_bytes_each_and_their_names() {
     println!("{beside:.1} bytes besides each name; a peak of {} MiB during the listing", peak / MIB);
     assert!(beside <= 32.0, "{beside:.1} bytes besides each name");
     // Pages are parsed as they arrive. The peak has one page in the server, one in the client, and a growing table.
-    assert!(peak <= 2 * held, "{} MiB to list what takes {}", peak / MIB, held / MIB);
+    assert!(peak <= 2 * held, "a peak of {} MiB to list a dataset of {} MiB", peak / MIB, held / MIB);
 }
 
 #[test]

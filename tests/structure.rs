@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms (folders and single files of `src/`), from the top to the ground. A room may import those that stand after it.
+/// The rooms (folders and single files of `src/`), from top to bottom. A room may import only the rooms after it.
 const ROOMS: [&str; 17] = [
     "ffi",
     "stream",
@@ -158,14 +158,14 @@ fn no_more_than_two_files_import_each_other_in_a_circle() {
         let used = paths(&code).iter().filter_map(|path| target(path, &files)).filter(|other| other != file).collect();
         imports.insert(file, used);
     }
-    // A room's face, which only declares and exports, ties nothing together.
-    let is_face =
+    // A `mod.rs` that only declares and exports items connects no files.
+    let only_exports =
         |file: &str| file.ends_with("mod.rs") && !files[file].contains("fn ") && !files[file].contains("struct ");
     let reaches = |from: &str| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_owned()]);
         while let Some(file) = next.pop() {
             for other in &imports[file.as_str()] {
-                if !is_face(other) && seen.insert(other.clone()) {
+                if !only_exports(other) && seen.insert(other.clone()) {
                     next.push(other.clone());
                 }
             }

@@ -32,7 +32,7 @@ const ETAG: &str = "\"0x8DFACADE\"";
 pub struct Network {
     /// Added to each request.
     pub latency: Duration,
-    /// Of each connection; 0: no limit.
+    /// The limit of each connection; 0: no limit.
     pub bytes_per_second: u64,
     pub tls: bool,
 }

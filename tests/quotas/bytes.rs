@@ -14,13 +14,13 @@ const PROCESSES: usize = 8;
 const THREADS: usize = 4;
 const PIECE: usize = 1 << 20;
 const SIZE: u64 = 8 << 20;
-/// With the threads it makes a demand of 320 pieces a second, as far as the machine is fast enough.
+/// With this latency the threads demand 320 pieces a second, if the machine is fast enough.
 const LATENCY: Duration = Duration::from_millis(100);
 const SECONDS_WITHOUT_QUOTA: u64 = 2;
 const SECONDS_UNDER_QUOTA: u64 = 15;
-/// Measured: 0.09 to 0.18, half of it when the quota begins.
+/// The largest allowed share of refused requests. Measured: 0.09 to 0.18, half of it when the quota begins.
 const MOST_REFUSED: f64 = 0.4;
-/// Measured: 1.04 to 1.18.
+/// The largest allowed inequality of the processes. Measured: 1.04 to 1.18.
 const MOST_UNEQUAL: f64 = 3.0;
 
 /// A child process: reads pieces of its blob in a scattered order and compares them, until its parent kills it.

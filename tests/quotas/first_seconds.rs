@@ -12,10 +12,10 @@ const PROCESSES: usize = 8;
 const THREADS: usize = 8;
 /// The reads of each process.
 const READS: usize = 400;
-/// With the threads it makes a demand of four times the quota.
+/// With this latency the threads demand four times the quota.
 const LATENCY: Duration = Duration::from_millis(40);
 const QUOTA: f64 = 400.0;
-/// What the library promises.
+/// The guaranteed bounds.
 const LEAST_USED: f64 = 0.9;
 const MOST_REFUSED: f64 = 0.1;
 const MOST_UNEQUAL: f64 = 1.3;

@@ -1,6 +1,6 @@
-//! Tests of throttling: what many processes get of a service with a quota, and how long calls take on a service that
-//! refuses requests at random. A binary of its own that runs one test at a time: the figures depend on what each process
-//! asks for, and every other load on the machine takes from that.
+//! Tests of throttling: how many processes share a service with a quota, and how long calls take on a service that
+//! refuses requests at random. This binary runs one test at a time: the figures depend on the demand of each process,
+//! and any other load on the machine lowers that demand.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "how a test fails")]
 
 #[path = "../support/mod.rs"]
@@ -26,14 +26,14 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Fails when one of these is not true; the messages are those of all that are not.
+/// Returns an error when a condition is false, with the messages of all false conditions.
 fn check(promises: &[(bool, String)]) -> Result<(), String> {
     let broken: Vec<_> = promises.iter().filter(|(kept, _)| !kept).map(|(_, message)| message.as_str()).collect();
     if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
 }
 
-/// Runs `measure` until its promises are kept, at most three times. The shares of processes are random: on a busy machine
-/// some per cent of the runs end just outside a bound. A client that breaks a promise does so in all three runs.
+/// Runs `measure` until it succeeds, at most three times. The shares of processes are random: on a busy machine
+/// some per cent of the runs end just outside a bound. A client with a defect fails in all three runs.
 fn in_one_of_three_runs(mut measure: impl FnMut() -> Result<(), String>) {
     for run in 1..=3 {
         match measure() {
@@ -41,7 +41,7 @@ fn in_one_of_three_runs(mut measure: impl FnMut() -> Result<(), String>) {
             Err(broken) => println!("run {run} of at most 3: {broken}"),
         }
     }
-    panic!("three runs in a row broke their promises, as printed above");
+    panic!("three runs in a row failed, as printed above");
 }
 
 /// Processes of this test binary. They are killed when this is dropped.
@@ -59,7 +59,7 @@ impl Processes {
         Self((0..count).map(start).collect())
     }
 
-    /// Whether none has ended.
+    /// Whether all processes are still running.
     fn are_running(&mut self) -> bool {
         self.0.iter_mut().all(|process| process.try_wait().unwrap().is_none())
     }
@@ -98,7 +98,7 @@ fn wait_until_warm(server: &FaultServer, processes: usize, warm: u64) {
     }
 }
 
-/// What the processes got during a measurement.
+/// The granted and the refused requests of a measurement.
 struct Measured {
     /// Requests granted to each process a second, the smallest number first.
     granted: Vec<f64>,
@@ -107,7 +107,7 @@ struct Measured {
 }
 
 impl Measured {
-    /// What the processes got between two counts, `elapsed` seconds apart.
+    /// The measurement between two counts, `elapsed` seconds apart.
     fn between(before: &[Count], after: &[Count], elapsed: f64) -> Self {
         let refused: u64 = after.iter().zip(before).map(|(after, before)| after.refused - before.refused).sum();
         let granted: Vec<_> = after.iter().zip(before).map(|(after, before)| after.granted - before.granted).collect();
@@ -117,7 +117,7 @@ impl Measured {
         Self { granted, refused: refused as f64 / (refused + all) as f64 }
     }
 
-    /// What all processes got together, as a share of `quota` requests a second.
+    /// The granted requests of all processes, as a share of `quota` requests a second.
     fn used(&self, quota: f64) -> f64 {
         self.granted.iter().sum::<f64>() / quota
     }

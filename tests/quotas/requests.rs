@@ -13,13 +13,13 @@ use crate::{Processes, alone, check, counting_server, in_one_of_three_runs, meas
 
 const PROCESSES: usize = 16;
 const THREADS: usize = 8;
-/// With the threads it makes the demand, so that the demand does not depend on how busy the machine is.
+/// With this latency the demand depends only on the number of threads, not on how busy the machine is.
 const LATENCY: Duration = Duration::from_millis(60);
 const SECONDS_WITHOUT_QUOTA: u64 = 3;
 const SECONDS_UNDER_QUOTA: u64 = 20;
-/// What the library promises. Measured: 1.07 to 1.17.
+/// The guaranteed bound. Measured: 1.07 to 1.17.
 const MOST_UNEQUAL: f64 = 1.3;
-/// What the library promises.
+/// The guaranteed bound.
 const SECONDS_TO_RECOVER: u64 = 10;
 
 /// A child process: reads its blob until its parent kills it.
@@ -73,7 +73,7 @@ fn share_a_quota(name: &str) -> Result<(), String> {
     ])
 }
 
-/// How many requests 64 threads send to a service that always fails, in so many seconds.
+/// How many requests 64 threads send to a service that always fails, in this many seconds.
 fn requests_to_a_failing_service(status: u16, seconds: u64) -> usize {
     let server = FaultServer::start();
     server.put("blob", b"some bytes".to_vec());

@@ -1,5 +1,5 @@
 //! The Rust test suite: the library against a real Azurite, and against a server that can break any response.
-//! It is one binary, because linking takes the time: `cargo test --test suite read::` runs one room.
+//! It is one binary, because linking takes most of the time. `cargo test --test suite read::` runs one module.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "this is how a test fails")]
 
 #[path = "../support/mod.rs"]

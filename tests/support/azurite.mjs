@@ -33,7 +33,7 @@ const ACCOUNT = "devstoreaccount1";
 const KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 const SERVICE_VERSION = "2021-12-02";
 
-// Azurite ends when the IPC channel to this process closes, so that it is no orphan even after a SIGKILL here.
+// Azurite ends when the IPC channel to this process closes, so it also ends after a SIGKILL of this process.
 const EXIT_WITH_PARENT = "data:text/javascript,process.on('disconnect',()=>process.exit())";
 
 function parseArguments(argv) {
@@ -106,7 +106,7 @@ async function listeningUrl(server, log) {
 }
 
 async function stop(server) {
-  // Its data is in memory only, so there is nothing that a gentler signal would save.
+  // Its data is in memory only, so a gentler signal would save nothing.
   server.kill("SIGKILL");
   await server.ended;
 }
@@ -168,7 +168,7 @@ function untilToldToEnd() {
 
 async function main() {
   const { log, tls, command } = parseArguments(process.argv.slice(2));
-  // Listened for before the server starts, so that an early end is not missed.
+  // Registered before the server starts, so that an early end is not missed.
   const told = command ? null : untilToldToEnd();
   const { server, url } = await startServer(log, tls);
   let died = false;

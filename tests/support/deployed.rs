@@ -30,7 +30,7 @@ pub fn in_child(test: &str, environment: &[(&str, &str)]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Options that trust the https Azurite's certificate, for use in such a process.
+/// Options that trust the https Azurite's certificate, for a process that [`in_child`] started.
 pub fn options(set: impl FnOnce(&mut ClientOptions) -> Result<()>) -> ClientOptions {
     let mut options = ClientOptions::new();
     options.set_ca_file(Path::new(&std::env::var(CA).unwrap())).unwrap();
@@ -51,7 +51,7 @@ pub fn round_trip(url: &str, options: &ClientOptions) -> String {
     container
 }
 
-/// Creates a container that no other test uses, in such a process; returns its URL.
+/// Creates a container that no other test uses, in a process that [`in_child`] started; returns its URL.
 pub fn new_container(url: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! What the integration tests share: a real Azurite, a loopback server that can break any response, a plain HTTP client,
-//! and blobs whose bytes are computed from their offset.
+//! The shared parts of the integration tests: a real Azurite, a loopback server that can break any response, a plain
+//! HTTP client, and blobs whose bytes are computed from their offset.
 
 pub mod azurite;
 pub mod child;

@@ -10,7 +10,7 @@ use crate::support::content::{Content, assert_same};
 use crate::support::error::{assert_no_secret, expect_error};
 use crate::support::fault::{Fault, FaultServer};
 
-/// A valid key of no account.
+/// A well-formed key that belongs to no account.
 const WRONG_KEY: &str = "aHVudGVyMiBodW50ZXIyIGh1bnRlcjI=";
 
 /// Asserts that a client may do everything: small and large writes, reads, existence, deletion, container creation.
@@ -27,7 +27,7 @@ fn assert_has_access(client: &Client, container: &str, blob: &str) {
 }
 
 #[test]
-fn a_sas_in_the_url() {
+fn a_sas_in_the_url_gives_access() {
     let container = azurite().container();
     assert_has_access(&client(), &container.url(), &container.blob("blob"));
     // The client of the process, which is NULL in C.
@@ -35,7 +35,7 @@ fn a_sas_in_the_url() {
 }
 
 #[test]
-fn a_sas_on_the_client() {
+fn a_sas_on_the_client_gives_access() {
     let container = azurite().container();
     let sas = account_sas("rwdlacup");
     for sas in [sas.clone(), format!("?{sas}")] {
@@ -45,14 +45,14 @@ fn a_sas_on_the_client() {
 }
 
 #[test]
-fn an_account_key() {
+fn an_account_key_gives_access() {
     let container = azurite().container();
     let client = client_with(|options| options.set_account_key(ACCOUNT, ACCOUNT_KEY));
     assert_has_access(&client, &container.bare_url(), &format!("{}/a folder/blob", container.bare_url()));
 }
 
 #[test]
-fn connection_strings() {
+fn connection_strings_give_access() {
     let container = azurite().container();
     let endpoint = &azurite().url;
     let sas = account_sas("rwdlacup");

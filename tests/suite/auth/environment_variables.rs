@@ -12,7 +12,7 @@ use crate::support::fault::FaultServer;
 use crate::support::identity::{IdentityServer, managed};
 use crate::support::secure::secure;
 
-/// A valid key of no account.
+/// A well-formed key that belongs to no account.
 const WRONG_KEY: &str = "aHVudGVyMiBodW50ZXIyIGh1bnRlcjI=";
 const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
 const ACCOUNT_NAME: &str = "AZURE_STORAGE_ACCOUNT";
@@ -31,7 +31,7 @@ fn token_requests_with(test: &str, expected: &str, variables: &[(&str, &str)]) -
     server.requests().len()
 }
 
-/// Asserts in the child that `client` has access, or has not, as the parent expects.
+/// Asserts in the child that `client` has access, or that it has none, as the parent expects.
 #[track_caller]
 fn assert_expected_access(client: &Client, url: &str) {
     let blob = format!("{}/blob", new_container(url));

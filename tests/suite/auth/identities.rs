@@ -22,7 +22,7 @@ const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const APP: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
 
 #[test]
-fn a_user_assigned_identity_of_app_service() {
+fn a_user_assigned_identity_of_app_service_gets_a_token() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
@@ -31,7 +31,7 @@ fn a_user_assigned_identity_of_app_service() {
     let endpoint = format!("http://{}/msi/token", server.authority());
     let variables =
         [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "planted-header"), ("AZURE_CLIENT_ID", APP)];
-    in_child(test_path(a_user_assigned_identity_of_app_service), &variables);
+    in_child(test_path(a_user_assigned_identity_of_app_service_gets_a_token), &variables);
     let requests = server.requests();
     assert_eq!(requests.len(), 1, "{requests:?}");
     assert_eq!(requests[0].header("x-identity-header"), Some("planted-header"));
@@ -40,14 +40,17 @@ fn a_user_assigned_identity_of_app_service() {
 }
 
 #[test]
-fn a_virtual_machine_found_by_the_chain() {
+fn the_chain_finds_the_identity_of_a_virtual_machine() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
     }
     let server = IdentityServer::start(|_, request| imds(request, "vm"));
     let host = format!("http://{}", server.authority());
-    in_child(test_path(a_virtual_machine_found_by_the_chain), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
+    in_child(
+        test_path(the_chain_finds_the_identity_of_a_virtual_machine),
+        &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)],
+    );
     let requests = server.requests();
     // The chain sends a probe without the header, and one request for a token.
     assert_eq!(requests.iter().filter(|request| request.header("metadata").is_some()).count(), 1, "{requests:?}");
@@ -58,14 +61,14 @@ fn a_virtual_machine_found_by_the_chain() {
 }
 
 #[test]
-fn a_managed_identity_that_was_set() {
+fn a_managed_identity_that_was_set_gets_a_token() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|options| options.set_managed_identity(Some(APP))));
         return;
     }
     let server = IdentityServer::start(|_, request| imds(request, "set-by-hand"));
     let host = format!("http://{}", server.authority());
-    in_child(test_path(a_managed_identity_that_was_set), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
+    in_child(test_path(a_managed_identity_that_was_set_gets_a_token), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)]);
     assert_eq!(server.requests().len(), 1);
     assert!(server.requests()[0].target.contains(&format!("client_id={APP}")));
 }
@@ -87,7 +90,7 @@ fn assert_form(request: &TokenRequest, fields: &[&str]) {
 }
 
 #[test]
-fn a_service_principal_in_the_environment() {
+fn a_service_principal_in_the_environment_gets_a_token() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
@@ -100,7 +103,7 @@ fn a_service_principal_in_the_environment() {
         ("AZURE_CLIENT_SECRET", "planted hunter2".into()),
     ];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-    in_child(test_path(a_service_principal_in_the_environment), &variables);
+    in_child(test_path(a_service_principal_in_the_environment_gets_a_token), &variables);
     let id = format!("client_id={APP}");
     assert_eq!(server.requests().len(), 1);
     let scope = "scope=https%3A%2F%2Fstorage.azure.com%2F.default";
@@ -108,18 +111,21 @@ fn a_service_principal_in_the_environment() {
 }
 
 #[test]
-fn a_service_principal_that_was_set() {
+fn a_service_principal_that_was_set_gets_a_token() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|options| options.set_client_secret(TENANT, APP, "planted hunter2")));
         return;
     }
     let server = IdentityServer::start_tls(|_, _| entra("by-hand", HOUR));
-    in_child(test_path(a_service_principal_that_was_set), &[("AZURE_AUTHORITY_HOST", &authority(&server))]);
+    in_child(
+        test_path(a_service_principal_that_was_set_gets_a_token),
+        &[("AZURE_AUTHORITY_HOST", &authority(&server))],
+    );
     assert_form(&server.requests()[0], &["client_secret=planted+hunter2"]);
 }
 
 #[test]
-fn a_service_principal_with_a_certificate() {
+fn a_service_principal_with_a_certificate_gets_a_token() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
@@ -136,7 +142,7 @@ fn a_service_principal_with_a_certificate() {
         ("AZURE_CLIENT_CERTIFICATE_PATH", path.to_str().unwrap().to_owned()),
     ];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-    in_child(test_path(a_service_principal_with_a_certificate), &variables);
+    in_child(test_path(a_service_principal_with_a_certificate_gets_a_token), &variables);
     let request = &server.requests()[0];
     assert_form(request, &["grant_type=client_credentials"]);
     let assertion = request.body.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap();
@@ -184,7 +190,7 @@ fn unix_time(later: Duration) -> u64 {
 }
 
 #[test]
-fn the_azure_cli_as_the_last_of_the_chain() {
+fn the_chain_uses_the_azure_cli_last() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|_| Ok(())));
         return;
@@ -197,13 +203,13 @@ fn the_azure_cli_as_the_last_of_the_chain() {
         ),
     );
     let path = format!("{}:/usr/bin:/bin", directory.display());
-    in_child(test_path(the_azure_cli_as_the_last_of_the_chain), &[("PATH", &path), NO_IMDS]);
+    in_child(test_path(the_chain_uses_the_azure_cli_last), &[("PATH", &path), NO_IMDS]);
     let calls = fs::read_to_string(calls).unwrap();
     assert_eq!(calls, "account get-access-token -o json --scope https://storage.azure.com/.default\n");
 }
 
 #[test]
-fn the_azure_developer_cli_if_selected() {
+fn the_azure_developer_cli_is_used_if_selected() {
     if let Some(url) = child::argument() {
         round_trip(&url, &options(|options| options.set_default_credential()));
         return;
@@ -213,7 +219,7 @@ fn the_azure_developer_cli_if_selected() {
         fake_program("azd", &format!(r#"echo '{{"token":"{token}","expiresOn":"2099-01-01T00:00:00Z"}}'"#));
     let path = format!("{}:/usr/bin:/bin", directory.display());
     let chosen = ("AZURE_TOKEN_CREDENTIALS", "AzureDeveloperCliCredential");
-    in_child(test_path(the_azure_developer_cli_if_selected), &[("PATH", &path), chosen]);
+    in_child(test_path(the_azure_developer_cli_is_used_if_selected), &[("PATH", &path), chosen]);
     assert!(fs::read_to_string(calls).unwrap().starts_with("auth token -o json"));
 }
 

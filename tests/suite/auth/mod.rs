@@ -1,4 +1,4 @@
-//! Credentials, tokens, and secrets that must not show.
+//! Credentials, tokens, and secrets that must not be shown.
 
 mod credentials;
 mod environment_variables;

@@ -1,4 +1,4 @@
-//! What a client does when the storage service refuses its token.
+//! The behaviour of a client whose token the storage service refuses.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier, Mutex};

@@ -194,7 +194,7 @@ fn a_callback_may_wait_for_another_thread_that_uses_the_same_client() {
             BearerToken::new(std::str::from_utf8(&secret).unwrap(), SystemTime::now() + HOUR)
         })
     });
-    // Ends a call that hangs.
+    // The timeout ends a call that hangs.
     let client = client.with_timeout(Some(Duration::from_secs(60)));
     *shared.lock().unwrap() = Some(client.clone());
     assert!(client.exists(&format!("https://{}/account/container/blob", account.authority())).unwrap());

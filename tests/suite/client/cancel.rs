@@ -64,7 +64,7 @@ fn silence() -> Fault {
 }
 
 #[test]
-fn an_open_that_waits_for_its_response() {
+fn cancel_ends_an_open_that_waits_for_its_response() {
     for fault in [silence(), Fault::Status { status: 503, code: "ServerBusy", retry_after: Some(60) }] {
         let server = server(move |_| Some(fault.clone()));
         let (client, url) = (client(), server.url("blob"));
@@ -81,7 +81,7 @@ fn assert_stays_cancelled(client: &Client, url: &str) {
 }
 
 #[test]
-fn an_open_that_waits_for_the_tls_handshake() {
+fn cancel_ends_an_open_that_waits_for_the_tls_handshake() {
     // Accepts the connection and sends nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/account/container/blob?sv=2021-12-02&sig=x", listener.local_addr().unwrap());
@@ -90,7 +90,7 @@ fn an_open_that_waits_for_the_tls_handshake() {
 }
 
 #[test]
-fn an_open_that_waits_for_a_token() {
+fn cancel_ends_an_open_that_waits_for_a_token() {
     let server = FaultServer::start();
     // The callback goes on; the call that waits for it ends.
     let client = client_with(|options| {
@@ -105,7 +105,7 @@ fn an_open_that_waits_for_a_token() {
 }
 
 #[test]
-fn a_read_of_a_slow_body_releases_its_buffer() {
+fn a_cancelled_read_of_a_slow_body_releases_its_buffer() {
     let server = server(|_| None);
     // Stored bytes: to compute them for a response takes too long on a busy machine.
     server.put("blob", CONTENT.all());
@@ -124,14 +124,14 @@ fn a_read_of_a_slow_body_releases_its_buffer() {
 }
 
 #[test]
-fn a_small_read_that_waits_for_the_read_cache() {
+fn cancel_ends_a_small_read_that_waits_for_the_read_cache() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let reader = client().open(&server.url("blob")).unwrap();
     cancelled(|| reader.cancel(), || reader.read(&mut [0; 100]));
 }
 
 #[test]
-fn an_open_that_waits_for_a_concurrency_permit() {
+fn cancel_ends_an_open_that_waits_for_a_concurrency_permit() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let client = client_with(|options| options.set_max_concurrency(1));
     let first = client.open(&server.url("blob")).unwrap();
@@ -159,7 +159,7 @@ fn assert_never_publishes(server: &FaultServer, writer: &BlobWriter) {
 }
 
 #[test]
-fn a_writer_that_waits_for_memory_or_for_its_blocks() {
+fn cancel_ends_a_writer_that_waits_for_memory_or_for_its_blocks() {
     let pieces: fn(&BlobWriter) -> Result<()> = |writer| {
         for _ in 0..200 {
             writer.write_all(&vec![7; 100 << 10])?;
@@ -208,7 +208,7 @@ fn a_closed_writer_stays_closed_after_cancel() {
 }
 
 #[test]
-fn every_way_of_fetching_from_a_dataset() {
+fn cancel_ends_every_way_of_fetching_from_a_dataset() {
     let fetches: [fn(&Dataset) -> Result<()>; 4] = [
         |dataset| dataset.get(0).map(drop),
         |dataset| dataset.get_batch(&[0, 1, 2]).map(drop),
@@ -230,7 +230,7 @@ fn every_way_of_fetching_from_a_dataset() {
 }
 
 #[test]
-fn a_get_that_waits_for_a_prefetch() {
+fn cancel_ends_a_get_that_waits_for_a_prefetch() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let dataset = Dataset::from_urls(&client(), &[server.url("blob")]).unwrap();
     dataset.prefetch(&[0]).unwrap();
@@ -238,7 +238,7 @@ fn a_get_that_waits_for_a_prefetch() {
 }
 
 #[test]
-fn a_listing_of_a_dataset_and_of_a_stream() {
+fn cancel_ends_the_listing_of_a_dataset_and_of_a_stream() {
     let server = server(|verb| (verb == "list").then(silence));
     let cancelled_client = client();
     cancelled(
@@ -252,7 +252,7 @@ fn a_listing_of_a_dataset_and_of_a_stream() {
 }
 
 #[test]
-fn a_stream_that_waits_for_its_samples() {
+fn cancel_ends_a_stream_that_waits_for_its_samples() {
     let server = server(|_| Some(Fault::StallAfterHead));
     let stream = Stream::from_urls(&client(), &[server.url("blob")], 0, 1).unwrap();
     cancelled(|| stream.cancel(), || stream.next().map(drop));

@@ -75,7 +75,7 @@ fn an_upload_with_create_does_not_replace() {
 }
 
 #[test]
-fn exists_and_delete() {
+fn exists_is_false_after_delete() {
     let container = azurite().container();
     let (client, url) = (client(), container.blob("blob"));
     assert!(!client.exists(&url).unwrap());

@@ -1,4 +1,4 @@
-//! What every call of a client shares: URLs, names, files, errors, cancellation, checksums, statistics.
+//! The common features of a client's calls: URLs, names, files, errors, cancellation, checksums, statistics.
 
 mod blob_names;
 mod buffers_after_timeout;

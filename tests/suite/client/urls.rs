@@ -1,4 +1,4 @@
-//! Which URLs are accepted, how they are normalised, and the errors of the other ones.
+//! Which URLs are accepted, how they are normalised, and the errors of the refused ones.
 
 use aztorch::{Status, WriteMode};
 

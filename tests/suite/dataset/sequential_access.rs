@@ -169,7 +169,7 @@ fn failed_prefetches_do_not_fail_the_loop() {
     }
 }
 
-/// Two loops at once must not look like random access to each other.
+/// Two concurrent loops must not be taken for random access.
 #[test]
 fn two_concurrent_loops_fetch_each_blob_about_once() {
     let (server, made_up, dataset) = server(300, 10 * KIB, &client());

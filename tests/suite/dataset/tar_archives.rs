@@ -87,7 +87,7 @@ fn members_other_than_regular_files_are_skipped() {
     fs::create_dir(folder.path("folder/empty")).unwrap();
     for format in FORMATS {
         let mut members = vec!["folder/file", "folder/link", "folder/hard", "folder/empty"];
-        // Add what the format supports.
+        // Add the kinds of members that the format supports.
         match format {
             "v7" => {}
             "ustar" => members.push("folder/pipe"),

@@ -60,7 +60,7 @@ fn pax_sizes_and_paths_override_the_header() {
 }
 
 #[test]
-fn links_have_no_data_whatever_their_size_field() {
+fn links_have_no_data_even_with_a_size() {
     // POSIX allows a hard link to have the size of its file, even at the end of the archive.
     for kind in *b"123456" {
         let archive =

@@ -39,7 +39,7 @@ unsafe extern "C" fn finalize(user_data: *mut c_void) {
 }
 
 fn listen(level: i32) -> azt_status {
-    // SAFETY: the functions fit, and 7 is never used as a pointer.
+    // SAFETY: the functions have the right types, and 7 is never used as a pointer.
     unsafe { azt_log_set_callback(level, Some(line), 7 as *mut c_void, Some(finalize), null_mut()) }
 }
 
@@ -63,7 +63,7 @@ fn a_log_callback_may_open_a_writer_of_the_same_client() {
         assert!(child::spawn_with(path, "run", &variables).wait().unwrap().success());
         return;
     }
-    // SAFETY: the function fits.
+    // SAFETY: the function has the right type.
     assert_eq!(unsafe { azt_log_set_callback(3, Some(open_a_writer), null_mut(), None, null_mut()) }, 0);
     let client = client();
     *WRITER_OF.lock().unwrap() = Some(client.clone());

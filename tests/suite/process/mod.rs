@@ -1,4 +1,4 @@
-//! What the whole process shares: memory and the log.
+//! The state of the whole process: the memory limit and the log.
 
 mod log;
 mod memory_limit;

@@ -1,4 +1,4 @@
-//! Blobs larger than memory. Fetching one is an error, and everything else goes on working.
+//! Blobs larger than memory. Fetching one is an error, and everything else continues to work.
 
 use aztorch::{Dataset, Status, Stream};
 
@@ -19,7 +19,7 @@ fn server() -> FaultServer {
 }
 
 #[test]
-fn a_sample_is_out_of_memory() {
+fn an_oversized_sample_is_out_of_memory() {
     let server = server();
     let urls: Vec<_> = ["0-huge", "1-small"].iter().map(|name| server.url(name)).collect();
     for dataset in [
@@ -46,14 +46,14 @@ fn a_stream_returns_out_of_memory_and_continues() {
 }
 
 #[test]
-fn a_manifest_is_out_of_memory() {
+fn an_oversized_manifest_is_out_of_memory() {
     let server = server();
     let error = expect_error(Dataset::from_manifest(&client(), &server.url("0-huge")), Status::OutOfMemory);
     assert!(error.message().contains("/0-huge"), "{error}");
 }
 
 #[test]
-fn a_reader_needs_memory_only_for_what_it_reads() {
+fn a_reader_needs_memory_only_for_the_bytes_that_it_reads() {
     let server = server();
     let reader = client().open(&server.url("0-huge")).unwrap();
     let mut bytes = [0; 1000];

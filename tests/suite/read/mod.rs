@@ -1,4 +1,4 @@
-//! Readers: open, read, seek, and what that costs in requests.
+//! Readers: open, read, seek, and the number of requests.
 
 mod broken_responses;
 mod empty_blobs;

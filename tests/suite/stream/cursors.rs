@@ -120,7 +120,7 @@ fn later_epochs_can_be_resumed() {
         assert_eq!(names_from(&resumed, 20), rest, "epoch {epoch}");
         let union: BTreeSet<_> = names.into_iter().chain(rest).collect();
         assert!(union.into_iter().eq(numbered_names(0..50)));
-        // The cursor at the end of an epoch is of its end.
+        // A cursor that is taken at the end of an epoch resumes at that end.
         let end = stream.cursor(None).unwrap();
         resumed.resume(&end).unwrap();
         assert!(resumed.next().unwrap().is_none());
@@ -246,7 +246,7 @@ fn a_resumed_stream_lists_only_the_pages_that_it_needs() {
 }
 
 #[test]
-fn a_cursor_of_a_consumed_position_with_several_threads() {
+fn a_cursor_of_a_consumed_position_resumes_there_with_several_threads() {
     let server = FaultServer::start();
     let url = server.put_generated("many", GeneratedBlobs { count: 1000, size: 100 });
     server.set_page_size(300);

@@ -65,7 +65,7 @@ fn a_lazy_stream_over_fifty_thousand_names_sends_ten_requests() {
 }
 
 #[test]
-fn streams_of_urls_and_ranges() {
+fn streams_of_urls_and_ranges_return_their_samples() {
     let server = FaultServer::start();
     server.put("a", b"0123456789".to_vec());
     server.put("/other/container/b", b"bytes".to_vec());

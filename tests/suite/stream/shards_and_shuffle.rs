@@ -34,7 +34,7 @@ fn shards_take_every_nth_sample_and_cover_all() {
 }
 
 #[test]
-fn more_shards_than_samples() {
+fn shards_beyond_the_last_sample_are_empty() {
     let (_server, _, url) = generated_server(3, 10);
     let dataset = Dataset::list(&client(), &url, None).unwrap();
     for count in [1 << 52, usize::MAX] {

@@ -8,7 +8,7 @@ use md5::{Digest, Md5};
 
 use super::Request;
 
-/// The best kind of checksum that the server supports; it supports the lesser ones too.
+/// The best kind of checksum that the server supports. It also supports the kinds before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChecksumSupport {
     #[default]

@@ -14,7 +14,8 @@ use super::state::Shared;
 use super::{DeadConnection, Fault, Request};
 
 pub fn serve(stream: &TcpStream, number: usize, shared: &Shared) {
-    // Without it a body waits until the peer has acknowledged its head, 40 ms later. An error means that the peer is gone.
+    // Without TCP_NODELAY a body waits until the peer has acknowledged its head, 40 ms later. An error means that the
+    // peer is gone.
     let _ = stream.set_nodelay(true);
     let mut reader = BufReader::new(stream);
     // An error of the peer ends this connection only.

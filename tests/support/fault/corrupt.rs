@@ -1,4 +1,4 @@
-//! Responses that are wrong and look right.
+//! Responses that look correct but are wrong.
 
 use super::service::{REQUEST_ID, Response};
 use super::{Fault, Request};

@@ -39,7 +39,7 @@ pub enum Fault {
     ShortBody(u64),
     /// `Content-Range` as requested; `Content-Length` and body are this many bytes longer.
     LongBody(u64),
-    /// This many bytes follow the body, as if the next response began with them.
+    /// This many extra bytes follow the body, where the next response would begin.
     TrailingBytes(u64),
     /// 200 and the whole blob, as from a server that does not support ranges.
     WholeBlob,

@@ -1,4 +1,4 @@
-//! The fault server: its address, its blobs, its faults, and what it was asked.
+//! The fault server: its address, its blobs, its faults, and the requests that it received.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -96,7 +96,7 @@ impl FaultServer {
         self.shared.state().store.put(&path(name), Body::Headed(Arc::new(head.into()), content))
     }
 
-    /// Stores what an account with a hierarchical namespace lists for a directory.
+    /// Stores an entry as an account with a hierarchical namespace lists it for a directory.
     pub fn put_directory(&self, name: &str, kind: Kind) {
         self.shared.state().store.put_directory(&path(name), kind);
     }
@@ -127,7 +127,7 @@ impl FaultServer {
         self.shared.state().page_limits.extend(entries);
     }
 
-    /// All pages but those of [`limit_pages`](Self::limit_pages) have at most this many entries.
+    /// All pages except those of [`limit_pages`](Self::limit_pages) have at most this many entries.
     pub fn set_page_size(&self, entries: usize) {
         self.shared.state().page_size = Some(entries);
     }
@@ -153,7 +153,7 @@ impl FaultServer {
         self.shared.state().bytes_per_second = Some(bytes_per_second);
     }
 
-    /// Refuses what exceeds this quota from now on; `None` grants everything.
+    /// Refuses requests that exceed this quota from now on; `None` grants everything.
     pub fn set_quota(&self, quota: Option<Quota>) {
         self.shared.bucket().set(quota);
     }

@@ -1,4 +1,4 @@
-//! What a correct blob service does with a request, and its response.
+//! Executes a request as a correct blob service does, and makes its response.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the threads of a fault server share.
+//! The state that the threads of a fault server share.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;

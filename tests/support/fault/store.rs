@@ -39,7 +39,7 @@ impl Body {
 /// A block: its id in base64, and its bytes.
 pub type Block = (String, Arc<Vec<u8>>);
 
-/// What a listed name is. The last two are how accounts with a hierarchical namespace list directories.
+/// The kind of a listed name. The last two are directories in accounts with a hierarchical namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     File,
@@ -169,7 +169,7 @@ impl Store {
     }
 
     /// The names of a container from `first` on, and their blobs, in byte order or in that of [`order_by`](Self::order_by).
-    /// `None` if the container does not exist; its first blob makes it exist.
+    /// `None` if the container does not exist; it exists from its first blob on.
     pub fn list(&self, container: &str, first: &str) -> Option<Box<dyn Iterator<Item = (String, Blob)> + '_>> {
         if let Some(all) = self.generated.get(container) {
             let indices = all.first_from(first)..all.count;
