@@ -30,7 +30,7 @@ namespace {
 
 using resnet::ResNet18;
 
-// ---- what a program needs ----
+// ---- the part that a program needs ----
 
 // Returns the number of bytes. `about` is their approximate number, for the progress bar.
 std::uint64_t save(const ResNet18& model, const std::string& url, std::uint64_t about) {
@@ -82,7 +82,7 @@ bool same_bits(const torch::Tensor& left, const torch::Tensor& right) {
          std::memcmp(left.contiguous().data_ptr(), right.contiguous().data_ptr(), left.nbytes()) == 0;
 }
 
-// Prints how many tensors are equal, bit for bit. Whether all are.
+// Prints how many tensors are equal, bit for bit. Returns whether all are.
 bool compare(const ResNet18& loaded, const ResNet18& expected) {
   std::size_t equal = 0;
   std::size_t total = 0;

@@ -30,7 +30,7 @@
 
 namespace {
 
-// ---- what a program needs ----
+// ---- the part that a program needs ----
 
 // Saves one listing for all ranks, because they must agree on the indices although blobs are added and deleted. Rank 0
 // lists; the others load the manifest later. A resumed run uses the manifest of the first start.

@@ -4,10 +4,10 @@
 //   train_iterable CONTAINER_URL
 //
 // Model, optimizer and the position in the stream are saved as one blob, NAME.checkpoint, every --save-every steps.
-// When that blob exists, training continues from it. The position counts what the loop has consumed, not what the
-// workers have fetched. Options and their defaults: --run NAME (run) --prefix images/ --epochs 2 --batch 32 --workers 4
-// --seed 1 --shuffle 10000 (names in the buffer) --save-every 20 --log FILE (the names that each step consumed) --pace
-// MS (a pause after each step, so that a test can kill the training in the middle)
+// When that blob exists, training continues from it. The position counts the samples that the loop has consumed, not
+// those that the workers have fetched. Options and their defaults: --run NAME (run) --prefix images/ --epochs 2 --batch
+// 32 --workers 4 --seed 1 --shuffle 10000 (names in the buffer) --save-every 20 --log FILE (the names that each step
+// consumed) --pace MS (a pause after each step, so that a test can kill the training in the middle)
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -24,7 +24,7 @@
 
 namespace {
 
-// ---- what a program needs ----
+// ---- the part that a program needs ----
 
 using Dataset = aztorch::IterableBlobDataset<images::Image>;
 

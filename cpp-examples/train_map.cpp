@@ -26,7 +26,7 @@ namespace {
 using torch::data::Example;
 using torch::data::transforms::Stack;
 
-// ---- what a program needs ----
+// ---- the part that a program needs ----
 
 aztorch::BlobDataset<Example<>> images_in(const std::string& container_url, const std::string& prefix) {
   return aztorch::BlobDataset<Example<>>::from_container_url(container_url, prefix, [](aztorch::Sample&& sample) {

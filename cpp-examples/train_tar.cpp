@@ -24,7 +24,7 @@ namespace {
 using torch::data::Example;
 using torch::data::transforms::Stack;
 
-// ---- what a program needs ----
+// ---- the part that a program needs ----
 
 aztorch::Dataset images_in_tars(const std::string& container_url, const std::string& prefix) {
   const std::string manifest_url = program::blob_url(container_url, prefix + "manifest");

@@ -72,7 +72,7 @@ static double now(void) {
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* What another thread cancels a third of a second after its start, and the time at which it does. */
+/* The object that another thread cancels a third of a second after its start, and the time of the cancel. */
 struct plan {
   const azt_blob *blob;
   const azt_client *client;

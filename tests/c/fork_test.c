@@ -30,7 +30,7 @@ static void read_blob(const azt_client *client, const char *container, const cha
   free(buffer);
 }
 
-/* Reads a stream to its end. Whether it had `count` samples, with the positions from `first` on. */
+/* Reads a stream to its end. Returns whether it had `count` samples, with the positions from `first` on. */
 static bool drain(const azt_stream *stream, uint64_t first, size_t count) {
   for (size_t i = 0; i < count; i++) {
     azt_sample *sample = NULL;
@@ -43,7 +43,7 @@ static bool drain(const azt_stream *stream, uint64_t first, size_t count) {
   return none == NULL;
 }
 
-/* The child must not wait for what the parent is prefetching: it would wait forever. */
+/* The child must not wait for the parent's prefetches: it would wait forever. */
 static void datasets(const azt_client *client, const char *container) {
   azt_dataset *dataset = NULL;
   azt_stream *stream = NULL;

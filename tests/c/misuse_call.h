@@ -8,7 +8,7 @@
 #include "misuse_kinds.h"
 
 enum { MOST_PARAMETERS = 8 };
-/* What a function does inside a callback: it works, is refused, is refused when it would block, or is refused inside
+/* The behaviour of a function inside a callback: it works, is refused, is refused when it would block, or is refused inside
  * a log callback. */
 enum inside { ALLOWED, BLOCKS, MAY_BLOCK, NOT_IN_LOG };
 enum result { STATUS, TEXT_RESULT, NUMBER_RESULT, NO_RESULT, BARE_RESULT };
@@ -116,7 +116,7 @@ static azt_error *error_of(const call *this) {
   return NULL;
 }
 
-/* Checks what holds for every call, and releases the values that were made for it. */
+/* Makes the checks that hold for every call, and releases the values that were made for it. */
 static void finish_call(call *this, const char *what) {
   const row *row = this->row;
   azt_status status = row->result == STATUS ? (azt_status)this->result : AZT_STATUS_OK;

@@ -23,7 +23,7 @@ typedef struct kind {
   /* Values that are accepted or refused. */
   uintptr_t odd[MOST_VALUES];
   size_t bad_count, odd_count;
-  /* What a refused call leaves in the output: NULL for a handle, any other value unchanged. */
+  /* The output after a refused call: NULL for a handle, any other value unchanged. */
   enum { NO_OUTPUT, OUT_HANDLE, OUT_VALUE } output;
 } kind;
 

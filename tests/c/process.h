@@ -23,7 +23,7 @@ static inline size_t count_entries(const char *directory) {
 }
 
 static inline size_t threads(void) { return count_entries("/proc/self/task"); }
-/* Without the file descriptor that reads the directory. */
+/* The number of open files, without the descriptor that reads the directory. */
 static inline size_t open_files(void) { return count_entries("/proc/self/fd") - 1; }
 
 static inline size_t resident_bytes(void) {

@@ -110,13 +110,13 @@ int main(void) {
   CHECK(exists(client, url) && exists(client, url));
   CHECK(first.connections == 1 && lookups == 1);
 
-  /* The name moves. The old server still listens, and only closes its connection. */
+  /* The name now resolves to the second server. The first one still listens, and only closes its connection. */
   address_number = 2;
   shutdown(first.connection, SHUT_RDWR);
   CHECK(!exists(client, url));
   CHECK(first.connections == 1 && second.connections == 1 && lookups == 2);
 
-  /* The name moves back. The second server does not listen any more. */
+  /* The name resolves to the first server again. The second server does not listen any more. */
   address_number = 1;
   shutdown(second.listener, SHUT_RDWR);
   shutdown(second.connection, SHUT_RDWR);

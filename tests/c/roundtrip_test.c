@@ -1,4 +1,4 @@
-/* What a C program does with blobs, on Azurite. Needs AZTORCH_TEST_CONTAINER_URL and AZTORCH_TEST_CONNECTION_STRING. */
+/* Typical use of blobs by a C program, on Azurite. Needs AZTORCH_TEST_CONTAINER_URL and AZTORCH_TEST_CONNECTION_STRING. */
 #define _GNU_SOURCE
 #include <stdbool.h>
 #include <stdint.h>

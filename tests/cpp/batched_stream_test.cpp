@@ -150,7 +150,7 @@ TEST(samples_around_an_error_are_not_lost) {
   });
   stream.mark_consumed(0);
   const std::string before = stream.cursor();
-  // The samples taken before the error come now.
+  // The next batch has the samples that were taken before the error.
   EXPECT(names_of(stream.take(3)) == (Names{names[3], names[5], names[6]}));
   stream.mark_consumed(3);
   BatchedStream resumed(Stream::from_urls(urls_of(names)), BatchedStream::SampleKey::position);

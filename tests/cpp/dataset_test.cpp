@@ -43,7 +43,6 @@ std::string text(BlobReader reader) {
 }
 
 // The URL, without a query, of a blob in the container of the tests.
-// The URL, without a query, of a blob in the container of the tests.
 std::string url_without_query(const std::string& name) {
   return container_url().substr(0, container_url().find('?')) + "/" + name;
 }

@@ -68,7 +68,7 @@ void leave_all_open(bool saves) {
   *output << "never closed";
 }
 
-// Runs this program, which ends in the way `how`. Whether its exit status is 0.
+// Runs this program, which ends in the way `how`. Returns whether its exit status is 0.
 bool exits_with_0(const char* program, const char* how) {
   const pid_t child = fork();
   if (child == 0) {
