@@ -55,7 +55,7 @@ double memory(const std::string& name) {
   throw std::runtime_error("/proc/self/status has no " + name);
 }
 
-// The cost of `work`, which gets a new client. The peak memory is what exceeds the resident memory before.
+// The cost of `work`, which gets a new client. The peak memory is counted from the resident memory before.
 Cost measure(const std::function<void(const aztorch::Client&)>& work) {
   // Resets the peak, VmHWM, to the memory that is resident now.
   if (!(std::ofstream("/proc/self/clear_refs") << "5" << std::flush)) throw std::runtime_error("cannot reset VmHWM");

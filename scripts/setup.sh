@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks that this machine has what `make PURPOSE` needs: setup.sh build|check|demo|test
+# Checks that this machine has everything that `make PURPOSE` needs: setup.sh build|check|demo|test
 # Lists everything that is missing or too old at once, each with the command that installs it. As root, it then installs
 # the packages that Debian's apt has. Azurite, its Node and some wheels for Python are installed under target/ only.
 set -euo pipefail
@@ -22,7 +22,7 @@ build | check | demo | test) ;;
 *) echo "usage: $0 build|check|demo|test" >&2 && exit 2 ;;
 esac
 
-lines=()    # what is missing, one readable line each
+lines=()    # the missing requirements, one readable line each
 packages=() # the missing packages that apt has
 
 as_root() { [[ $EUID -eq 0 ]]; }

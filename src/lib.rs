@@ -19,7 +19,7 @@
 //!    options                       a client's settings
 //!    credential                    how requests are signed, and where tokens come from
 //!    http                          one HTTP exchange: connections, proxies, TLS, throttling
-//!    memory                        the memory budget, and what is evicted from it
+//!    memory                        the memory budget, and the eviction of memory
 //!    core                          the base of every call: threads, retries, deadline, cancel, progress
 //!    observe  url  sys             statistics and log; URLs; memory and processes (the only `unsafe` beside `ffi`)
 //!    error  redact                 the one error type; keeping secrets out of texts

@@ -1,6 +1,6 @@
-//! `aztorch-doctor URL` examines a storage account from this machine: what works, and how fast. URL is the URL of a
-//! container, with or without a SAS. The doctor writes a blob with a name of its own and deletes it. The exit status is
-//! 0 if no check failed.
+//! `aztorch-doctor URL` examines a storage account from this machine: which features work, and how fast. URL is the URL
+//! of a container, with or without a SAS. The doctor writes a blob with a name of its own and deletes it. The exit
+//! status is 0 if no check failed.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::process::ExitCode;

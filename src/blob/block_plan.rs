@@ -63,7 +63,7 @@ impl BlockPlan {
     }
 
     /// The smallest size of the next block when memory is short, after `written` bytes. Blocks that are shorter than
-    /// planned reduce what the blob can hold. A blob of known size keeps enough for its rest; another blob keeps at
+    /// planned reduce the capacity of the blob. A blob of known size keeps enough for its rest; another blob keeps at
     /// least half.
     pub(crate) fn least_block_size(&self, written: u64) -> u64 {
         let planned = self.block_size();

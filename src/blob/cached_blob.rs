@@ -1,5 +1,5 @@
-//! One version of a blob (or of a part of it) with a cache: plans which bytes of a read are cached, which are fetched,
-//! and what is fetched beyond them, and carries the plan out.
+//! One version of a blob (or of a part of it) with a cache. Plans which bytes of a read are copied from the cache,
+//! which are fetched, and how much is read ahead, and carries the plan out.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,9 +24,10 @@ use crate::url::Target;
 const DIRECT: u64 = 1 << 20;
 /// How many bytes stay cached behind a sequential reader, for small steps back.
 const KEPT_BEHIND: u64 = 2 * CHUNK;
-/// The most bytes in the cache: read-ahead, what lies behind, the tail, and the chunks at both edges.
+/// The maximum number of bytes in the cache: read-ahead, bytes behind the reader, the tail, and the chunks at both
+/// edges.
 const MAX_CACHED: u64 = MAX_AHEAD + KEPT_BEHIND + TAIL + 2 * CHUNK;
-/// The first bytes of a zip archive, which is what `torch::save` writes.
+/// The first bytes of a zip archive, the format that `torch::save` writes.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// A part of a blob, and the cache of its bytes. Positions are relative to the beginning of the part.
@@ -87,8 +88,8 @@ impl CachedBlob {
         start.min(end)..end
     }
 
-    /// Plans the next read of a sequence whose history is `pattern`: starts the requests for small gaps and for what is
-    /// read ahead, and returns the parts of `range` in order.
+    /// Plans the next read of a sequence whose history is `pattern`: starts the requests for small gaps and for
+    /// read-ahead, and returns the parts of `range` in order.
     pub(super) fn plan_next(&self, call: &Call, range: &Range<u64>, pattern: &mut Pattern) -> Result<Vec<ReadPart>> {
         let mut cache = self.lock();
         pattern.observe(range, self.size, || cache.begins_with(ZIP_MAGIC));
@@ -200,7 +201,7 @@ impl CachedBlob {
         gap.start..(gap.start + pattern.window()).max(gap.end).min(limit)
     }
 
-    /// Starts the requests for what lies beyond the reads so far. They are for whole chunks, or for the rest of a gap,
+    /// Starts the requests for bytes beyond the reads so far. They are for whole chunks, or for the rest of a gap,
     /// so that small reads do not make small requests.
     fn read_ahead(&self, cache: &mut ReadCache, call: &Call, pattern: &Pattern) -> Result<()> {
         if pattern.ahead() == 0 {

@@ -219,7 +219,7 @@ impl Inner {
     }
 }
 
-/// The common part of the open functions: the call that opens a blob, and what the reader keeps of it.
+/// The common part of the open functions: the call that opens a blob, and the values that the reader keeps from it.
 #[derive(Clone)]
 struct Opening {
     core: ClientCore,

@@ -1,4 +1,4 @@
-//! Writes a blob: buffers what the caller writes, uploads it in blocks, and publishes the blob when it is closed.
+//! Writes a blob: buffers the caller's bytes, uploads it in blocks, and publishes the blob when it is closed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! The limits of one call: how often its requests may be tried, and what ends it early (a deadline or a cancellation).
+//! The limits of one call: how often its requests may be tried, and its early end (by a deadline or a cancellation).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

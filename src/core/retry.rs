@@ -1,4 +1,4 @@
-//! The retry policy: what is tried again, how long each retry waits, and which error is returned at the end.
+//! The retry policy: which errors are retried, how long each retry waits, and which error is returned at the end.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -40,8 +40,8 @@ impl Cloud {
         }
     }
 
-    /// Whether this is an https URI of Azure Storage itself, in any cloud and for any account. The owner of the account does
-    /// not see what a request was signed with.
+    /// Whether this is an https URI of Azure Storage itself, in any cloud and for any account. The owner of the account
+    /// does not see the credential of a request.
     pub(super) fn is_storage(uri: &Uri) -> bool {
         uri.scheme_str() == Some("https") && is_azure_blob(&host(uri))
     }

@@ -84,8 +84,8 @@ impl Dataset {
         Ok(Self::new(client, manifest::load(client.core(), parse_blob(url, client.core().endpoint())?)?))
     }
 
-    /// Saves the names, sizes, ETags and offsets of all entries as one blob, so that many processes agree on what each index
-    /// means. The blob has no secrets.
+    /// Saves the names, sizes, ETags and offsets of all entries as one blob, so that each index means the same entry in
+    /// many processes. The blob has no secrets.
     pub fn save_manifest(&self, url: &str) -> Result<()> {
         manifest::save(self.core(), self.entries(), parse_blob(url, self.core().endpoint())?)
     }

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_goes_from_8_entries_to_128_whatever_the_connections() {
+    fn a_stream_goes_from_8_entries_to_128_with_any_number_of_connections() {
         for max_concurrency in [1, 64, 4096] {
             let entries = |steps| depth(Foresight::Sequence, steps, max_concurrency, 0).entries;
             assert_eq!([0, 1, 2, 3, 4, 5, u32::MAX].map(entries), [8, 16, 32, 64, 128, 128, 128]);

@@ -70,8 +70,8 @@ impl Prefetcher<Hints> {
         Self::new(core, hints)
     }
 
-    /// Records a request for `count` entries from `first` on, and starts to load what a caller that reads in order will
-    /// request next.
+    /// Records a request for `count` entries from `first` on, and starts to load the entries that a caller that reads
+    /// in order will request next.
     pub(crate) fn observe(self: &Arc<Self>, call: &Call, first: usize, count: usize) -> Result<()> {
         let mut state = self.lock();
         let steps = state.upcoming.detector.observe(first, count);

@@ -42,7 +42,7 @@ pub(crate) struct Prefetcher<U> {
     _registration: OnceCell<Registration>,
 }
 
-/// What a prefetcher has to do, and what it has done.
+/// The queue of a prefetcher, and the loads that it has started.
 pub(super) struct PrefetchState<U> {
     pub(super) upcoming: U,
     /// Loads under way, and results that were not taken yet.

@@ -1,4 +1,4 @@
-//! `azt_blob`: the handle of an open blob, and what readers and writers have in common.
+//! `azt_blob`: the handle of an open blob, and the common functions of readers and writers.
 
 use std::ffi::{CString, c_char};
 

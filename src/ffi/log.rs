@@ -20,7 +20,7 @@ pub const AZT_LOG_LEVEL_OFF: azt_log_level = 0;
 pub const AZT_LOG_LEVEL_ERROR: azt_log_level = 1;
 /// Conditions that need attention soon: a SAS that is about to expire, a token that could not be obtained.
 pub const AZT_LOG_LEVEL_WARN: azt_log_level = 2;
-/// Decisions: which credential is used, what is retried and why.
+/// Decisions: which credential is used, which requests are retried and why.
 pub const AZT_LOG_LEVEL_INFO: azt_log_level = 3;
 /// Each request: method, URL without query, status, milliseconds, attempt, request IDs.
 pub const AZT_LOG_LEVEL_DEBUG: azt_log_level = 4;

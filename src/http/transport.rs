@@ -76,7 +76,7 @@ impl Transport {
     }
 
     /// Sends a request once. `request` is signed and complete except for `Host` and `User-Agent`; `shown` is its
-    /// [`Request::shown`]. Returns the response's head, whatever its status, or a network error. The caller passes the
+    /// [`Request::shown`]. Returns the response's head, with any status, or a network error. The caller passes the
     /// response through [`Response::end_if_complete`] once it knows that it belongs to the request.
     pub(crate) async fn exchange(
         &self,

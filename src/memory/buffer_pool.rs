@@ -11,7 +11,7 @@
 //! writer frees its buffers when it ends, and earlier when a budget needs their memory (`blob/block_uploads`).
 //!
 //! A forked child starts with empty lists, because a lock that it inherits may be held for ever. It neither uses nor
-//! frees what its parent has kept.
+//! frees the memory that its parent has kept.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -75,8 +75,8 @@ impl<T: Reusable> FreeList<T> {
         Some(memory)
     }
 
-    /// Keeps `memory`, and returns the oldest memory for as long as there is too much. `is_too_much` is asked with the
-    /// number of kept pieces and their bytes. Drop the result without a lock: freeing takes time.
+    /// Keeps `memory`, and returns the oldest memory while `is_too_much` is true; it gets the number of kept pieces and
+    /// their bytes. Drop the returned memory without holding a lock: freeing takes time.
     pub(crate) fn put(&mut self, memory: T, is_too_much: impl Fn(usize, usize) -> bool) -> Vec<T> {
         self.bytes += memory.size();
         self.kept.push_back(memory);

@@ -114,7 +114,7 @@ fn read_document(document: &[u8]) -> (String, String, String) {
     let (mut code, mut message, mut detail) = (String::new(), String::new(), String::new());
     let mut reader = Reader::from_reader(document);
     let (mut depth, mut is_error, mut text) = (0_usize, false, String::new());
-    // The body may be empty or a proxy's page: ignore what cannot be read.
+    // The body may be empty or a proxy's page: ignore unreadable parts.
     while let Ok(event) = reader.read_event() {
         match event {
             Event::Start(start) => {

@@ -1,5 +1,5 @@
-//! Lists a container's blobs, page by page. A page is parsed while it arrives, and each blob goes to a [`BlobSink`], which
-//! keeps what it needs of it.
+//! Lists a container's blobs, page by page. A page is parsed while it arrives, and each blob goes to a [`BlobSink`],
+//! which keeps the values that it needs.
 
 use bytes::BytesMut;
 use http::Method;

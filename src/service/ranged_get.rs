@@ -307,7 +307,7 @@ pub(crate) fn fetch_parts<S: Sink + 'static>(
     parts.map(future).collect()
 }
 
-/// Receives the beginning of `left`, or all of it, with one request; removes what was received from `left`.
+/// Receives the beginning of `left`, or all of it, with one request; removes the received bytes from `left`.
 async fn fetch_once(
     call: &Call,
     target: &Target,

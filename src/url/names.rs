@@ -13,7 +13,7 @@ pub(super) fn encode_name(name: &str) -> String {
     utf8_percent_encode(name, NAME).to_string()
 }
 
-/// Decodes the name in a path segment. The error says what is wrong with it.
+/// Decodes the name in a path segment. The error describes the mistake in it.
 pub(super) fn decode(segment: &str) -> Result<String, String> {
     let bytes = segment.as_bytes();
     for (at, _) in segment.match_indices('%') {

@@ -153,7 +153,7 @@ TEST(ranges_and_tar_members_are_samples) {
   EXPECT_EQUAL(text(blob.reader()), "first");
 }
 
-TEST(a_manifest_keeps_the_listing_of_when_it_was_saved) {
+TEST(a_manifest_keeps_the_entries_that_were_saved) {
   const auto names = put_all("manifest/", 4);
   Dataset::list(container_url(), "manifest/").save_manifest(blob_url("manifests/a"));
   put("manifest/00001b", "came later");
@@ -209,7 +209,7 @@ TEST(prefetched_samples_are_not_fetched_again) {
   EXPECT_EQUAL(count_requests("GET", "prefetch/000"), 3U);
 }
 
-TEST(a_blob_fetches_only_what_is_read) {
+TEST(a_blob_fetches_only_the_bytes_that_are_read) {
   FaultServer server(std::string(std::size_t{100} << 20, 'v'), serve_all());
   const auto dataset = Dataset::from_urls({server.url() + "-0", server.url() + "-1"});
   const Blob blob(dataset, 1);

@@ -152,7 +152,7 @@ TEST(examples_share_the_memory_of_the_fetched_bytes) {
   EXPECT_EQUAL(count, 40U);
 }
 
-TEST(a_blob_transform_transfers_only_what_it_reads) {
+TEST(a_blob_transform_transfers_only_the_bytes_that_it_reads) {
   FaultServer server(std::string(std::size_t{64} << 20, 'v'), serve_all());
   std::vector<std::string> urls;
   for (int i = 0; i < 8; ++i) urls.push_back(server.url() + "-" + std::to_string(i));

@@ -60,7 +60,7 @@ Client client_without_retries() { return Client(ClientOptions().set_anonymous().
 
 }  // namespace
 
-TEST(a_reader_reads_what_a_writer_wrote) {
+TEST(a_reader_reads_the_bytes_of_a_writer) {
   BlobWriter writer(absent_blob_url("rw"));
   EXPECT_EQUAL(writer.etag(), "");
   writer.write("hello ", 6);
@@ -227,7 +227,7 @@ TEST(random_reads_and_seeks_agree_with_a_string_stream) {
   }
 }
 
-TEST(an_ostream_writes_what_a_string_stream_writes) {
+TEST(an_ostream_writes_the_same_bytes_as_a_string_stream) {
   const std::string bulk = random_bytes(5'000'000);
   std::ostringstream model;
   OStream out(absent_blob_url("written"));

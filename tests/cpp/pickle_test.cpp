@@ -81,7 +81,7 @@ Pickle parse(std::string_view bytes) { return Pickle(bytes, any_global); }
 
 }  // namespace
 
-TEST(reads_what_python_wrote) {
+TEST(files_of_python_are_read) {
   for (const char* version : {"1.13", "2.15"}) {
     const std::string bytes = fixture(std::string("state_dict-") + version + ".pkl");
     const StateDictPickle state(bytes);
@@ -97,7 +97,7 @@ TEST(reads_what_python_wrote) {
   }
 }
 
-TEST(reads_what_the_writer_wrote) {
+TEST(files_of_the_writer_are_read) {
   TensorView view = plain_view();
   view.dtype = Dtype::int64;
   view.storage_bytes = std::uint64_t{8} << 40;

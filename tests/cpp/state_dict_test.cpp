@@ -131,7 +131,7 @@ TEST(values_are_converted_to_the_dtype_of_the_module) {
   EXPECT_EQUAL(net->conv->weight.flatten()[17].item<double>(), 17.0);
 }
 
-TEST(one_error_names_everything_that_does_not_fit) {
+TEST(one_error_names_all_differences) {
   struct OtherImpl : torch::nn::Module {
     OtherImpl() {
       conv = register_module("conv", torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 4, 3)));
@@ -174,7 +174,7 @@ TEST(without_strict_other_names_are_returned) {
   EXPECT_EQUAL(part.bn->running_var[1].item<float>(), 501.0F);
 }
 
-TEST(errors_for_other_sorts_of_files_say_what_to_do) {
+TEST(errors_for_other_kinds_of_files_give_advice) {
   Net net;
   fill(*net);
   aztorch::save(net, blob_url("net.pt"));

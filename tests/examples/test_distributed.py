@@ -292,7 +292,7 @@ class Distributed(unittest.TestCase):
             self.assertRegex(errors, r"\Atrain_distributed: ")
         world.processes[1].communicate()
 
-    def test_torchrun_can_start_it(self):
+    def test_torchrun_starts_the_training(self):
         torchrun = shutil.which("torchrun")
         self.assertIsNotNone(torchrun, "torchrun comes with torch for Python")
         # Debian 12's torchrun fails on its own default of 0 for these two options, because Python 3.11 does not

@@ -64,7 +64,7 @@ class IterableOptions {
 ///     for (auto& batch : *loader) {
 ///       train(batch);
 ///       dataset.mark_consumed(batch);
-///       if (time_to_save()) dataset.save(archive);  // what the loop has consumed, not what the workers have fetched
+///       if (time_to_save()) dataset.save(archive);  // the position of the loop, not of the workers
 ///     }
 ///
 /// The loader's begin() calls reset(), which starts the next epoch. The very first reset(), and the first one after

@@ -39,7 +39,7 @@ struct Lookahead {
 ///       for (auto& batch : *loader) {
 ///         train(batch);
 ///         sampler.mark_consumed(batch);
-///         if (time_to_save()) sampler.save(archive);  // what the loop has consumed, not what the workers have fetched
+///         if (time_to_save()) sampler.save(archive);  // the position of the loop, not of the workers
 ///       }
 ///     }
 ///
@@ -52,7 +52,7 @@ template <typename Inner = torch::data::samplers::RandomSampler>
 class PrefetchSampler final : public torch::data::samplers::Sampler<> {
  public:
   /// Wraps the sampler `inner` of this dataset's indices. Fetches nothing ahead when the dataset's transform takes a
-  /// Blob, because only the transform knows what it will read.
+  /// Blob, because the transform reads only parts of it.
   template <typename Example>
   PrefetchSampler(const BlobDataset<Example>& dataset, Inner inner, Lookahead lookahead = {})
       : shared_(std::make_shared<State>(dataset.blobs(), !dataset.takes_blob(), std::move(inner), lookahead.samples,

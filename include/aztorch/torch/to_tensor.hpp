@@ -38,7 +38,7 @@ inline torch::Tensor to_tensor(Sample&& sample, torch::IntArrayRef sizes, torch:
             << sizes << " of " << dtype << " takes " << detail::byte_size(sizes, dtype);
     throw Error(AZT_STATUS_INVALID_ARGUMENT, message.str());
   }
-  if (sample.size() == 0) {  // versions of torch differ in what from_blob does with NULL
+  if (sample.size() == 0) {  // from_blob handles NULL differently in different versions of torch
     const Sample consumed = std::move(sample);
     return torch::empty(sizes, dtype);
   }

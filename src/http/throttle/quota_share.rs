@@ -17,7 +17,7 @@ const RAMP_UP: f64 = 0.1;
 const ACCELERATION: f64 = 0.35;
 const ACCELERATION_AFTER: f64 = 1.0;
 const MAX_RAMP_UP: f64 = 0.7;
-/// A ramp-up after a quiet period begins as if it had lasted for this many seconds.
+/// The assumed duration, in seconds, of a ramp-up that begins after a quiet period.
 const QUIET_PERIOD_COUNTS: f64 = 0.0;
 /// The maximum growth per second for each request per second, so that a ramp-up does not outrun its answers.
 const GROWTH_PER_REQUEST: f64 = 0.25;
@@ -65,7 +65,7 @@ pub(super) struct QuotaShare {
     seen: f64,
     active: f64,
     ramp_up: Option<RampUp>,
-    /// In active seconds, like the next two.
+    /// In active seconds, like `refused_at` and `waited_at`.
     ramp_up_ended_at: f64,
     refused_at: f64,
     waited_at: f64,

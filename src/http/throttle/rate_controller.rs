@@ -1,9 +1,10 @@
 //! The request rate of a client that the service refuses (429, 503): arithmetic only, over times in seconds.
 //!
-//! A service that is over its quota refuses requests and does not say what the quota is. Clients do not know of each other.
-//! Some services also refuse at random, at any rate (a partition that moves, a broken proxy); then a lower rate does not
-//! help. One client among many cannot distinguish random refusals from a quota on its own, because its own requests hardly
-//! make a difference. So all clients change their rates at the same moments: at multiples of half a second of the wall clock.
+//! A service that is over its quota refuses requests and does not tell the quota. Clients cannot communicate with each
+//! other. Some services also refuse at random, at any rate (a partition that moves, a broken proxy); then a lower rate
+//! does not help. One client among many cannot distinguish random refusals from a quota on its own, because its own
+//! requests hardly make a difference. So all clients change their rates at the same moments: at multiples of half a
+//! second of the wall clock.
 //!
 //! A controller is in one of these states (`controller_states`):
 //!

@@ -1,4 +1,4 @@
-//! Cancellation from another thread. A call ends at once, whatever it waits for; later calls fail too, and nothing is
+//! Cancellation from another thread. Every wait of a call ends at once; later calls fail too, and nothing is
 //! published.
 
 use std::net::TcpListener;

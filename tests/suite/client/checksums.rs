@@ -275,7 +275,7 @@ fn checksums_work_with_azurite() {
         write_blob(&client, &url, WriteMode::Replace, &CONTENT.bytes(0, size as usize)).unwrap();
         assert_same(&read_blob(&client, &url).unwrap(), &CONTENT.bytes(0, size as usize));
     }
-    // The client knows what Azurite supports and sends one request; a second one would find the blob.
+    // The client knows which checksums Azurite supports and sends one request; a second one would find the blob.
     write_blob(&client, &container.blob("created"), WriteMode::Create, b"small").unwrap();
 }
 

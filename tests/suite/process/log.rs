@@ -196,7 +196,7 @@ fn time_of_a_sas(seconds: u64) -> String {
     String::from_utf8(date.stdout).unwrap().trim().replace(':', "%3A")
 }
 
-/// Servers return what they were sent, in their error messages.
+/// The servers repeat the request in their error messages.
 #[test]
 fn tokens_and_echoed_secrets_are_not_logged() {
     let path = test_path(tokens_and_echoed_secrets_are_not_logged);
@@ -248,7 +248,7 @@ fn tokens_and_echoed_secrets_are_not_logged() {
         }
         return;
     }
-    // Returns what was sent: in JSON like the token authority, or in XML like the storage service.
+    // Repeats the request: in JSON like the token authority, or in XML like the storage service.
     let echo = IdentityServer::start_tls(|_, request| {
         let sent = format!("{} {:?} {}", request.target, request.headers, request.body);
         let body = match request.target.contains("oauth2") {

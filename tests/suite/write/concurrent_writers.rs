@@ -34,7 +34,7 @@ fn create_without_the_right_to_read_is_already_exists() {
         expect_error(write_blob(&write_only, &url, WriteMode::Create, &vec![1; size]), Status::AlreadyExists);
         assert_eq!(container.get("blob").unwrap(), b"the old one");
     }
-    // The service's 409 is returned, whatever the HEAD returns.
+    // The service's 409 is returned, with any response to the HEAD.
     for status in [401, 403, 404, 500] {
         let server = FaultServer::start();
         server.put("blob", b"the old one".to_vec());

@@ -98,7 +98,7 @@ class StateDictComparison {
     for (const auto& name : names) text += (&name == names.data() ? "" : ", ") + name;
   }
 
-  /// A guess of what the file holds, for an error message when no name fits.
+  /// A guess of the file's content, for an error message when no name fits.
   std::string hint() const {
     if (!assignments_.empty()) return "";
     if (!nested_dicts_.empty()) {
