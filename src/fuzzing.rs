@@ -1,6 +1,6 @@
-//! Fuzzing targets for the code that parses untrusted text and bytes. Each function takes any input and checks properties of
-//! the result. `fuzz/` runs them under libFuzzer; the module `tests` runs them over the corpus in the repository and over
-//! mutations of it.
+//! Fuzzing targets for the code that parses untrusted text and bytes. Each function takes any input and checks
+//! properties of the result. `fuzz/` runs them under libFuzzer; the module `tests` runs them over the corpus in the
+//! repository and over mutations of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how an input is reported")]
 

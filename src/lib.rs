@@ -46,15 +46,15 @@
 //!
 //! # How bytes travel
 //!
-//! A read: `ffi/blob_reader` → `blob/reader` (position) → `blob/cached_blob` (which bytes are cached, which are fetched) →
-//! `service/ranged_get` (pinned to an ETag, resumed) → `service/blob_service` (headers, signature) → `http` (connection) →
-//! `service/body_sink` (checked), straight into the caller's memory.
+//! A read: `ffi/blob_reader` → `blob/reader` (position) → `blob/cached_blob` (which bytes are cached, which are
+//! fetched) → `service/ranged_get` (pinned to an ETag, resumed) → `service/blob_service` (headers, signature) → `http`
+//! (connection) → `service/body_sink` (checked), straight into the caller's memory.
 //!
 //! A write: `ffi/blob_writer` → `blob/writer` → `blob/block_uploads` (blocks under way) → `service/operations` →
 //! `service/blob_service` → `http`.
 //!
-//! A dataset's index: `ffi/dataset_entries` → `dataset` → `dataset/prefetch` or at once `dataset/load` → `service/ranged_get`, into
-//! memory of the sample's own or of the caller's.
+//! A dataset's index: `ffi/dataset_entries` → `dataset` → `dataset/prefetch` or at once `dataset/load` →
+//! `service/ranged_get`, into memory of the sample's own or of the caller's.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -100,8 +100,8 @@ fn userinfo(tail: &str) -> Option<usize> {
     if is_port { None } else { word.rfind('@') }
 }
 
-/// A caller's URL, path or name as a message may show it. Known secrets are redacted. Parts between slashes that could be a
-/// secret, or a piece of one, are hidden; if the whole text could be a secret, all of it is.
+/// A caller's URL, path or name as a message may show it. Known secrets are redacted. Parts between slashes that could
+/// be a secret, or a piece of one, are hidden; if the whole text could be a secret, all of it is.
 pub(crate) fn shown(text: &str) -> String {
     let hidden =
         |part: &str| format!("({} characters, which could be a secret and are not shown)", part.chars().count());
@@ -144,9 +144,9 @@ fn has_padded_key(text: &str) -> bool {
     })
 }
 
-/// Whether a word is padded base64, or as long and as mixed as generated secrets, or begins like Entra's client secrets. In
-/// names that people make, characters of one kind stand together. In a random word, more than half of the characters differ
-/// in kind from the one before.
+/// Whether a word is padded base64, or as long and as mixed as generated secrets, or begins like Entra's client
+/// secrets. In names that people make, characters of one kind stand together. In a random word, more than half of the
+/// characters differ in kind from the one before.
 fn could_be_secret(word: &str) -> bool {
     const SHORTEST_PADDED: usize = 20;
     const SHORTEST: usize = 28;

@@ -1,4 +1,5 @@
-//! How much memory datasets and streams use. This is a binary of its own, because it counts every allocation of its process.
+//! How much memory datasets and streams use. This is a binary of its own, because it counts every allocation of its
+//! process.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "this is how a test fails")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

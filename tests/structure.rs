@@ -1,5 +1,5 @@
-//! The structure of `src/`: rooms import only rooms below them, no more than two files import each other in a circle, and
-//! the map in `src/lib.rs` names every room.
+//! The structure of `src/`: rooms import only rooms below them, no more than two files import each other in a circle,
+//! and the map in `src/lib.rs` names every room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

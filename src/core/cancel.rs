@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 
 use crate::error::{Error, Result, Status};
 
-/// Whether an object, or the object that it was opened with, was cancelled. It has no lock, because a forked child could
-/// inherit it locked.
+/// Whether an object, or the object that it was opened with, was cancelled. It has no lock, because a forked child
+/// could inherit it locked.
 #[derive(Debug, Default)]
 pub(crate) struct Cancellation {
     cancelled: AtomicBool,

@@ -71,8 +71,8 @@ impl Limits {
         }
     }
 
-    /// Blocks until `changed` is notified; returns an error at `deadline`. A cancellation does not end the wait: the work that
-    /// it ends has to notify `changed`.
+    /// Blocks until `changed` is notified; returns an error at `deadline`. A cancellation does not end the wait: the
+    /// work that it ends has to notify `changed`.
     pub(crate) fn wait_for<'a, T>(
         &self,
         changed: &Condvar,

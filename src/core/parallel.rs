@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use crate::core::runtime::{Started, start};
 use crate::error::{Error, Result, Status};
 
-/// Transfers under way. Dropping this cancels them and waits for their end, so that memory lent to them is safe on every
-/// path.
+/// Transfers under way. Dropping this cancels them and waits for their end, so that memory lent to them is safe on
+/// every path.
 #[must_use]
 pub(crate) struct Transfers {
     started: Option<Started<()>>,

@@ -48,8 +48,8 @@ impl Progress {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Runs a call on the blob. Reports its progress while this thread waits in it, and at its end. `settle` takes the call's
-    /// result and the bytes done before it, and returns the bytes done after it and the total.
+    /// Runs a call on the blob. Reports its progress while this thread waits in it, and at its end. `settle` takes the
+    /// call's result and the bytes done before it, and returns the bytes done after it and the total.
     pub(crate) fn during<T>(
         self: &Arc<Self>,
         total: u64,
@@ -108,7 +108,8 @@ pub(crate) fn is_reporting() -> bool {
     current().is_some()
 }
 
-/// `None` also in a static destructor, after the thread's variables were destroyed: such a call reports only at its end.
+/// `None` also in a static destructor, after the thread's variables were destroyed: such a call reports only at its
+/// end.
 fn current() -> Option<Rc<dyn Fn()>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }

@@ -49,15 +49,15 @@ impl Attempt {
         self.sent.store(true, Ordering::Relaxed);
     }
 
-    /// Records why this request waits before it is sent. If the deadline ends the call during the wait, its error shows the
-    /// reason. An earlier error of the request itself is kept instead, because it says more.
+    /// Records why this request waits before it is sent. If the deadline ends the call during the wait, its error shows
+    /// the reason. An earlier error of the request itself is kept instead, because it says more.
     pub(crate) fn set_wait_reason(&self, reason: Error) -> WaitReason {
         WaitReason(self.last_error.set_if_none(reason).then(|| self.last_error.clone()))
     }
 }
 
-/// A reason that [`Attempt::set_wait_reason`] has recorded. Call [`clear`](Self::clear) after the wait. Dropping it keeps the
-/// reason, because a call that ends during the wait needs it.
+/// A reason that [`Attempt::set_wait_reason`] has recorded. Call [`clear`](Self::clear) after the wait. Dropping it
+/// keeps the reason, because a call that ends during the wait needs it.
 pub(crate) struct WaitReason(Option<Arc<LastError>>);
 
 impl WaitReason {
@@ -111,8 +111,8 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Runs one try until it ends, or the deadline or a cancellation ends it. Dropping the operation's future closes its
-    /// connection.
+    /// Runs one try until it ends, or the deadline or a cancellation ends it. Dropping the operation's future closes
+    /// its connection.
     pub(crate) fn try_once<T, F>(&mut self, operation: impl FnOnce(Attempt) -> F) -> impl Future<Output = Result<T>>
     where
         F: Future<Output = Result<T>>,
@@ -126,8 +126,8 @@ impl<'a> Attempts<'a> {
             sent: self.sent.clone(),
             last_error: self.limits.last_error.clone(),
         };
-        // On the heap, before anything awaits it: its kilobytes would otherwise be part of all futures around it, and be
-        // copied with each of them.
+        // On the heap, before anything awaits it: its kilobytes would otherwise be part of all futures around it, and
+        // be copied with each of them.
         self.run_to_end(Box::pin(operation(attempt)))
     }
 
@@ -206,8 +206,8 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Counts a retry. Paced retries pause for less, so several of them count as one: together they pause as long as another
-    /// retry does on average. This way a call takes the same time before it fails.
+    /// Counts a retry. Paced retries pause for less, so several of them count as one: together they pause as long as
+    /// another retry does on average. This way a call takes the same time before it fails.
     fn count(&mut self, error: &Error, pause: Duration) {
         self.paced += pause;
         if !error.is_paced() || self.paced >= longest_pause(self.failed + 1, LONGEST_PAUSE) / 2 {

@@ -53,8 +53,8 @@ pub(crate) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 's
     Ok(runtime()?.spawn(task).abort_handle())
 }
 
-/// Starts `task`, whose result can be waited for. The task is dropped, with everything that it owns, before its result is
-/// available.
+/// Starts `task`, whose result can be waited for. The task is dropped, with everything that it owns, before its result
+/// is available.
 pub(crate) fn start<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<Started<T>> {
     start_abortable(task).map(|(started, _)| started)
 }

@@ -140,7 +140,8 @@ fn wrong_tenant(headers: &HeaderMap) -> String {
     }
 }
 
-/// The tenant that a 401 response names: `Bearer authorization_uri=https://login.microsoftonline.com/TENANT/oauth2/authorize …`.
+/// The tenant that a 401 response names: `Bearer
+/// authorization_uri=https://login.microsoftonline.com/TENANT/oauth2/authorize …`.
 pub(super) fn challenged_tenant(headers: &HeaderMap) -> Option<&str> {
     let challenge = headers.get(WWW_AUTHENTICATE)?.to_str().ok()?;
     let tenant = challenge.split("authorization_uri=").nth(1)?.split('/').nth(3)?;

@@ -16,8 +16,8 @@ const DEPLOYED: [ChainMember; 3] =
     [ChainMember::Environment, ChainMember::WorkloadIdentity, ChainMember::ManagedIdentity];
 const DEVELOPER: [ChainMember; 2] = [ChainMember::AzureCli, ChainMember::AzureDeveloperCli];
 
-/// Asks for a token from `known`, the member that gave the last one, or else from the first member that works. Returns the
-/// member too.
+/// Asks for a token from `known`, the member that gave the last one, or else from the first member that works. Returns
+/// the member too.
 pub(super) async fn request_token(
     request: &TokenRequest,
     known: Option<ChainMember>,

@@ -127,8 +127,9 @@ impl EnvironmentCredential {
     }
 }
 
-/// Whether `host` may be another name of the account with this endpoint. Anyone can name a host `ACCOUNT.blob.example.org`,
-/// so only names in Azure's domains and in the endpoint's own domain count, and hosts of the local network.
+/// Whether `host` may be another name of the account with this endpoint. Anyone can name a host
+/// `ACCOUNT.blob.example.org`, so only names in Azure's domains and in the endpoint's own domain count, and hosts of
+/// the local network.
 fn may_be_of(endpoint: &Endpoint, host: &str) -> bool {
     if account_in(host).is_some() {
         let own_domain = endpoint.host.split_once(".blob.").map(|(_, domain)| domain);

@@ -86,7 +86,8 @@ impl PipeReader {
         Ok(Self { bytes, end })
     }
 
-    /// The output, after the tool has ended. A child process of the tool may keep the pipe open, so the wait is limited.
+    /// The output, after the tool has ended. A child process of the tool may keep the pipe open, so the wait is
+    /// limited.
     fn take(self) -> Vec<u8> {
         let _ = self.end.recv_timeout(OUTPUT_TIMEOUT);
         std::mem::take(&mut *lock(&self.bytes))

@@ -67,8 +67,8 @@ impl Identity {
         }
     }
 
-    /// Asks for a token. Returns the member of the default chain that gave it, if it came from the chain. `member` is the
-    /// member that gave the last token.
+    /// Asks for a token. Returns the member of the default chain that gave it, if it came from the chain. `member` is
+    /// the member that gave the last token.
     pub(super) async fn request_token(
         &self,
         http: Arc<TokenHttp>,

@@ -21,8 +21,8 @@ fn is_uuid(text: &str) -> bool {
     text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
 
-/// Whether a text is short and does not mix upper-case letters, lower-case letters and digits, which most rules for passwords
-/// require.
+/// Whether a text is short and does not mix upper-case letters, lower-case letters and digits, which most rules for
+/// passwords require.
 fn is_free_form(text: &str) -> bool {
     let has = |is: fn(&u8) -> bool| text.bytes().any(|byte| is(&byte));
     let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);

@@ -29,8 +29,8 @@ pub(crate) use signer::Signer;
 
 use connection_string::StorageSecret;
 
-/// The credential that a client was configured with. Its `Debug` output shows no secret, because secrets are of the type
-/// `Secret`.
+/// The credential that a client was configured with. Its `Debug` output shows no secret, because secrets are of the
+/// type `Secret`.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Credential {
     /// No credential was set: use the environment's credential for storage, or else the default chain of identities.

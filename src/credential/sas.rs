@@ -42,8 +42,8 @@ impl Sas {
     }
 }
 
-/// The expiry of a SAS as written in its query, and the time until then; `Err` has the time since. `None` without an expiry
-/// that can be read.
+/// The expiry of a SAS as written in its query, and the time until then; `Err` has the time since. `None` without an
+/// expiry that can be read.
 pub(super) fn expiry(query: &str, now: SystemTime) -> Option<(String, std::result::Result<Duration, Duration>)> {
     let value = query.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;

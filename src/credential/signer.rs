@@ -34,8 +34,8 @@ pub(crate) struct Signer {
     environment: Option<Environment>,
     tokens: Option<Arc<TokenSource>>,
     warned_of_expiry: AtomicBool,
-    /// The tenants that accounts have named, by host. Only the first of each host is kept, so that no server can send the
-    /// client from one tenant to the next. The lock may be held at a fork, because background requests take it.
+    /// The tenants that accounts have named, by host. Only the first of each host is kept, so that no server can send
+    /// the client from one tenant to the next. The lock may be held at a fork, because background requests take it.
     tenants: PerProcess<Mutex<Tenants>>,
 }
 
@@ -57,8 +57,8 @@ impl Signer {
         self.environment.as_ref()?.endpoint()
     }
 
-    /// Whether a request to `uri` would reveal a secret of the client to a server that is not Azure Storage: a SAS, a token, or
-    /// the signature of a request, which can be sent again.
+    /// Whether a request to `uri` would reveal a secret of the client to a server that is not Azure Storage: a SAS, a
+    /// token, or the signature of a request, which can be sent again.
     pub(crate) fn sends_secret_to(&self, uri: &Uri) -> bool {
         if uri.query().is_some_and(has_signature) || Cloud::is_storage(uri) {
             return false;

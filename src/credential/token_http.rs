@@ -35,8 +35,8 @@ impl TokenHttp {
         Arc::new(Self { remote: SimpleClient::new(network.clone(), TIMEOUT), local })
     }
 
-    /// Returns an error if Azure's instance metadata service does not answer within `limit`. The request lacks a header that
-    /// the service requires, so the service refuses it at once and makes no token.
+    /// Returns an error if Azure's instance metadata service does not answer within `limit`. The request lacks a header
+    /// that the service requires, so the service refuses it at once and makes no token.
     pub(super) async fn probe_imds(&self, limit: Duration) -> Result<()> {
         let uri = imds("/metadata/identity/oauth2/token")?;
         let host = origin(&uri);

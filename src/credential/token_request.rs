@@ -55,8 +55,8 @@ impl fmt::Display for ChainMember {
     }
 }
 
-/// One request for a token. Each makes new credentials of `azure_identity`, which costs little: files and variables are read
-/// again, and nothing is cached below our own cache.
+/// One request for a token. Each makes new credentials of `azure_identity`, which costs little: files and variables are
+/// read again, and nothing is cached below our own cache.
 pub(super) struct TokenRequest {
     pub(super) http: Arc<TokenHttp>,
     pub(super) authority: Authority,
@@ -157,8 +157,8 @@ impl TokenRequest {
     fn client_options(&self) -> Result<ClientOptions> {
         Ok(ClientOptions {
             transport: Some(Transport::new(self.http.clone())),
-            // Requests to Entra are retried when it is busy (429, 5xx). For the metadata service the SDK has longer retries
-            // of its own, as the service's documentation recommends.
+            // Requests to Entra are retried when it is busy (429, 5xx). For the metadata service the SDK has longer
+            // retries of its own, as the service's documentation recommends.
             retry: RetryOptions::exponential(ExponentialRetryOptions {
                 max_retries: 3,
                 ..ExponentialRetryOptions::default()

@@ -1,5 +1,5 @@
-//! The cache of tokens, per process and identity. Concurrent requests share one token request, and tokens are renewed before
-//! they expire.
+//! The cache of tokens, per process and identity. Concurrent requests share one token request, and tokens are renewed
+//! before they expire.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
@@ -24,8 +24,8 @@ const RENEWED_BEFORE: Duration = Duration::from_secs(300);
 /// The pause after a failed renewal, while the old token is still valid.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
-/// The source of a client's tokens. All clients of one identity and network in the process share it. It works in a forked
-/// child, which inherits the tokens.
+/// The source of a client's tokens. All clients of one identity and network in the process share it. It works in a
+/// forked child, which inherits the tokens.
 pub(super) struct TokenSource {
     identity: Identity,
     network: Network,
@@ -68,7 +68,8 @@ fn renewal(expires: SystemTime, now: SystemTime) -> SystemTime {
     now + life.saturating_sub(RENEWED_BEFORE).max(life / 2)
 }
 
-/// The sources of this process's clients. They are never dropped: a program has few identities and may make many clients.
+/// The sources of this process's clients. They are never dropped: a program has few identities and may make many
+/// clients.
 static SOURCES: PerProcess<Mutex<Vec<Arc<TokenSource>>>> = PerProcess::for_static();
 
 fn sources() -> Result<MutexGuard<'static, Vec<Arc<TokenSource>>>> {

@@ -28,8 +28,8 @@ pub struct BlobRange {
 }
 
 impl Dataset {
-    /// All blobs of a container whose names begin with `prefix`, in the service's order. The dataset is empty if there are
-    /// no such blobs.
+    /// All blobs of a container whose names begin with `prefix`, in the service's order. The dataset is empty if there
+    /// are no such blobs.
     pub fn list(client: &Client, container_url: &str, prefix: Option<&str>) -> Result<Self> {
         let core = client.core();
         let listing = listing(core, container_url, prefix)?;
@@ -77,9 +77,9 @@ impl Dataset {
         Ok(Self::new(client, entries))
     }
 
-    /// The dataset that was saved with [`save_manifest`](Self::save_manifest). Nothing is listed. A SAS in `url` is also
-    /// used for entries of the same container, or of the same account if it is an account SAS. The client's credential is
-    /// sent to `url`'s own host and to Azure Storage only; a manifest that names another host is refused.
+    /// The dataset that was saved with [`save_manifest`](Self::save_manifest). Nothing is listed. A SAS in `url` is
+    /// also used for entries of the same container, or of the same account if it is an account SAS. The client's
+    /// credential is sent to `url`'s own host and to Azure Storage only; a manifest that names another host is refused.
     pub fn from_manifest(client: &Client, url: &str) -> Result<Self> {
         Ok(Self::new(client, manifest::load(client.core(), parse_blob(url, client.core().endpoint())?)?))
     }

@@ -29,11 +29,11 @@ pub(crate) struct Depth {
     pub(crate) bytes: u64,
 }
 
-/// The depth after `steps` further steps of the caller. It begins small and doubles with each step, as the read-ahead of
-/// kernels does, so that a caller who stops early has cost little.
+/// The depth after `steps` further steps of the caller. It begins small and doubles with each step, as the read-ahead
+/// of kernels does, so that a caller who stops early has cost little.
 ///
-/// A guess goes as far as two rounds of requests, or two batches. All read-ahead of one reader takes at most half of the
-/// client's memory limit: the other half is left to its other readers and writers.
+/// A guess goes as far as two rounds of requests, or two batches. All read-ahead of one reader takes at most half of
+/// the client's memory limit: the other half is left to its other readers and writers.
 pub(crate) fn depth(foresight: Foresight, steps: u32, max_concurrency: usize, memory_limit: u64) -> Depth {
     let (first, most) = match foresight {
         Foresight::Sequence => (FIRST_AHEAD, MOST_AHEAD_OF_STREAM),

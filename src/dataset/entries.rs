@@ -61,8 +61,8 @@ pub(crate) struct NewEntry<'a> {
     pub(crate) offset: Option<u64>,
 }
 
-/// Names, sizes, ETags and offsets of entries. Entries are added at the end and never change, except that an unknown size
-/// becomes known.
+/// Names, sizes, ETags and offsets of entries. Entries are added at the end and never change, except that an unknown
+/// size becomes known.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     /// Each name is followed by a NUL, so that C can read it in place.

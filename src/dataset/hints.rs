@@ -1,5 +1,5 @@
-//! Which entries of a dataset are loaded ahead: those that the caller names, or, without hints, those that follow when it
-//! reads in order.
+//! Which entries of a dataset are loaded ahead: those that the caller names, or, without hints, those that follow when
+//! it reads in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -112,7 +112,8 @@ impl Prefetcher<Hints> {
             state.upcoming.hinted = false;
             return Ok(());
         }
-        // If memory is short, earlier guesses, and earlier hints that no request has used, are dropped for the new hints.
+        // If memory is short, earlier guesses, and earlier hints that no request has used, are dropped for the new
+        // hints.
         let is_unused = !state.upcoming.hinted || !state.taken;
         if is_unused && self.is_short_of_memory(&mut state) {
             state.withdraw();

@@ -1,9 +1,9 @@
 //! Saves a dataset's entries as a blob, a manifest, and loads them again: one listing for many processes.
 //!
-//! A manifest is lines of JSON, so that other programs can read it. The first line has the format, the number of entries
-//! and their sources. Then comes one line for each entry: `[source, name, size, etag]`, with the offset as a fifth element
-//! if the entry is a part of a blob. The last line has the SHA-256 of all lines before it. URLs have no query, except for
-//! snapshots and versions.
+//! A manifest is lines of JSON, so that other programs can read it. The first line has the format, the number of
+//! entries and their sources. Then comes one line for each entry: `[source, name, size, etag]`, with the offset as a
+//! fifth element if the entry is a part of a blob. The last line has the SHA-256 of all lines before it. URLs have no
+//! query, except for snapshots and versions.
 
 use std::fmt::Write as _;
 
@@ -189,8 +189,8 @@ fn source_from_json(core: &ClientCore, manifest: &Target, value: &Value) -> Resu
     Ok(EntrySource::new(container, kind))
 }
 
-/// Whether the SAS in a manifest's URL is valid for the blobs of a container. An account SAS is valid for all containers of
-/// the account, a container's SAS for that container, a blob's SAS for no other blob
+/// Whether the SAS in a manifest's URL is valid for the blobs of a container. An account SAS is valid for all
+/// containers of the account, a container's SAS for that container, a blob's SAS for no other blob
 /// (<https://learn.microsoft.com/rest/api/storageservices/create-service-sas>).
 fn covers(sas: &str, manifest: &Target, container: &Container) -> bool {
     let value = |name: &str| {

@@ -34,8 +34,8 @@ pub use build::BlobRange;
 pub(crate) use build::{entries_of_urls, listing};
 pub use sample::Sample;
 
-/// Blobs, or parts of blobs, by index. The list of entries never changes. Cheap to clone, safe to share between threads, and
-/// usable in a forked child.
+/// Blobs, or parts of blobs, by index. The list of entries never changes. Cheap to clone, safe to share between
+/// threads, and usable in a forked child.
 #[derive(Clone)]
 pub struct Dataset(Arc<Inner>);
 
@@ -138,8 +138,8 @@ impl Dataset {
         self.in_order(prefetcher, indices, loaded)
     }
 
-    /// Reads an entry into the caller's memory and returns its size in bytes. Fails with `Status::BufferTooSmall` if it does
-    /// not fit.
+    /// Reads an entry into the caller's memory and returns its size in bytes. Fails with `Status::BufferTooSmall` if it
+    /// does not fit.
     pub fn get_into(&self, index: usize, buffer: &mut [u8]) -> Result<usize> {
         self.read_into(&[index], vec![CallerBuffer::from_slice(buffer)]).into_sizes().map(|sizes| sizes[0])
     }
@@ -153,8 +153,8 @@ impl Dataset {
         self.read_into(indices, buffers).into_sizes()
     }
 
-    /// Reads entries into the caller's memory, as [`get_batch_into`](Self::get_batch_into) does. The sizes are known even if
-    /// a buffer is too small.
+    /// Reads entries into the caller's memory, as [`get_batch_into`](Self::get_batch_into) does. The sizes are known
+    /// even if a buffer is too small.
     pub(crate) fn read_into(&self, indices: &[usize], buffers: Vec<CallerBuffer<'_>>) -> ReadInto {
         match self.try_read_into(indices, buffers) {
             Ok(read) => read,
@@ -230,8 +230,8 @@ impl Dataset {
         self.item(index)?.open(&self.0.core)
     }
 
-    /// Ends all calls of this dataset, its readers and its streams with `Status::Cancelled`, now and in future. Returns at
-    /// once. Callable from any thread.
+    /// Ends all calls of this dataset, its readers and its streams with `Status::Cancelled`, now and in future. Returns
+    /// at once. Callable from any thread.
     pub fn cancel(&self) {
         self.0.core.cancel();
     }

@@ -30,8 +30,8 @@ impl Item {
     }
 }
 
-/// The bytes of one blob, of a part of a blob, or of a member of an archive. They are aligned to 64 bytes and never change.
-/// Each sample has memory of its own, which its clones share.
+/// The bytes of one blob, of a part of a blob, or of a member of an archive. They are aligned to 64 bytes and never
+/// change. Each sample has memory of its own, which its clones share.
 #[derive(Clone)]
 pub struct Sample {
     core: ClientCore,

@@ -181,7 +181,8 @@ impl<B: ArchiveBytes> Archive<B> {
         Ok(members)
     }
 
-    /// The header at `at`; `None` for the block of zeros that ends an archive. `stride` is the usual distance of headers.
+    /// The header at `at`; `None` for the block of zeros that ends an archive. `stride` is the usual distance of
+    /// headers.
     async fn header(&mut self, at: u64, stride: u64) -> Result<Option<Header>> {
         let ahead = match stride {
             0..=MAX_READ_THROUGH => (stride * HEADERS_PER_READ).clamp(MIN_READ, MAX_READ),
@@ -287,8 +288,8 @@ struct Record<'a> {
     length: usize,
 }
 
-/// The first record of a pax header: `LENGTH KEY=VALUE` and a line break, where LENGTH counts the whole record. The `tar`
-/// crate looks for the line break instead, but a value may contain line breaks.
+/// The first record of a pax header: `LENGTH KEY=VALUE` and a line break, where LENGTH counts the whole record. The
+/// `tar` crate looks for the line break instead, but a value may contain line breaks.
 fn pax_record(content: &[u8]) -> Option<Record<'_>> {
     let space = content.iter().position(|&byte| byte == b' ')?;
     let digits = Some(&content[..space]).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;

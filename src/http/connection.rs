@@ -42,8 +42,8 @@ const GROWTH: usize = 4;
 const GROWTH_STEPS: u32 = 3;
 
 /// The largest number of headers that responses to a client's requests may have. Above the usual number hyper allocates
-/// memory for each response, which costs up to 0.2 ms. So the limit grows only when a response did not fit; the request is
-/// then sent again.
+/// memory for each response, which costs up to 0.2 ms. So the limit grows only when a response did not fit; the request
+/// is then sent again.
 pub(super) struct HeaderLimit(AtomicUsize);
 
 impl Default for HeaderLimit {

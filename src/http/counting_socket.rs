@@ -1,5 +1,5 @@
-//! A connection's socket that counts its bytes in both directions. The counts tell a stalled body from a slow one, and a
-//! connection that never answered from one that broke later.
+//! A connection's socket that counts its bytes in both directions. The counts tell a stalled body from a slow one, and
+//! a connection that never answered from one that broke later.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;

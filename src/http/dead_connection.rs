@@ -8,8 +8,8 @@ use super::counting_socket::Traffic;
 use super::pool::ConnectionPool;
 use crate::error::Error;
 
-/// A request that was dropped after this long without a response counts as evidence too, because its caller's deadline may
-/// always come before the stall timeout.
+/// A request that was dropped after this long without a response counts as evidence too, because its caller's deadline
+/// may always come before the stall timeout.
 const LONG_SILENCE: Duration = Duration::from_secs(1);
 
 /// Watches one request on a connection. If the connection carried a response before, and fails without a byte of this

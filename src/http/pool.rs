@@ -71,8 +71,8 @@ impl ConnectionPool {
         lock(&self.origins)
     }
 
-    /// Takes a connection to `origin`, the origin of `uri`: the idle connection that was used last, since it is the most
-    /// likely to be alive, or a new one. With `only_new` always a new one.
+    /// Takes a connection to `origin`, the origin of `uri`: the idle connection that was used last, since it is the
+    /// most likely to be alive, or a new one. With `only_new` always a new one.
     pub(super) async fn checkout(&self, origin: &str, uri: &Uri, only_new: bool) -> Result<IdleConnection> {
         while !only_new && let Some(mut connection) = self.take_idle(origin) {
             if connection.is_usable() {
@@ -86,8 +86,8 @@ impl ConnectionPool {
         }
     }
 
-    /// Keeps a connection for the next request, even if its generation was retired meanwhile: it has just received the end
-    /// of a response, so it is alive.
+    /// Keeps a connection for the next request, even if its generation was retired meanwhile: it has just received the
+    /// end of a response, so it is alive.
     pub(super) fn check_in(&self, origin: &str, connection: IdleConnection) {
         let mut origins = self.origins();
         if !origins.contains_key(origin) {
@@ -100,9 +100,9 @@ impl ConnectionPool {
         }
     }
 
-    /// Drops the idle connections of `origin`, because a connection of `generation` was found dead. This happens once per
-    /// generation: when several requests meet dead connections at the same time, the later failures say nothing about the
-    /// connections that were made since.
+    /// Drops the idle connections of `origin`, because a connection of `generation` was found dead. This happens once
+    /// per generation: when several requests meet dead connections at the same time, the later failures say nothing
+    /// about the connections that were made since.
     pub(super) fn retire(&self, origin: &str, generation: u64) {
         let mut origins = self.origins();
         if let Some(known) = origins.get_mut(origin)

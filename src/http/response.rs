@@ -111,8 +111,8 @@ impl Response {
         Ok(received)
     }
 
-    /// Ends the exchange. The connection goes back before the permit, so that the next request finds it. A connection whose
-    /// response came before the request was sent completely is not used again.
+    /// Ends the exchange. The connection goes back before the permit, so that the next request finds it. A connection
+    /// whose response came before the request was sent completely is not used again.
     fn end(&mut self) {
         if let Some(body) = self.body.take()
             && self.upload.is_sent()
@@ -124,8 +124,8 @@ impl Response {
         self.permit = None;
     }
 
-    /// Drops a response whose body is not needed. If the rest of the body is small, it is received, so that the connection
-    /// can be used again.
+    /// Drops a response whose body is not needed. If the rest of the body is small, it is received, so that the
+    /// connection can be used again.
     pub(crate) async fn discard(mut self) {
         // An error in a body that is not needed does not matter.
         let _ = self.bytes(MAX_DISCARDED).await;

@@ -35,8 +35,9 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Passes events up to `level` to the callback that `make` returns. `None` removes the callback. Waits for running calls of
-/// the old callback. `make` is called only if nothing else can fail, so that the caller keeps its data after an error.
+/// Passes events up to `level` to the callback that `make` returns. `None` removes the callback. Waits for running
+/// calls of the old callback. `make` is called only if nothing else can fail, so that the caller keeps its data after
+/// an error.
 pub(crate) fn set_callback(level: LogLevel, make: Option<impl FnOnce() -> Arc<LogCallback>>) -> Result<()> {
     if INSIDE.get() {
         return Err(Error::unsupported("the log callback cannot be changed from inside itself"));

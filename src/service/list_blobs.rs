@@ -56,8 +56,8 @@ pub(crate) struct Page<S> {
 }
 
 impl Listing {
-    /// Requests the page that begins at `marker`, the first page for "". Its blobs go to the sink that `new_sink` makes,
-    /// once for each try. Placeholders of directories are left out.
+    /// Requests the page that begins at `marker`, the first page for "". Its blobs go to the sink that `new_sink`
+    /// makes, once for each try. Placeholders of directories are left out.
     pub(crate) async fn page<S: BlobSink>(
         &self,
         call: &Call,
@@ -174,8 +174,8 @@ impl<S: BlobSink> PageParser<S> {
         }
     }
 
-    /// Parses the whole elements at the beginning of `document`, and removes them from it. At the end of the page it parses
-    /// all of `document`.
+    /// Parses the whole elements at the beginning of `document`, and removes them from it. At the end of the page it
+    /// parses all of `document`.
     fn parse(&mut self, document: &mut BytesMut, at_end: bool) -> Result<()> {
         let whole = match at_end {
             true => document.len(),

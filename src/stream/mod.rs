@@ -30,8 +30,8 @@ pub(crate) mod shard;
 mod shuffle;
 mod source;
 
-/// One shard of a sequence of samples. Shard `i` of `n` has the entries `i`, `i + n`, `i + 2n` … of the listing. Entries are
-/// loaded ahead of the caller, within the memory limit. Several threads may take samples from one stream.
+/// One shard of a sequence of samples. Shard `i` of `n` has the entries `i`, `i + n`, `i + 2n` … of the listing.
+/// Entries are loaded ahead of the caller, within the memory limit. Several threads may take samples from one stream.
 pub struct Stream {
     core: ClientCore,
     names: NameSource,
@@ -100,8 +100,8 @@ impl Stream {
         })
     }
 
-    /// Shuffles the shard's entries through a buffer of `buffer_names` names. Each epoch has an order of its own. Allowed
-    /// before the first [`next`](Self::next) only.
+    /// Shuffles the shard's entries through a buffer of `buffer_names` names. Each epoch has an order of its own.
+    /// Allowed before the first [`next`](Self::next) only.
     pub fn set_shuffle(&self, buffer_names: usize, seed: u64) -> Result<()> {
         if buffer_names == 0 {
             return Err(Error::invalid("the shuffle's buffer must hold at least 1 name"));
@@ -187,7 +187,8 @@ impl Stream {
         self.restart(&settings)
     }
 
-    /// Ends all calls of this stream with `Status::Cancelled`, now and in future. Returns at once. Callable from any thread.
+    /// Ends all calls of this stream with `Status::Cancelled`, now and in future. Returns at once. Callable from any
+    /// thread.
     pub fn cancel(&self) {
         self.core.cancel();
     }

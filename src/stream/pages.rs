@@ -86,8 +86,8 @@ impl Pages {
         Some(PageRequest { marker, count: self.count, all_shards: self.is_resuming() })
     }
 
-    /// Adds a page's entries to the sequence. Returns the samples to be tried again, by position, once the place of a cursor
-    /// has been found.
+    /// Adds a page's entries to the sequence. Returns the samples to be tried again, by position, once the place of a
+    /// cursor has been found.
     pub(super) fn add(
         &mut self,
         listing: &Listing,

@@ -1,9 +1,9 @@
 //! Finds a cursor's place in a listing that may have changed since, and the names that the cursor mentions.
 //!
-//! The service keeps the order of names: of two names that are in both listings, the same one comes first. A cursor has the
-//! names on both sides of its place, so the place is behind the former and before the latter. If one of them is still
-//! listed, no older name is between it and the place. If none is, the stream continues from the beginning of the place's
-//! page: samples of that page come twice, and none is lost.
+//! The service keeps the order of names: of two names that are in both listings, the same one comes first. A cursor has
+//! the names on both sides of its place, so the place is behind the former and before the latter. If one of them is
+//! still listed, no older name is between it and the place. If none is, the stream continues from the beginning of the
+//! place's page: samples of that page come twice, and none is lost.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::stream::listed::{LastNames, ListedEntries, TableOrigin, key_of};
 use crate::stream::shard::Shard;
 use crate::stream::shuffle::ShuffleBuffer;
 
-/// After this many names behind a name that is before the place, no other name before the place is expected: this many new
-/// names would have to be between the two.
+/// After this many names behind a name that is before the place, no other name before the place is expected: this many
+/// new names would have to be between the two.
 const MOST_UNDECIDED: u64 = 10_000;
 
 /// A search that goes through a listing, page by page.
@@ -58,8 +58,8 @@ enum Nearness {
 pub(super) enum SearchOutcome {
     /// The place is not found yet.
     NeedsMore,
-    /// The place is found: the shard's entries behind it so far, how many blobs of all shards were listed up to their end,
-    /// and the last of these.
+    /// The place is found: the shard's entries behind it so far, how many blobs of all shards were listed up to their
+    /// end, and the last of these.
     Found { entries: Vec<ListedEntries>, count: u64, last: LastNames },
     /// The listing has ended without a name next to the place. `count` blobs were before the place.
     Gone { count: u64 },
@@ -164,8 +164,8 @@ impl Search {
         if is_last { SearchOutcome::Gone { count } } else { SearchOutcome::NeedsMore }
     }
 
-    /// Moves the sequence to where the cursor was, without blobs that were deleted meanwhile. Returns the samples to be tried
-    /// again, by position, and the marker of the cursor's page.
+    /// Moves the sequence to where the cursor was, without blobs that were deleted meanwhile. Returns the samples to be
+    /// tried again, by position, and the marker of the cursor's page.
     pub(super) fn finish(self, sequence: &mut ShuffleBuffer<Item>) -> (Vec<(u64, Item)>, Option<String>) {
         let find = |key: &u64| self.found.get(key).cloned();
         let slots = self.cursor.slots.iter().filter_map(find).collect();

@@ -159,8 +159,9 @@ impl<T> Remaining<T> {
     }
 }
 
-/// A random slot out of `count`, for one position of one epoch. It has no state, so that a stream can resume at any position.
-/// Cursors depend on it: it must never change. SplitMix64 (Steele, Lea and Flood, 2014, doi:10.1145/2714064.2660195).
+/// A random slot out of `count`, for one position of one epoch. It has no state, so that a stream can resume at any
+/// position. Cursors depend on it: it must never change. SplitMix64 (Steele, Lea and Flood, 2014,
+/// doi:10.1145/2714064.2660195).
 fn pick(seed: u64, epoch: u64, position: u64, count: usize) -> usize {
     let random = mix(mix(mix(seed) ^ epoch) ^ position);
     ((u128::from(random) * count as u128) >> 64) as usize

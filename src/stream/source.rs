@@ -36,8 +36,8 @@ impl NameReader {
         matches!(self, Self::Listing(pages) if pages.is_resuming())
     }
 
-    /// Moves a sequence to the place of a cursor, at once or as soon as the listing has reached it. Returns the samples to
-    /// be tried again, by position.
+    /// Moves a sequence to the place of a cursor, at once or as soon as the listing has reached it. Returns the samples
+    /// to be tried again, by position.
     pub(super) fn resume(&mut self, cursor: &Cursor, sequence: &mut ShuffleBuffer<Item>) -> Vec<(u64, Item)> {
         match self {
             Self::Table { entries, next } => {

@@ -28,7 +28,8 @@ impl<'a> CallerBuffer<'a> {
     /// # Safety
     /// `start` must be valid for writes of `length` bytes, and nothing else may touch them, for the lifetime `'a`.
     pub(crate) unsafe fn new(start: *mut u8, length: usize) -> Self {
-        // SAFETY: the caller's promise covers `'a`, and this destination is private: the parts that tasks get are counted, and dropped when `lend` or `lend_all` returns.
+        // SAFETY: the caller's promise covers `'a`, and this destination is private: the parts that tasks get are
+        // counted, and dropped when `lend` or `lend_all` returns.
         let to = unsafe { Destination::new(start, length, Owner::Caller) };
         Self { to, _borrowed: PhantomData }
     }

@@ -52,7 +52,8 @@ impl FillBuffer {
         };
         let start = memory.as_ref().map_or(NonNull::from(&EMPTY.0).cast(), AlignedMemory::start);
         let buffer = Arc::new(Self { start, length, memory, source, missing: AtomicUsize::new(length) });
-        // SAFETY: only this buffer has the memory, no other Destination lies in it, and this one keeps the buffer alive.
+        // SAFETY: only this buffer has the memory, no other Destination lies in it, and this Destination keeps the
+        // buffer alive.
         let to = unsafe { Destination::new(start.as_ptr(), length, Owner::Buffer(buffer.clone())) };
         Ok((buffer, to))
     }

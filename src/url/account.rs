@@ -39,8 +39,8 @@ pub(crate) fn is_azure_blob(host: &str) -> bool {
     domain == ZONED_DOMAIN || CLASSIC_DOMAINS.contains(&domain.as_str())
 }
 
-/// The Blob Storage host for a Data Lake host: `account.dfs.core.windows.net` and `account.blob.core.windows.net` are two
-/// endpoints of one store. `authority` is a host with or without a port.
+/// The Blob Storage host for a Data Lake host: `account.dfs.core.windows.net` and `account.blob.core.windows.net` are
+/// two endpoints of one store. `authority` is a host with or without a port.
 pub(super) fn as_blob_host(authority: &str) -> String {
     let authority = authority.to_ascii_lowercase();
     let mut labels: Vec<_> = authority.split('.').collect();

@@ -16,8 +16,8 @@ const BLOB_FORM: &str =
 const CONTAINER_FORM: &str =
     "https://ACCOUNT.blob.core.windows.net/CONTAINER, or http://HOST:PORT/ACCOUNT/CONTAINER for an emulator";
 
-/// The account's endpoint from a connection string. For URLs with its host it determines the style: whether the account is in
-/// the host or in the path.
+/// The account's endpoint from a connection string. For URLs with its host it determines the style: whether the account
+/// is in the host or in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) scheme: String,
@@ -171,7 +171,8 @@ fn parse_parts(
     Ok(Parsed { target, container_end, container, blob })
 }
 
-/// Refuses characters that the URL standard would silently remove or replace, because the URL would then name another blob.
+/// Refuses characters that the URL standard would silently remove or replace, because the URL would then name another
+/// blob.
 fn check_text(text: &str) -> std::result::Result<(), String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
@@ -191,7 +192,8 @@ fn check_text(text: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// Translates Hadoop-style schemes and Data Lake hosts, which name the same blobs, to `https://` and the Blob Storage host.
+/// Translates Hadoop-style schemes and Data Lake hosts, which name the same blobs, to `https://` and the Blob Storage
+/// host.
 fn translate(text: &str) -> std::result::Result<String, String> {
     // With one slash or none the URL standard would take the container for the host.
     let (scheme, rest) = text.split_once("://").ok_or("it does not begin with https://")?;

@@ -1,5 +1,5 @@
-//! A service that refuses requests at random, or refuses all of them for some tenths of a second. Calls take seconds, which
-//! are printed; a client that took the refusals for a quota would need minutes.
+//! A service that refuses requests at random, or refuses all of them for some tenths of a second. Calls take seconds,
+//! which are printed; a client that took the refusals for a quota would need minutes.
 
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,8 @@ fn server() -> FaultServer {
     server
 }
 
-/// Runs four loads (a large read, small reads in a loop, small reads in batches, a save), prints the seconds of each, and
-/// returns the number of their requests.
+/// Runs four loads (a large read, small reads in a loop, small reads in batches, a save), prints the seconds of each,
+/// and returns the number of their requests.
 fn run_loads(what: &str, server: &FaultServer) -> usize {
     let large = Content::new(SEED, LARGE).all();
     let urls: Vec<_> = (0..BLOBS).map(|index| server.url(&format!("many/{index:03}"))).collect();

@@ -48,8 +48,8 @@ fn in_one_of_three_runs(mut measure: impl FnMut() -> Result<(), String>) {
 struct Processes(Vec<Child>);
 
 impl Processes {
-    /// Starts `count` processes of the test `name`, each with a blob of its own. [`child::argument`] gives each its number
-    /// and the blob's URL, with a space between them.
+    /// Starts `count` processes of the test `name`, each with a blob of its own. [`child::argument`] gives each its
+    /// number and the blob's URL, with a space between them.
     fn start(name: &str, server: &FaultServer, count: usize, blob: impl Fn(usize) -> Vec<u8>) -> Self {
         let start = |index: usize| {
             let path = format!("blob-{index:02}");

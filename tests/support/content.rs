@@ -1,4 +1,5 @@
-//! Bytes that are computed from a seed and an offset, so that a blob of any size needs no memory and no copy for comparison.
+//! Bytes that are computed from a seed and an offset, so that a blob of any size needs no memory and no copy for
+//! comparison.
 
 use sha2::{Digest, Sha256};
 

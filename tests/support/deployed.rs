@@ -1,4 +1,5 @@
-//! A client in a process of its own, whose environment describes where it runs, with the https Azurite, which accepts tokens.
+//! A client in a process of its own, whose environment describes where it runs, with the https Azurite, which accepts
+//! tokens.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,7 +21,8 @@ pub const HOUR: Duration = Duration::from_secs(3600);
 pub const NO_IMDS: (&str, &str) = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9");
 const CA: &str = "AZTORCH_TEST_CA";
 
-/// Runs the test with this path in a new process with these variables. There `child::argument` is the https Azurite's URL.
+/// Runs the test with this path in a new process with these variables. There `child::argument` is the https Azurite's
+/// URL.
 #[track_caller]
 pub fn in_child(test: &str, environment: &[(&str, &str)]) {
     let secure = secure();

@@ -1,5 +1,5 @@
-//! Https: a certificate made for this run, and an Azurite that uses it and accepts tokens. If `AZTORCH_TEST_TLS` names a
-//! directory with `cert.pem` and `key.pem`, the shared Azurite of the tests uses https too.
+//! Https: a certificate made for this run, and an Azurite that uses it and accepts tokens. If `AZTORCH_TEST_TLS` names
+//! a directory with `cert.pem` and `key.pem`, the shared Azurite of the tests uses https too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::azurite::Azurite;
 
-/// A storage host in each of Azure's clouds, and the authority that issues tokens there. The certificate is valid for them.
+/// A storage host in each of Azure's clouds, and the authority that issues tokens there. The certificate is valid for
+/// them.
 pub const CLOUDS: [(&str, &str); 3] = [
     ("acc.blob.core.windows.net", "login.microsoftonline.com"),
     ("acc.blob.core.usgovcloudapi.net", "login.microsoftonline.us"),

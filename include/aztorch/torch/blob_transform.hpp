@@ -38,7 +38,8 @@ struct MakeExample<Positioned<Example>> {
 /// Makes an Example from a Sample or from a Blob. Implicitly made from any function of one of these forms:
 ///
 /// - `Example(const aztorch::Sample&)` or `Example(aztorch::Sample&&)` gets the bytes, fetched by the dataset.
-/// - `Example(const aztorch::Blob&)` gets a blob of which nothing is fetched; it reads the parts that it needs through blob.reader().
+/// - `Example(const aztorch::Blob&)` gets a blob of which nothing is fetched; it reads the parts that it needs through
+///   blob.reader().
 ///
 /// A default-constructed transform uses Example's constructor from a Sample&&. Copyable; a copy has a copy of the
 /// function.

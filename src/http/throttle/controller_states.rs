@@ -1,5 +1,5 @@
-//! The states of a `RateController` that keep numbers of their own, and the transition that each answer causes. Times are
-//! in seconds since the client began, rates in requests per second.
+//! The states of a `RateController` that keep numbers of their own, and the transition that each answer causes. Times
+//! are in seconds since the client began, rates in requests per second.
 
 use super::evidence::{AnswerCount, Comparison, LatestAnswers, RateChange, Verdict};
 use super::quota_share::QuotaShare;
@@ -20,11 +20,11 @@ const COLLAPSE_REFUSALS: u32 = 20;
 const DIVISOR: f64 = 4.0;
 const SMALL_DIVISOR: f64 = 2.0;
 const MAX_DIVISOR: f64 = 1024.0;
-/// A backoff ignores requests that were sent in its first seconds: as many as the refusals before it took to come, within
-/// these bounds. Other clients may need as long to notice the refusals.
+/// A backoff ignores requests that were sent in its first seconds: as many as the refusals before it took to come,
+/// within these bounds. Other clients may need as long to notice the refusals.
 const SETTLE: (f64, f64) = (0.05, 0.5);
-/// A backoff is undecided after `UNDECIDED_FACTOR` times as long, within these bounds, and after `BACKOFF_ANSWERS`, if the
-/// share of refusals is still at least `UNDECIDED_PART` of the share before, and at least `UNDECIDED_SHARE`.
+/// A backoff is undecided after `UNDECIDED_FACTOR` times as long, within these bounds, and after `BACKOFF_ANSWERS`, if
+/// the share of refusals is still at least `UNDECIDED_PART` of the share before, and at least `UNDECIDED_SHARE`.
 const UNDECIDED_FACTOR: f64 = 4.0;
 const UNDECIDED_AFTER: (f64, f64) = (0.2, 1.0);
 const BACKOFF_ANSWERS: u32 = 24;
@@ -44,12 +44,13 @@ const MAX_RANDOM_SHARE: f64 = 0.5;
 const HIGH_SHARE: f64 = 0.35;
 const VERY_HIGH_SHARE: f64 = 0.6;
 const HIGH_SHARE_ANSWERS: u32 = 12;
-/// The rate is lowered again only if the last cut has brought the share of refusals below this part of the share before.
+/// The rate is lowered again only if the last cut has brought the share of refusals below this part of the share
+/// before.
 const IMPROVED_PART: f64 = 0.8;
 /// If the share of refusals is below this, a rate is conclusive even if no request had to wait for it.
 const RARE: f64 = 0.1;
-/// A high-rate probe ignores requests that were sent in its first seconds, while the service may have saved up quota. It
-/// ends after `HIGH_PROBE_ANSWERS`, or `HIGH_PROBE_END` seconds.
+/// A high-rate probe ignores requests that were sent in its first seconds, while the service may have saved up quota.
+/// It ends after `HIGH_PROBE_ANSWERS`, or `HIGH_PROBE_END` seconds.
 const HIGH_PROBE_SETTLE: f64 = 0.1;
 const HIGH_PROBE_ANSWERS: u32 = 64;
 const HIGH_PROBE_END: f64 = 0.5;
@@ -248,8 +249,8 @@ impl Limited {
         Self { share: self.share.without_ramp_up(), ..self }
     }
 
-    /// Counts an answer. `may_probe`: a high-rate probe may begin now. `took`: the seconds in which the latest ten refusals
-    /// came.
+    /// Counts an answer. `may_probe`: a high-rate probe may begin now. `took`: the seconds in which the latest ten
+    /// refusals came.
     pub(super) fn answered(
         &mut self,
         now: f64,

@@ -12,9 +12,9 @@ const PEAK_SECONDS: f64 = 1.0;
 /// Estimates the demand by Little's law: the recent peak of requests in flight, divided by the duration of one.
 ///
 /// Counting requests over time would not work: the first refusals come within milliseconds of the first requests, and
-/// requests that pause before a retry would lower the count. Only granted requests give durations, because refusals come
-/// sooner. The lower quartile is used, because a busy processor delays all requests in flight together. If the callers
-/// pause between requests, the estimate is too high.
+/// requests that pause before a retry would lower the count. Only granted requests give durations, because refusals
+/// come sooner. The lower quartile is used, because a busy processor delays all requests in flight together. If the
+/// callers pause between requests, the estimate is too high.
 #[derive(Debug, Default)]
 pub(super) struct DemandEstimator {
     in_flight: AtomicU32,

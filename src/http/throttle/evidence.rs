@@ -1,4 +1,5 @@
-//! Statistics of refusals (429 and 503): their share of the latest answers, and whether it fell when the client sent less.
+//! Statistics of refusals (429 and 503): their share of the latest answers, and whether it fell when the client sent
+//! less.
 
 /// A number of answers, and how many of them were refusals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +57,8 @@ impl LatestAnswers {
         self.len = self.len.saturating_add(count).min(Self::MAX);
     }
 
-    /// The answers since the `count`-th latest refusal, without that refusal: counting that stops at a refusal is unbiased
-    /// without it (inverse binomial sampling). `None` if there are fewer refusals.
+    /// The answers since the `count`-th latest refusal, without that refusal: counting that stops at a refusal is
+    /// unbiased without it (inverse binomial sampling). `None` if there are fewer refusals.
     pub(super) fn since_refusal(&self, count: u32) -> Option<AnswerCount> {
         let mut bits = self.bits;
         for _ in 1..count {
@@ -83,8 +84,8 @@ pub(super) enum Verdict {
     Random,
 }
 
-/// Compares the answers at one rate with those at another: a sequential test that ends as soon as one explanation is much
-/// likelier than the other (<https://en.wikipedia.org/wiki/Sequential_probability_ratio_test>).
+/// Compares the answers at one rate with those at another: a sequential test that ends as soon as one explanation is
+/// much likelier than the other (<https://en.wikipedia.org/wiki/Sequential_probability_ratio_test>).
 ///
 /// The first sample is small, because each refusal costs time. Its share of refusals is therefore uncertain, and both
 /// explanations are averaged over all shares that it may have come from (their ratio is a Bayes factor).
@@ -112,13 +113,13 @@ impl RateChange {
     }
 }
 
-/// A quota explains the refusals after a lower rate only if the granted share grew by at least this factor. A client that
-/// changed its rate alone among many would see no difference.
+/// A quota explains the refusals after a lower rate only if the granted share grew by at least this factor. A client
+/// that changed its rate alone among many would see no difference.
 const GAIN: f64 = 1.5;
 /// It also explains them if at most this part of a small share of refusals remains.
 const REMAINING: f64 = 0.3;
-/// A quota explains the refusals after a higher rate only if their share grew by at least this much; by the smaller number if
-/// the share before was below `SMALL_SHARE`, because such a share is known more exactly.
+/// A quota explains the refusals after a higher rate only if their share grew by at least this much; by the smaller
+/// number if the share before was below `SMALL_SHARE`, because such a share is known more exactly.
 const INCREASE: f64 = 0.2;
 const INCREASE_FROM_SMALL: f64 = 0.08;
 const SMALL_SHARE: f64 = 0.2;
@@ -126,15 +127,16 @@ const SMALL_SHARE: f64 = 0.2;
 const RANDOM_IF_LOWER: f64 = 4.0;
 const RANDOM_IF_HIGHER: f64 = 2.5;
 const QUOTA: f64 = -5.0;
-/// The additional evidence for a quota if the share of refusals before was below `WEAK_SHARE`: such a share was often high
-/// only at random.
+/// The additional evidence for a quota if the share of refusals before was below `WEAK_SHARE`: such a share was often
+/// high only at random.
 const WEAK_SHARE: f64 = 0.25;
 const WEAK_SHARE_EXTRA: f64 = 2.0;
 /// The number of shares that are tried for each explanation.
 const POINTS: usize = 48;
 
 impl Comparison {
-    /// A comparison that begins with the answers `before` the change and those `after` earlier changes of the same kind.
+    /// A comparison that begins with the answers `before` the change and those `after` earlier changes of the same
+    /// kind.
     pub(super) fn new(change: RateChange, before: AnswerCount, after: AnswerCount) -> Self {
         Self { change, before, after }
     }

@@ -1,8 +1,9 @@
 //! Decides when a request may be sent: at once, unless the service refuses this client's requests or fails them.
 //!
-//! If the service refuses requests (429, 503), they are sent in order of arrival, at the rate that [`RateController`] finds.
-//! If it fails requests without refusing them, a [`RetryBudget`] limits the retries: each success pays for half a retry, and
-//! with an empty budget [`REFILL`] retries are sent per second. The budget never fails a call; it only delays retries.
+//! If the service refuses requests (429, 503), they are sent in order of arrival, at the rate that [`RateController`]
+//! finds. If it fails requests without refusing them, a [`RetryBudget`] limits the retries: each success pays for half
+//! a retry, and with an empty budget [`REFILL`] retries are sent per second. The budget never fails a call; it only
+//! delays retries.
 //!
 //! If neither happens, a request costs some relaxed atomic operations and two reads of the clock.
 
@@ -46,8 +47,8 @@ pub(super) struct Throttle {
     granted: AtomicU64,
     demand: DemandEstimator,
     shared: Mutex<Shared>,
-    /// The task that holds the lock is at the head of the queue. tokio's mutex is fair, and dropping a waiting future removes
-    /// it from the queue.
+    /// The task that holds the lock is at the head of the queue. tokio's mutex is fair, and dropping a waiting future
+    /// removes it from the queue.
     queue: tokio::sync::Mutex<()>,
     retry_queue: tokio::sync::Mutex<()>,
 }
@@ -164,8 +165,9 @@ impl SentRequest<'_> {
         self.at
     }
 
-    /// Records the head of the response. Returns whether the retry of a refused request only has to wait for the client's
-    /// rate: no long pause and no `Retry-After` is needed, because the client as a whole sends no more than the service grants.
+    /// Records the head of the response. Returns whether the retry of a refused request only has to wait for the
+    /// client's rate: no long pause and no `Retry-After` is needed, because the client as a whole sends no more than
+    /// the service grants.
     pub(super) fn on_response(self, status: StatusCode, code: &str, has_retry_after: bool) -> bool {
         let throttle = self.throttle;
         let outcome = match status.as_u16() {
@@ -212,7 +214,8 @@ fn refusal(status: StatusCode, code: &str) -> Error {
     Error::service(Status::Throttled, status.as_u16(), code, "", message.trim_end()).retryable(None)
 }
 
-/// Waits in the queue, first come, first served, until `try_acquire` returns 0. Otherwise it returns the seconds to wait.
+/// Waits in the queue, first come, first served, until `try_acquire` returns 0. Otherwise it returns the seconds to
+/// wait.
 async fn wait_in(queue: &tokio::sync::Mutex<()>, mut try_acquire: impl FnMut() -> f64) {
     let _head = queue.lock().await;
     loop {
@@ -241,8 +244,8 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// Takes one retry and returns 0, or returns the seconds until there will be one. `granted` is the number of successes so
-    /// far.
+    /// Takes one retry and returns 0, or returns the seconds until there will be one. `granted` is the number of
+    /// successes so far.
     fn try_take(&mut self, now: f64, granted: u64) -> f64 {
         let paid = (granted - self.counted) as f64 * RETRIES_PER_SUCCESS;
         let refilled = (now - self.at).max(0.0) * REFILL;
@@ -260,8 +263,8 @@ impl RetryBudget {
 mod tests {
     use super::*;
 
-    /// Makes `attempts` per second for a minute, of which `failures_in_ten` of ten fail and are retried. Returns how many
-    /// retries had to wait.
+    /// Makes `attempts` per second for a minute, of which `failures_in_ten` of ten fail and are retried. Returns how
+    /// many retries had to wait.
     fn waits(attempts: u64, failures_in_ten: u64) -> usize {
         let (mut budget, mut granted, mut waits) = (RetryBudget::default(), 0, 0);
         for attempt in 0..attempts * 60 {

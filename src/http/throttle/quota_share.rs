@@ -1,14 +1,14 @@
 //! A client's share of a quota: a rate that grows with time and falls with each refusal.
 //!
-//! * **Shares converge.** Each refusal lowers the rate by a small proportion. Time raises it by as much as the refusals of a
-//!   client with its fair share lower it (`expected_refusals`). The expected number of refusals per second hardly depends on
-//!   the rate: a client with more than its share meets more refusals than expected, and one with less meets fewer, until all
-//!   have the same. If the expected refusals were proportional to the rate, any ratio of shares would be stable and random
-//!   refusals would drive the shares apart. The steps are small, because in the long run shares scatter by the square root of
-//!   half a step; so convergence takes a minute or two. Below `SLOW_CLIENT` requests/s that many refusals would be too large
-//!   a part of all answers, so fewer are expected and shares scatter more.
-//! * **A higher quota** shows when no refusal comes for longer than random gaps explain (`QUIET_PERIOD`): the rate ramps up,
-//!   faster the longer no refusal comes.
+//! * **Shares converge.** Each refusal lowers the rate by a small proportion. Time raises it by as much as the refusals
+//!   of a client with its fair share lower it (`expected_refusals`). The expected number of refusals per second hardly
+//!   depends on the rate: a client with more than its share meets more refusals than expected, and one with less meets
+//!   fewer, until all have the same. If the expected refusals were proportional to the rate, any ratio of shares would
+//!   be stable and random refusals would drive the shares apart. The steps are small, because in the long run shares
+//!   scatter by the square root of half a step; so convergence takes a minute or two. Below `SLOW_CLIENT` requests/s
+//!   that many refusals would be too large a part of all answers, so fewer are expected and shares scatter more.
+//! * **A higher quota** shows when no refusal comes for longer than random gaps explain (`QUIET_PERIOD`): the rate
+//!   ramps up, faster the longer no refusal comes.
 //! * **A lower quota**, or more clients, shows when refusals come much faster than expected.
 
 /// Growth per second at the beginning of a ramp-up, its increase per second after `ACCELERATION_AFTER` seconds, and its
@@ -31,16 +31,16 @@ const MAX_OVERSHOOT: f64 = 0.4;
 const STEP: f64 = 0.01;
 const LARGEST_STEP: f64 = 0.02;
 const STEP_TIMES_RATE: f64 = 0.15;
-/// For this many seconds after a ramp-up, each refusal takes `FAST_DECREASE_STEPS` steps if refusals are `FAST_DECREASE` times
-/// more frequent than expected.
+/// For this many seconds after a ramp-up, each refusal takes `FAST_DECREASE_STEPS` steps if refusals are
+/// `FAST_DECREASE` times more frequent than expected.
 const FAST_DECREASE_SECONDS: f64 = 2.0;
 const FAST_DECREASE: f64 = 4.0;
 const FAST_DECREASE_STEPS: f64 = 3.0;
 /// The expected refusals per second of a client with its share, at `SLOW_CLIENT` requests/s or more.
 const EXPECTED_REFUSALS: f64 = 1.2;
 const SLOW_CLIENT: f64 = 16.0;
-/// The exponent for slower clients: between 0, where shares converge best, and 1, where the refused part is the same for all
-/// rates.
+/// The exponent for slower clients: between 0, where shares converge best, and 1, where the refused part is the same
+/// for all rates.
 const SLOW_CLIENT_EXPONENT: f64 = 0.7;
 /// The rate ramps up once this many expected refusals did not come: the quota has risen, or other clients have left.
 const QUIET_PERIOD: f64 = 5.0;
@@ -115,8 +115,8 @@ impl QuotaShare {
         self.rate < self.first_rate / 4.0
     }
 
-    /// Records that the service failed a request without refusing it. The absence of refusals is then no sign of a higher
-    /// quota.
+    /// Records that the service failed a request without refusing it. The absence of refusals is then no sign of a
+    /// higher quota.
     pub(super) fn failed(&mut self) {
         (self.refused_at, self.ramp_up) = (self.active, None);
     }
@@ -159,14 +159,16 @@ impl QuotaShare {
         self.active += seconds;
     }
 
-    /// Records that a request that was sent at `sent` was refused. `share` is the share of refusals among the latest answers.
+    /// Records that a request that was sent at `sent` was refused. `share` is the share of refusals among the latest
+    /// answers.
     pub(super) fn refused(&mut self, sent: f64, share: f64) {
         if sent <= self.since {
             return;
         }
         self.refused_at = self.active;
         if let Some(ramp_up) = self.ramp_up.take() {
-            // Return to the rate where refusals should have begun. They come late, because the service has saved up quota.
+            // Return to the rate where refusals should have begun. They come late, because the service has saved up
+            // quota.
             let overshoot = (2.0 * self.growth * (1.0 / self.rate).max(BURST_SECONDS)).sqrt().min(MAX_OVERSHOOT);
             self.ramp_up_ended_at = self.active;
             self.set((self.rate * (-overshoot).exp()).max(ramp_up.from));

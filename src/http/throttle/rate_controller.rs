@@ -9,19 +9,20 @@
 //! A controller is in one of these states (`controller_states`):
 //!
 //! * **Unlimited**, until too many of the latest answers are refusals.
-//! * **AwaitingGrant**: refusals came before any request was granted. Refusals may be faster than other answers, so these
-//!   are not conclusive. A few requests per second are sent until the duration of a granted request is known.
+//! * **AwaitingGrant**: refusals came before any request was granted. Refusals may be faster than other answers, so
+//!   these are not conclusive. A few requests per second are sent until the duration of a granted request is known.
 //! * **Backoff**: the rate is a quarter of the demand, and the answers are compared with those before
-//!   ([`Comparison`](super::evidence::Comparison)). If clearly fewer are refused, there is a quota. If not, a high-rate probe
-//!   follows. All clients with equal demand begin at the same rate, so their shares are equal from the start. The refusals
-//!   before are too few to compute a share from.
-//! * **Limited**: the client sends at its share of the quota, which [`QuotaShare`](super::quota_share::QuotaShare) finds.
-//! * **HighRateProbe**: for a moment the client sends at its whole demand, at the same time as all other undecided clients.
-//!   If the share of refusals does not grow, refusals are random and the client has no limit.
-//! * **LowRateProbe**: a client whose refusals are random sends a quarter of its demand for a moment, at the same time as all
-//!   others of the kind; with each confirmation half as often. If fewer are refused, there is a quota after all.
-//! * **Outage**: everything is refused. The client sends a few requests per second until some are granted. Then the rate
-//!   doubles after every few granted requests until it reaches the demand.
+//!   ([`Comparison`](super::evidence::Comparison)). If clearly fewer are refused, there is a quota. If not, a high-rate
+//!   probe follows. All clients with equal demand begin at the same rate, so their shares are equal from the start. The
+//!   refusals before are too few to compute a share from.
+//! * **Limited**: the client sends at its share of the quota, which [`QuotaShare`](super::quota_share::QuotaShare)
+//!   finds.
+//! * **HighRateProbe**: for a moment the client sends at its whole demand, at the same time as all other undecided
+//!   clients. If the share of refusals does not grow, refusals are random and the client has no limit.
+//! * **LowRateProbe**: a client whose refusals are random sends a quarter of its demand for a moment, at the same time
+//!   as all others of the kind; with each confirmation half as often. If fewer are refused, there is a quota after all.
+//! * **Outage**: everything is refused. The client sends a few requests per second until some are granted. Then the
+//!   rate doubles after every few granted requests until it reaches the demand.
 //!
 //! All numbers were found by simulating 1 to 16 clients with 1 to 64 requests in flight each, on busy processors
 //! (`simulation`). Do not change any of them without it.
@@ -32,15 +33,16 @@ use super::controller_states::{
 use super::demand::DemandEstimator;
 use super::evidence::LatestAnswers;
 
-/// A backoff begins after this many refusals within this many answers (40 %), or after `MORE_REFUSALS` within the latest 128
-/// (16 %). Fewer refusals cost less than a wrong limit.
+/// A backoff begins after this many refusals within this many answers (40 %), or after `MORE_REFUSALS` within the
+/// latest 128 (16 %). Fewer refusals cost less than a wrong limit.
 const REFUSALS: u32 = 10;
 const WITHIN: u32 = 24;
 const MORE_REFUSALS: u32 = 20;
-/// With `Retry-After` this many are enough: the service itself announces a quota then, and the header delays the request.
+/// With `Retry-After` this many are enough: the service itself announces a quota then, and the header delays the
+/// request.
 const REFUSALS_WITH_RETRY_AFTER: u32 = 4;
-/// Clients begin high-rate probes at odd multiples of this time of the wall clock, and low-rate probes at even multiples. In
-/// seconds.
+/// Clients begin high-rate probes at odd multiples of this time of the wall clock, and low-rate probes at even
+/// multiples. In seconds.
 const PROBE_INTERVAL: f64 = 0.5;
 /// A low-rate probe needs this many answers without a limit. At most `MAX_BEFORE` are kept.
 const MIN_BEFORE: u32 = 16;
@@ -131,8 +133,8 @@ impl RateController {
         !matches!(self.state, State::Unlimited)
     }
 
-    /// Whether there is a limit and requests are granted under it. Then the retry of a refused request only waits for the
-    /// limit.
+    /// Whether there is a limit and requests are granted under it. Then the retry of a refused request only waits for
+    /// the limit.
     pub(super) fn paces_retries(&self) -> bool {
         match &self.state {
             State::Unlimited | State::AwaitingGrant | State::HighRateProbe(_) => false,
@@ -185,7 +187,8 @@ impl RateController {
             }
             return wait;
         }
-        // At even intervals two clients with the same rate stay in step, and the same one finds the quota used up each time.
+        // At even intervals two clients with the same rate stay in step, and the same one finds the quota used up each
+        // time.
         self.next_send += (0.5 + fastrand::f64()) / rate;
         let binds = self.waits.count_sent();
         if let State::Backoff(backoff) = &mut self.state
@@ -240,7 +243,8 @@ impl RateController {
         self.apply(now, transition);
     }
 
-    /// Judges a refusal without a limit. `low_probe_interval`: the number of the interval if a low-rate probe may begin now.
+    /// Judges a refusal without a limit. `low_probe_interval`: the number of the interval if a low-rate probe may begin
+    /// now.
     fn refused_unlimited(
         &mut self,
         now: f64,

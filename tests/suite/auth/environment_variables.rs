@@ -1,5 +1,5 @@
-//! Storage credentials in the environment variables of the `az` CLI. They are used if no credential is set, and come before
-//! the credential chain.
+//! Storage credentials in the environment variables of the `az` CLI. They are used if no credential is set, and come
+//! before the credential chain.
 
 use aztorch::{Client, Result, Status, WriteMode};
 
@@ -46,8 +46,8 @@ fn assert_expected_access(client: &Client, url: &str) {
     }
 }
 
-/// Asserts that a key was wrong. The service returns 403. An Azurite that accepts tokens takes the signature for a token,
-/// and returns 400.
+/// Asserts that a key was wrong. The service returns 403. An Azurite that accepts tokens takes the signature for a
+/// token, and returns 400.
 #[track_caller]
 fn assert_wrong_key(result: Result<()>) {
     let error = expect_error(result, Status::Rejected);

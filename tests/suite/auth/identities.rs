@@ -1,4 +1,5 @@
-//! Each kind of identity end to end: a token is requested as on Azure, and a blob is written and read with it over https.
+//! Each kind of identity end to end: a token is requested as on Azure, and a blob is written and read with it over
+//! https.
 
 use std::fs;
 use std::io::Read;

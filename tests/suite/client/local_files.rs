@@ -92,7 +92,8 @@ fn a_download_to_a_symbolic_link_replaces_its_target() {
     for folder in ["links", "files"] {
         fs::create_dir(path(folder)).unwrap();
     }
-    // Links to an existing and to a new file: absolute, relative, through another link, and through a folder that is a link.
+    // Links to an existing and to a new file: absolute, relative, through another link, and through a folder that is a
+    // link.
     symlink(path("files"), path("folder")).unwrap();
     for file in ["old", "new"] {
         symlink(path("files").join(file), path("links").join(format!("absolute-{file}"))).unwrap();

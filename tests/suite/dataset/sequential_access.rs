@@ -1,5 +1,6 @@
-//! Sequential access to a dataset is detected and prefetched; random access is not. The tests count round trips: requests
-//! that were waited for one after another. `cargo bench --bench datasets -- walk` measures the times at a latency of 20 ms.
+//! Sequential access to a dataset is detected and prefetched; random access is not. The tests count round trips:
+//! requests that were waited for one after another. `cargo bench --bench datasets -- walk` measures the times at a
+//! latency of 20 ms.
 
 use std::time::Duration;
 

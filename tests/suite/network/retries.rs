@@ -90,7 +90,8 @@ fn max_retries_applies_to_each_request_of_a_write() {
         let client = client_with(|options| options.set_max_retries(2));
         let written = write_blob(&client, &server.url("blob"), WriteMode::Replace, &vec![1; size]);
         expect_error(written, Status::Unavailable);
-        // Each block is a request of its own, identified by its id. The first one that fails finally cancels the other ones.
+        // Each block is a request of its own, identified by its id. The first one that fails finally cancels the other
+        // ones.
         let mut tries = HashMap::new();
         for request in server.requests_of(verb) {
             *tries.entry(request.query("blockid").map(str::to_owned)).or_insert(0) += 1;

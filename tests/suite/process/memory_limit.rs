@@ -1,4 +1,5 @@
-//! One memory limit for all prefetching and writing. It is never exceeded, and no call waits for the caller to free memory.
+//! One memory limit for all prefetching and writing. It is never exceeded, and no call waits for the caller to free
+//! memory.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Responses to reads that break off, are wrong or stop. A read resumes where that is safe, and never returns wrong data.
+//! Responses to reads that break off, are wrong or stop. A read resumes where that is safe, and never returns wrong
+//! data.
 
 use std::io::SeekFrom;
 use std::time::Duration;

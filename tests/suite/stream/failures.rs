@@ -1,5 +1,5 @@
-//! Streams whose requests fail: a permanent error is returned once and its sample skipped; after a transient error the sample
-//! is returned later.
+//! Streams whose requests fail: a permanent error is returned once and its sample skipped; after a transient error the
+//! sample is returned later.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

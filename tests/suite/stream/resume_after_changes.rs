@@ -66,7 +66,8 @@ fn after_additions_shards_return_each_old_blob_once() {
     }
 }
 
-/// Each shard has listed as far as it needs. If the container grows they need a shared manifest, so here it does not grow.
+/// Each shard has listed as far as it needs. If the container grows they need a shared manifest, so here it does not
+/// grow.
 #[test]
 fn shards_on_different_pages_can_be_resumed() {
     for shuffle in SHUFFLES {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::fault::{Fault, Order};
 use crate::support::streams::{ListedStreams, all_names, names_in_folders, numbered_names, take_names};
 
-/// Byte order, the order of a hierarchical namespace, the reverse byte order, and one that does not follow from the names.
+/// Byte order, the order of a hierarchical namespace, the reverse byte order, and one that does not follow from the
+/// names.
 const ORDERS: [Order; 4] = [
     |name| name.as_bytes().to_vec(),
     |name| name.replace('/', "\0").into_bytes(),

@@ -1,5 +1,5 @@
-//! Checksums as Azure Storage has them: of ranges and of uploads, and structured bodies. The CRC64 comes from another crate
-//! than the library's.
+//! Checksums as Azure Storage has them: of ranges and of uploads, and structured bodies. The CRC64 comes from another
+//! crate than the library's.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,5 +1,5 @@
-//! List Blobs like the service: pages of at most 5,000 entries, opaque markers, and XML with all the elements that a client
-//! does not need.
+//! List Blobs like the service: pages of at most 5,000 entries, opaque markers, and XML with all the elements that a
+//! client does not need.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;

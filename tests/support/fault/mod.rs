@@ -1,5 +1,5 @@
-//! A blob service on the loopback interface. By default its responses are correct; a test can give each request a fault,
-//! and can look at every request afterwards.
+//! A blob service on the loopback interface. By default its responses are correct; a test can give each request a
+//! fault, and can look at every request afterwards.
 
 use super::content::Content;
 use super::{http, percent};

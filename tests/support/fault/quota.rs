@@ -1,5 +1,5 @@
-//! The quota of a service: a token bucket of requests and one of bytes. A request beyond it is refused with 503 ServerBusy
-//! before it is executed.
+//! The quota of a service: a token bucket of requests and one of bytes. A request beyond it is refused with 503
+//! ServerBusy before it is executed.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -51,7 +51,8 @@ impl Bucket {
         self.counts.clone().unwrap_or_default()
     }
 
-    /// Takes a request for `path` from the bucket; returns whether it is granted. Its bytes are spent later, when they are known.
+    /// Takes a request for `path` from the bucket; returns whether it is granted. Its bytes are spent later, when they
+    /// are known.
     pub fn grants(&mut self, path: &str) -> bool {
         self.fill();
         let granted = self.requests >= 1.0 && self.bytes > 0.0;

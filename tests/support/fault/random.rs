@@ -1,5 +1,5 @@
-//! Random faults that repeat exactly: whether a request gets one follows from a seed, from the request itself and from how
-//! often it was sent before, not from the order in which requests arrive.
+//! Random faults that repeat exactly: whether a request gets one follows from a seed, from the request itself and from
+//! how often it was sent before, not from the order in which requests arrive.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

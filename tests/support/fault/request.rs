@@ -53,8 +53,8 @@ impl Request {
     }
 }
 
-/// The length of the longest sequence of these requests in which each was sent after the response to the one before. This
-/// is the number of round trips that a caller waited for, and does not depend on the speed of the machine.
+/// The length of the longest sequence of these requests in which each was sent after the response to the one before.
+/// This is the number of round trips that a caller waited for, and does not depend on the speed of the machine.
 pub fn longest_chain(requests: &[Request]) -> usize {
     let mut times: Vec<_> = requests.iter().filter_map(|request| Some((request.answered?, request.arrived))).collect();
     times.sort();

@@ -81,7 +81,8 @@ impl FaultServer {
         self.shared.state().store.set_metadata(&path(name), metadata);
     }
 
-    /// Refuses a range of an empty blob before it checks the request's conditions. `with_etag`: the refusal has an ETag.
+    /// Refuses a range of an empty blob before it checks the request's conditions. `with_etag`: the refusal has an
+    /// ETag.
     pub fn check_range_before_conditions(&self, with_etag: bool) {
         self.shared.state().range_before_conditions = Some(with_etag);
     }

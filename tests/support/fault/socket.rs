@@ -20,8 +20,8 @@ pub fn wait_until_received(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Ends the connection with a RST at once, even if the socket has other handles. Closing with SO_LINGER 0 would wait for
-/// the last of them.
+/// Ends the connection with a RST at once, even if the socket has other handles. Closing with SO_LINGER 0 would wait
+/// for the last of them.
 pub fn reset(stream: &TcpStream) -> io::Result<()> {
     let unspecified = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
     let length = size_of_val(&unspecified) as libc::socklen_t;

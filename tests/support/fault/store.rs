@@ -168,8 +168,8 @@ impl Store {
         self.order = Some(order);
     }
 
-    /// The names of a container from `first` on, and their blobs, in byte order or in that of [`order_by`](Self::order_by).
-    /// `None` if the container does not exist; it exists from its first blob on.
+    /// The names of a container from `first` on, and their blobs, in byte order or in that of
+    /// [`order_by`](Self::order_by). `None` if the container does not exist; it exists from its first blob on.
     pub fn list(&self, container: &str, first: &str) -> Option<Box<dyn Iterator<Item = (String, Blob)> + '_>> {
         if let Some(all) = self.generated.get(container) {
             let indices = all.first_from(first)..all.count;

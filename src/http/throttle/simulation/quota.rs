@@ -41,9 +41,9 @@ fn sixteen_clients_share_a_quota_and_use_it() {
     }
 }
 
-/// Eight clients on busy processors that read 400 blobs each, with a quota of a quarter of their demand. Returns the part of
-/// the quota that they use until the last one ends, the part of their requests that is refused, and the time of the slowest
-/// client divided by the median.
+/// Eight clients on busy processors that read 400 blobs each, with a quota of a quarter of their demand. Returns the
+/// part of the quota that they use until the last one ends, the part of their requests that is refused, and the time of
+/// the slowest client divided by the median.
 fn from_the_first_second_on(in_flight: usize, refusal: f64, retry_after: f64, seed: u64) -> (f64, f64, f64) {
     let (per_second, burst) = (400.0, 0.2);
     let quotas = vec![quota(0.0, per_second, burst)];
