@@ -11,9 +11,10 @@
 namespace aztorch {
 
 /// Receives one log line: its level (one of the AZT_LOG_LEVEL_* constants), its target (the part of the library), and
-/// its message, which holds no secret. The texts are valid during the call. The library calls it on any thread, and on
-/// several threads at once. It must not throw. Inside it, calls of this library that block throw
-/// AZT_STATUS_UNSUPPORTED.
+/// its message, which holds no secret. The texts are valid during the call.
+///
+/// The library calls it on any thread, and on several threads at once. It must not throw. Inside it, calls of this
+/// library that block throw AZT_STATUS_UNSUPPORTED.
 using LogCallback = std::function<void(azt_log_level, std::string_view, std::string_view)>;
 
 /// Sends the process's log, lines up to `level`, to `callback`, which replaces an earlier callback. An empty callback
