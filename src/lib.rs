@@ -1,5 +1,6 @@
-//! aztorch: Azure Blob Storage for LibTorch, from any language that speaks C. The C API is [`ffi`], documented in
-//! `include/aztorch.h`. The items at the top level here are the Rust API.
+//! aztorch: Azure Blob Storage for LibTorch, from any language that speaks C.
+//!
+//! The C API is [`ffi`], documented in `include/aztorch.h`. The items at the top level here are the Rust API.
 //!
 //! # The map
 //!

@@ -10,9 +10,10 @@
 
 namespace aztorch {
 
-/// One entry of a Dataset or a Stream with its bytes: a blob, a range of a blob, or a member of a tar archive. It is
-/// the only owner of its bytes, so a tensor can take them over without a copy: see to_tensor() in torch.hpp. It may
-/// outlive its dataset or stream. Movable, not copyable. Immutable: several threads may read it at once.
+/// One entry of a Dataset or a Stream with its bytes: a blob, a range of a blob, or a member of a tar archive.
+///
+/// It is the only owner of its bytes, so a tensor can take them over without a copy: see to_tensor() in torch.hpp. It
+/// may outlive its dataset or stream. Movable, not copyable. Immutable: several threads may read it at once.
 class Sample {
  public:
   /// Takes ownership of a handle of the C API, which must not be NULL.

@@ -220,7 +220,8 @@ impl CachedBlob {
     }
 
     /// Starts a chunk's request if the budget has memory for it, after evicting memory that was not used for `idle`.
-    /// `body` is a response whose bytes begin the chunk, if there is one. Returns whether the request was started.
+    /// `body` is the response that already brings the chunk's bytes, if there is one. Returns whether the request was
+    /// started.
     fn fetch_chunk(
         &self,
         cache: &mut ReadCache,

@@ -82,8 +82,9 @@ impl BlobReader {
         self.read_into(CallerBuffer::from_slice(buffer))
     }
 
-    /// Reads at `offset` and leaves the position alone. Any number of threads may do so at once. Uses bytes that an
-    /// earlier [`read`](Self::read) has cached, and fetches only the missing ones.
+    /// Reads at `offset` and leaves the position alone. Any number of threads may do so at once.
+    ///
+    /// Uses bytes that an earlier [`read`](Self::read) has cached, and fetches only the missing ones.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.read_at_into(offset, CallerBuffer::from_slice(buffer))
     }

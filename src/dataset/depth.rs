@@ -1,5 +1,6 @@
-//! How far ahead of its caller a dataset or a stream loads entries. This module alone decides it. Hints have no depth:
-//! the caller names the entries, so only the memory limit bounds the loading.
+//! How far ahead of its caller a dataset or a stream loads entries. This module alone decides it.
+//!
+//! Hints have no depth: the caller names the entries, so only the memory limit bounds the loading.
 
 /// The number of entries ahead after the first step: it fills a few connections, and wastes little if the guess was
 /// wrong.

@@ -204,8 +204,8 @@ pub unsafe extern "C" fn azt_stream_cursor(
 /// order and with the same positions.
 ///
 /// If blobs were added to the container since then, no earlier blob is repeated or lost; deleted blobs are left out.
-/// With several shards, this holds for the pages (5,000 names each) that each shard had listed. After these pages the
-/// blobs are counted from there on; the shards agree if nothing was added or deleted there.
+/// With several shards, this holds for the pages (5,000 names each) that each shard had listed. After these pages, the
+/// shards continue with the current listing; they agree if nothing was added or deleted there.
 ///
 /// The stream finds the place by the names around it, up to 16 on each side. It does not depend on the order in which
 /// the service lists. If all of these blobs were deleted, the stream continues at the start of the page: no blob is
