@@ -5,8 +5,8 @@
 // Rules for all functions:
 //
 // - A function that can fail returns azt_status and has a last parameter `azt_error **error`, which may be NULL. It
-//   sets `*error` to NULL at entry, whatever it held, and to a new error on failure, which the caller frees. Other
-//   outputs are written on success only. An output handle is set to NULL first.
+//   sets `*error` to NULL at entry, regardless of its old value, and to a new error on failure, which the caller
+//   frees. Other outputs are written on success only. An output handle is set to NULL first.
 // - After a function has returned, with any status, the library no longer reads or writes memory that the caller
 //   passed.
 // - "Thread-safe": many threads may call the function on a handle at once. "One thread at a time": one thread at a time
@@ -14,7 +14,7 @@
 //   on a handle that is not const are serialised or refused, never undefined.
 // - "Blocks": the call waits for the network until it succeeds, its retries end, its deadline passes or it is
 //   cancelled.
-// - A handle keeps what it needs alive: a client may be freed before its blobs.
+// - A handle keeps the objects that it needs alive, so a client may be freed before its blobs.
 // - Each `_free` function accepts NULL, does no network I/O, and may be called from static destructors and after fork.
 //   It is the only way to free its type.
 // - Strings from the caller are UTF-8 with a NUL at their end, and are copied before the function returns. Strings from
@@ -105,7 +105,7 @@ typedef int32_t azt_status;
 // An index or a byte range is past the end.
 #define AZT_STATUS_OUT_OF_RANGE 13
 
-// The caller's buffer is too small. The size output has the size that is needed.
+// The caller's buffer is too small. The size output is set to the size that is needed.
 #define AZT_STATUS_BUFFER_TOO_SMALL 14
 
 // There is no credential, or the service does not accept it (HTTP 401).
@@ -146,8 +146,8 @@ const char *azt_status_name(azt_status status);
 // An error: why a call failed.
 //
 // A function that can fail has a last parameter `azt_error **error`, which may be NULL. The function sets `*error` to
-// NULL at entry, whatever it held, and to a new error on failure. The caller frees the error with azt_error_free().
-// An error is immutable: many threads may read it at once.
+// NULL at entry, regardless of its old value, and to a new error on failure. The caller frees the error with
+// azt_error_free(). An error is immutable: many threads may read it at once.
 //
 // Functions: azt_error_status(), azt_error_message(), azt_error_http_status(), azt_error_service_code(),
 // azt_error_request_id(), azt_error_is_retryable(), azt_error_free().
@@ -240,7 +240,7 @@ azt_status azt_client_with_timeout_ms(const struct azt_client *client,
 // NULL is allowed and does nothing: the process-wide default client cannot be cancelled, because other parts of the
 // program may use it.
 //
-// Any thread may call it, during any other call on the client but azt_client_free(). Does not block.
+// Any thread may call it, during any other call on the client except azt_client_free(). Does not block.
 void azt_client_cancel(const struct azt_client *client);
 
 // Frees a client. Blobs, datasets and streams that were opened with it still work. NULL is allowed.
@@ -365,7 +365,7 @@ azt_status azt_client_options_set_checksum(struct azt_client_options *options,
                                            struct azt_error **error);
 
 // Sends all requests through a proxy, "http://[USER:PASSWORD@]HOST:PORT". Requests over https go through a tunnel that
-// the proxy cannot read, requests over http go in plain text. Identity endpoints of this machine are never asked
+// the proxy cannot read, requests over http go in plain text. Requests to identity endpoints of this machine never go
 // through a proxy.
 //
 // Default: the environment variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or in lower case), which are
@@ -616,7 +616,7 @@ azt_status azt_blob_close(struct azt_blob *blob,
 // call that reads, writes, seeks or waits. A cancelled writer never publishes. If azt_blob_close() was waiting for the
 // service's response, its error says that the outcome is unknown.
 //
-// Any thread may call it, during any other call on the blob but azt_blob_free(). Does not block. NULL is allowed.
+// Any thread may call it, during any other call on the blob except azt_blob_free(). Does not block. NULL is allowed.
 void azt_blob_cancel(const struct azt_blob *blob);
 
 // Frees a blob. A writer that was not closed is discarded: nothing is published. NULL is allowed.
@@ -678,7 +678,7 @@ azt_status azt_blob_seek(struct azt_blob *blob,
                          uint64_t *out_position,
                          struct azt_error **error);
 
-// Returns the size in bytes of what a reader opened: a version of a blob, or a part of one.
+// Returns the size in bytes of the data that a reader opened: a version of a blob, or a part of one.
 //
 // Thread-safe. Sends no request. A writer: AZT_STATUS_UNSUPPORTED.
 azt_status azt_blob_size(const struct azt_blob *blob, uint64_t *out_size, struct azt_error **error);
@@ -771,7 +771,7 @@ azt_status azt_container_create(const struct azt_client *client,
 // A map-style dataset: blobs, or parts of blobs, by index from 0. Its entries are listed when it is created and never
 // change.
 //
-// Thread-safe: many threads may call all of its functions but azt_dataset_free() at once. Works in a forked child,
+// Thread-safe: many threads may call all of its functions except azt_dataset_free() at once. Works in a forked child,
 // with connections of its own.
 //
 // To create and save: azt_dataset_list(), azt_dataset_from_urls(), azt_dataset_from_ranges(), azt_dataset_from_tars(),
@@ -862,7 +862,7 @@ azt_status azt_dataset_save_manifest(const struct azt_dataset *dataset,
 // Cancels a dataset for good. Every running call on it, and on blobs and streams that were opened from it, ends within
 // 100 ms with AZT_STATUS_CANCELLED, and so does every later call that fetches. Names, sizes and samples stay valid.
 //
-// Any thread may call it, during any other call on the dataset but azt_dataset_free(). Does not block. NULL is
+// Any thread may call it, during any other call on the dataset except azt_dataset_free(). Does not block. NULL is
 // allowed. To cancel a function that creates a dataset, such as azt_dataset_list(), cancel its client with
 // azt_client_cancel().
 void azt_dataset_cancel(const struct azt_dataset *dataset);
@@ -891,8 +891,8 @@ const char *azt_dataset_blob_name(const struct azt_dataset *dataset,
 // The string is valid until the dataset is freed. Thread-safe. Does not block.
 const char *azt_dataset_container_name(const struct azt_dataset *dataset, size_t index);
 
-// Returns the size of an entry in bytes, as the listing, the range, the archive or an earlier read gave it. UINT64_MAX
-// if it is not known, as for a URL before its first read.
+// Returns the size of an entry in bytes, from the listing, the range, the archive or an earlier read. UINT64_MAX if it
+// is not known, as for a URL before its first read.
 //
 // Thread-safe. Sends no request. An index past the end: AZT_STATUS_OUT_OF_RANGE.
 azt_status azt_dataset_blob_size(const struct azt_dataset *dataset,
@@ -1034,7 +1034,7 @@ const char *azt_sample_container_name(const struct azt_sample *sample);
 // Thread-safe. Does not block.
 uint64_t azt_sample_position(const struct azt_sample *sample);
 
-// Returns the size in bytes of a sample's entry, as the listing, the range, the archive or an earlier read gave it.
+// Returns the size in bytes of a sample's entry, from the listing, the range, the archive or an earlier read.
 // UINT64_MAX if it is not known, and for NULL. It is useful for samples of a lazy stream, which have no bytes.
 //
 // Thread-safe. Does not block.
@@ -1064,8 +1064,8 @@ void azt_sample_free(struct azt_sample *sample);
 // Shards that list a container on their own agree only while the container does not change. To share one listing, use
 // azt_stream_from_dataset() with a dataset that was loaded from a manifest.
 //
-// Thread-safe: many threads may call all of its functions but azt_stream_free() at once, and each sample goes to one
-// of them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
+// Thread-safe: many threads may call all of its functions except azt_stream_free() at once, and each sample goes to
+// one of them. In a forked child, a stream starts at its first sample, or at the cursor from which it was resumed.
 //
 // To create: azt_stream_list(), azt_stream_from_urls(), azt_stream_from_dataset(). Before the first sample:
 // azt_stream_set_shuffle(), azt_stream_set_lazy(). Samples: azt_stream_next(), azt_stream_reset(),
@@ -1136,7 +1136,7 @@ azt_status azt_stream_set_lazy(struct azt_stream *stream,
 // The caller frees the sample with azt_sample_free(). Thread-safe: each sample goes to one caller. Blocks.
 //
 // A container that does not exist: AZT_STATUS_NOT_FOUND. A sample with a permanent failure (missing, not permitted) is
-// an error once; the next call goes on behind it, and its position is not used. A sample, or a page of the listing,
+// an error once; the next call continues after it, and its position is not used. A sample, or a page of the listing,
 // with a temporary failure (timeout, throttled, cancelled) is tried again by the next call.
 azt_status azt_stream_next(const struct azt_stream *stream,
                            struct azt_sample **out_sample,
@@ -1173,12 +1173,12 @@ azt_status azt_stream_cursor(const struct azt_stream *stream,
 // order and with the same positions.
 //
 // If blobs were added to the container since then, no earlier blob is repeated or lost; deleted blobs are left out.
-// With several shards, this holds for the pages (5,000 names each) that each shard had listed. Behind them the shards
-// count anew, and agree if nothing was added or deleted there.
+// With several shards, this holds for the pages (5,000 names each) that each shard had listed. After these pages, the
+// shards continue with the current listing; they agree if nothing was added or deleted there.
 //
-// The stream finds the place by the names around it, up to 16 on each side, in whatever order the service lists. If
-// all of these blobs were deleted, the stream continues at the start of the page: no blob is lost, but blobs of this
-// page may be repeated. The log then has a message.
+// The stream finds the place by the names around it, up to 16 on each side. It does not depend on the order in which
+// the service lists. If all of these blobs were deleted, the stream continues at the start of the page: no blob is
+// lost, but blobs of this page may be repeated. The log then has a message.
 //
 // Thread-safe. Sends no request. A cursor of a stream with another listing (container and prefix, URLs, or dataset),
 // shard or shuffle; a damaged cursor; a cursor of an earlier version of the library that this version cannot read:
@@ -1190,7 +1190,8 @@ azt_status azt_stream_resume(const struct azt_stream *stream,
 // Cancels a stream for good. A running azt_stream_next() ends within 100 ms with AZT_STATUS_CANCELLED, and so does
 // every later one. Samples stay valid, and azt_stream_cursor() still returns the place.
 //
-// Any thread may call it, during any other call on the stream but azt_stream_free(). Does not block. NULL is allowed.
+// Any thread may call it, during any other call on the stream except azt_stream_free(). Does not block. NULL is
+// allowed.
 void azt_stream_cancel(const struct azt_stream *stream);
 
 // Frees a stream. Samples that came from it stay valid. NULL is allowed.
@@ -1213,7 +1214,7 @@ typedef int32_t azt_log_level;
 // Conditions that need attention soon: a SAS that is about to expire, a token that could not be obtained.
 #define AZT_LOG_LEVEL_WARN 2
 
-// Decisions: which credential is used, what is retried and why.
+// Decisions: which credential is used, which requests are retried and why.
 #define AZT_LOG_LEVEL_INFO 3
 
 // Each request: method, URL without query, status, milliseconds, attempt, request IDs.
@@ -1233,8 +1234,8 @@ typedef void (*azt_log_callback)(void *user_data, azt_log_level level, const cha
 // default.
 //
 // When the function returns, the earlier callback is not running and is not called again, and its finalizer has been
-// called. `finalizer`, which may be NULL, is called once with `user_data` when this callback is replaced in turn. If
-// this function fails, it is not called.
+// called. `finalizer`, which may be NULL, is called once with `user_data` when this callback is replaced. If this
+// function fails, the finalizer is not called.
 //
 // Thread-safe. Waits only for running calls of the earlier callback. Inside a log callback: AZT_STATUS_UNSUPPORTED. An
 // unknown level: AZT_STATUS_INVALID_ARGUMENT.
@@ -1297,7 +1298,7 @@ typedef void (*azt_progress_callback)(void *user_data, uint64_t done, uint64_t t
 // Reports the progress of calls on a blob to `callback`, which replaces an earlier callback. NULL ends the reports.
 //
 // `finalizer`, which may be NULL, is called once with `user_data` when the callback is replaced or the blob is freed.
-// If this function fails, it is not called.
+// If this function fails, the finalizer is not called.
 //
 // One thread at a time. Sends no request.
 azt_status azt_blob_set_progress(struct azt_blob *blob,
