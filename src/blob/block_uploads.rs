@@ -1,4 +1,4 @@
-//! A writer's blocks: the buffers that are being filled, and the uploads that run while the caller goes on writing.
+//! A writer's blocks: the buffers that are being filled, and the uploads that run while the caller continues to write.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};

@@ -20,7 +20,7 @@ const FIRST_WINDOW: u64 = 64 * KIB;
 const MAX_SKIP: u64 = 64 * KIB;
 /// A reader that reads at most this many bytes of the beginning is looking for a magic number.
 const MAGIC: u64 = 512;
-/// A sequence of this many bytes is taken for sequential reading.
+/// A sequence of this many bytes counts as sequential reading.
 const SEQUENTIAL: u64 = 256 * KIB;
 
 /// The history of a reader's reads.

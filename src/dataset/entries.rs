@@ -198,7 +198,7 @@ impl<'a> Entry<'a> {
         std::str::from_utf8(&self.entries.names[self.name_range()]).unwrap_or_default()
     }
 
-    /// The name with the NUL behind it, for C.
+    /// The name with a terminating NUL, for C.
     pub(crate) fn name_with_nul(&self) -> &'a [u8] {
         let Range { start, end } = self.name_range();
         &self.entries.names[start..=end]

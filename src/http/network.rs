@@ -30,7 +30,7 @@ pub(crate) struct Network {
     pub(crate) proxy: Option<Proxies>,
     /// CA certificates in addition to the system's.
     pub(crate) extra_roots: Vec<CertificateDer<'static>>,
-    /// The text behind the library's name in `User-Agent`; "" for none.
+    /// The text after the library's name in `User-Agent`; "" for none.
     pub(crate) user_agent_suffix: String,
 }
 

@@ -10,7 +10,7 @@
 //! All of it lies in a [`FreeList`]. The process keeps memory until it is used again or newer memory displaces it. A
 //! writer frees its buffers when it ends, and earlier when a budget needs their memory (`blob/block_uploads`).
 //!
-//! A forked child starts with empty lists, because a lock that it inherits may be held for ever. It neither uses nor
+//! A forked child starts with empty lists, because an inherited lock may be held forever. It neither uses nor
 //! frees the memory that its parent has kept.
 
 use std::collections::VecDeque;

@@ -26,7 +26,7 @@ pub(crate) struct Cursor {
     pub(crate) place: ListingPosition,
     /// The [`key`]s of the entries in the shuffle's buffer.
     pub(crate) slots: Vec<u64>,
-    /// The [`key`]s of entries that were listed and have not been in the buffer, unless they are behind `place`.
+    /// The [`key`]s of entries that were listed and have not been in the buffer, unless they are after `place`.
     pub(crate) queue: Vec<u64>,
     /// Earlier positions whose samples are to be tried again, and their entries' [`key`]s.
     pub(crate) retry: Vec<(u64, u64)>,
@@ -57,7 +57,7 @@ pub(crate) struct ListingPosition {
 pub(crate) struct Landmarks {
     /// The [`key`]s of the last names before the place, the nearest first.
     pub(crate) before: Vec<u64>,
-    /// The [`key`]s of the first names behind the place, as far as they are known, the nearest first.
+    /// The [`key`]s of the first names after the place, as far as they are known, the nearest first.
     pub(crate) behind: Vec<u64>,
     /// The marker of the page that the place is on; `None` if the place is the end of the listing.
     pub(crate) page: Option<String>,

@@ -1,9 +1,9 @@
 //! Finds a cursor's place in a listing that may have changed since, and the names that the cursor mentions.
 //!
 //! The service keeps the order of names: of two names that are in both listings, the same one comes first. A cursor has
-//! the names on both sides of its place, so the place is behind the former and before the latter. If one of them is
-//! still listed, no older name is between it and the place. If none is, the stream continues from the beginning of the
-//! place's page: samples of that page come twice, and none is lost.
+//! the names on both sides of its place, so the place is after the names before it and before the names after it. If
+//! one of them is still listed, no older name is between it and the place. If none of them is listed, the stream
+//! continues from the beginning of the place's page: samples of that page are repeated, and none is lost.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::stream::listed::{LastNames, ListedEntries, TableOrigin, key_of};
 use crate::stream::shard::Shard;
 use crate::stream::shuffle::ShuffleBuffer;
 
-/// After this many names behind a name that is before the place, no other name before the place is expected: this many
+/// After this many names that follow a name before the place, no other name before the place is expected: this many
 /// new names would have to be between the two.
 const MOST_UNDECIDED: u64 = 10_000;
 
@@ -30,7 +30,7 @@ pub(super) struct Search {
     /// The wanted names that were listed so far.
     found: HashMap<u64, Item>,
     reached: Reached,
-    /// The shard's entries behind the last name that is known to be before the place.
+    /// The shard's entries after the last name that is known to be before the place.
     following: Vec<ListedEntries>,
 }
 
@@ -40,7 +40,7 @@ struct Reached {
     nearness: Nearness,
     /// The last names that were listed.
     last: LastNames,
-    /// How many names of all shards are behind the last one that is known to be before the place.
+    /// How many names of all shards are after the last one that is known to be before the place.
     count: u64,
 }
 
@@ -58,7 +58,7 @@ enum Nearness {
 pub(super) enum SearchOutcome {
     /// The place is not found yet.
     NeedsMore,
-    /// The place is found: the shard's entries behind it so far, how many blobs of all shards were listed up to their
+    /// The place is found: the shard's entries after it so far, how many blobs of all shards were listed up to their
     /// end, and the last of these.
     Found { entries: Vec<ListedEntries>, count: u64, last: LastNames },
     /// The listing has ended without a name next to the place. `count` blobs were before the place.

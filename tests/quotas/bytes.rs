@@ -38,7 +38,7 @@ fn read_pieces_for_ever(argument: &str) {
                     let at = next.fetch_add(1, Ordering::Relaxed) * 5 % 8 * PIECE as u64;
                     let read = reader.read_at(at, &mut piece);
                     if !matches!(read, Ok(PIECE)) || piece != expected[at as usize..][..PIECE] {
-                        // After a panic the other threads would go on.
+                        // After a panic of this thread, the other threads would continue.
                         eprintln!("process {seed}: {read:?}, or other bytes than were written");
                         std::process::exit(1);
                     }

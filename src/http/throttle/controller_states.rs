@@ -37,7 +37,7 @@ const BACKOFF_MIN_ANSWERS: u32 = 4;
 const BACKOFF_MIN_RATE: f64 = 1.0;
 /// The number of answers that a backoff keeps.
 const BACKOFF_MAX_ANSWERS: u32 = 512;
-/// A larger share of refusals than this is never taken for random.
+/// A larger share of refusals than this is never judged random.
 const MAX_RANDOM_SHARE: f64 = 0.5;
 /// If more than this share is refused at a quarter of the demand, the quota is even smaller; if more than
 /// `VERY_HIGH_SHARE`, far smaller.

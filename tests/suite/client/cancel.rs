@@ -92,7 +92,7 @@ fn cancel_ends_an_open_that_waits_for_the_tls_handshake() {
 #[test]
 fn cancel_ends_an_open_that_waits_for_a_token() {
     let server = FaultServer::start();
-    // The callback goes on; the call that waits for it ends.
+    // The callback continues; the call that waits for it ends.
     let client = client_with(|options| {
         options.set_token_callback(|_, _| {
             thread::sleep(Duration::from_secs(60));

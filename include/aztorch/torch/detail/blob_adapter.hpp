@@ -12,7 +12,7 @@
 
 namespace aztorch::detail {
 
-/// A BlobReader behind LibTorch's interface for archives. Thread-safe.
+/// Adapts a BlobReader to LibTorch's interface for archives. Thread-safe.
 ///
 /// LibTorch reads each tensor with one call, directly into the tensor's memory, and small structures around it. The
 /// adapter uses seek() and read() instead of read_at(), because only read() caches the surroundings of a small read.
