@@ -27,11 +27,11 @@ check-account: ## try a real account: make check-account AZTORCH_URL='https://AC
 	@test -n "$$AZTORCH_URL" || { echo "AZTORCH_URL is not set: make check-account AZTORCH_URL='https://…/CONTAINER'" >&2; exit 2; }
 	@cargo run --quiet --release --package aztorch-doctor -- "$$AZTORCH_URL"
 
-bench: ## every benchmark, beside plain sockets
+bench: ## measure reads, writes, datasets and torch's loads beside plain sockets (10 min the first time, then 4 min)
 	@scripts/setup.sh build
 	@scripts/bench.sh
 
-bench-quick: ## bulk reads and batches of samples only
+bench-quick: ## measure bulk reads and batches of samples only (8 min the first time, then 1 min)
 	@scripts/setup.sh build
 	@scripts/bench.sh --quick
 
