@@ -101,12 +101,12 @@ impl Drop for BlockBody {
 /// The uploads of one writer, and the buffers that it can fill again.
 #[derive(Default)]
 pub(crate) struct BlockUploads {
-    state: Mutex<State>,
+    state: Mutex<UploadState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct UploadState {
     /// How many bytes are being uploaded.
     in_flight: u64,
     /// The first failure.
@@ -118,7 +118,7 @@ struct State {
 }
 
 impl BlockUploads {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, UploadState> {
         lock(&self.state)
     }
 

@@ -8,6 +8,7 @@ mod local_file;
 mod read_cache;
 pub(crate) mod read_pattern;
 mod reader;
+mod std_io;
 mod writer;
 
 pub use reader::BlobReader;

@@ -26,20 +26,20 @@ pub struct BlobReader {
     url: String,
     version: Arc<Version>,
     size: u64,
-    inner: ProcessBound<Inner>,
+    inner: ProcessBound<ReaderInner>,
 }
 
-struct Inner {
+struct ReaderInner {
     core: ClientCore,
     blob: CachedBlob,
-    cursor: Mutex<Cursor>,
+    cursor: Mutex<ReadPosition>,
     closed: AtomicBool,
     progress: Arc<Progress>,
 }
 
 /// The position of a reader, and the history of its reads.
 #[derive(Default)]
-struct Cursor {
+struct ReadPosition {
     position: u64,
     pattern: Pattern,
 }
@@ -105,7 +105,7 @@ impl BlobReader {
         inner.reporting(|| self.read_next(inner, to))
     }
 
-    fn read_next(&self, inner: &Inner, to: CallerBuffer<'_>) -> Result<usize> {
+    fn read_next(&self, inner: &ReaderInner, to: CallerBuffer<'_>) -> Result<usize> {
         let call = inner.call()?;
         let mut cursor = inner.lock_cursor();
         let range = inner.blob.clip(cursor.position, to.len());
@@ -123,7 +123,7 @@ impl BlobReader {
         inner.reporting(|| self.read_single(inner, offset, to))
     }
 
-    fn read_single(&self, inner: &Inner, offset: u64, to: CallerBuffer<'_>) -> Result<usize> {
+    fn read_single(&self, inner: &ReaderInner, offset: u64, to: CallerBuffer<'_>) -> Result<usize> {
         let call = inner.call()?;
         let range = inner.blob.clip(offset, to.len());
         if range.is_empty() {
@@ -191,7 +191,7 @@ impl BlobReader {
         }
     }
 
-    fn inner(&self) -> Result<&Inner> {
+    fn inner(&self) -> Result<&ReaderInner> {
         check_may_block()?;
         let inner = self.inner.get()?;
         inner.core.check_cancelled().map_err(|error| error.context(&self.url))?;
@@ -202,7 +202,7 @@ impl BlobReader {
     }
 }
 
-impl Inner {
+impl ReaderInner {
     fn call(&self) -> Result<Call> {
         let mut call = self.core.call()?;
         call.moved = self.progress.counter();
@@ -215,7 +215,7 @@ impl Inner {
         self.progress.during(size, read, |result, before| (before + *result.as_ref().unwrap_or(&0) as u64, size))
     }
 
-    fn lock_cursor(&self) -> MutexGuard<'_, Cursor> {
+    fn lock_cursor(&self) -> MutexGuard<'_, ReadPosition> {
         lock(&self.cursor)
     }
 }
@@ -249,7 +249,7 @@ impl Opening {
         }
         let size = blob.size();
         let (closed, progress) = (AtomicBool::new(false), Arc::default());
-        let inner = Inner { core, blob, cursor: Mutex::default(), closed, progress };
+        let inner = ReaderInner { core, blob, cursor: Mutex::default(), closed, progress };
         Ok(BlobReader { url, version, size, inner: ProcessBound::new(inner) })
     }
 }
@@ -264,17 +264,5 @@ async fn open_part(call: &Call, target: &Target, part: Range<u64>, most: u64, on
     match part.end > version.size {
         true => Err(ranged_get::past_the_end(target, &part, &format!("/{}", version.size))),
         false => Ok(Opened { version, first: part, body: None }),
-    }
-}
-
-impl std::io::Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        Ok(BlobReader::read(self, buffer)?)
-    }
-}
-
-impl std::io::Seek for BlobReader {
-    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        Ok(BlobReader::seek(self, to)?)
     }
 }

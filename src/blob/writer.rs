@@ -15,7 +15,7 @@ use crate::error::{Error, Result, Status};
 use crate::memory::{EvictableHolder, Registration};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
-use crate::service::operations::{self, Condition};
+use crate::service::operations::{self, WriteCondition};
 use crate::sys::blocking::check_may_block;
 use crate::sys::caller_buffer::lend_bytes;
 use crate::sys::lock::lock;
@@ -37,28 +37,28 @@ pub struct BlobWriter {
     url: String,
     etag: OnceCell<String>,
     written: AtomicU64,
-    inner: ProcessBound<Arc<Inner>>,
+    inner: ProcessBound<Arc<WriterInner>>,
     /// Lets the budget flush the buffer that was begun, and evict kept buffers.
     _registered: ProcessBound<[Registration; 2]>,
 }
 
-struct Inner {
+struct WriterInner {
     core: ClientCore,
     target: Arc<Target>,
     mode: WriteMode,
     uploads: Arc<BlockUploads>,
     last_error: Arc<LastError>,
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
     progress: Arc<Progress>,
 }
 
-struct State {
+struct WriterState {
     plan: BlockPlan,
     /// The ids of the blocks so far, in the order of the blob.
     ids: Vec<String>,
     /// The buffer that is being filled.
     buffer: Option<BlockBuffer>,
-    condition: Condition,
+    condition: WriteCondition,
     /// The result of `close`.
     outcome: Option<Result<()>>,
 }
@@ -80,17 +80,17 @@ impl BlobWriter {
     fn with_plan(core: &ClientCore, target: Target, mode: WriteMode, plan: BlockPlan) -> Result<Self> {
         target.require_writable()?;
         let condition = match mode {
-            WriteMode::Replace => Condition::None,
-            WriteMode::Create => Condition::Absent,
+            WriteMode::Replace => WriteCondition::None,
+            WriteMode::Create => WriteCondition::Absent,
         };
         let url = target.display();
-        let inner = Inner {
+        let inner = WriterInner {
             core: core.child(),
             target: Arc::new(target),
             mode,
             uploads: Arc::default(),
             last_error: Arc::default(),
-            state: Mutex::new(State { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
+            state: Mutex::new(WriterState { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
             progress: Arc::default(),
         };
         let (budget, inner) = (core.budget()?, Arc::new(inner));
@@ -116,7 +116,7 @@ impl BlobWriter {
         if inner.mode == WriteMode::Create {
             return Err(Error::invalid("a writer that only creates a blob cannot also require a version of it"));
         }
-        state.condition = Condition::Matches(etag);
+        state.condition = WriteCondition::Matches(etag);
         Ok(())
     }
 
@@ -237,14 +237,14 @@ impl BlobWriter {
         &self.url
     }
 
-    fn begin(&self) -> Result<(&Inner, Call)> {
+    fn begin(&self) -> Result<(&WriterInner, Call)> {
         check_may_block()?;
         let inner = self.inner.get()?;
         Ok((inner, inner.call().map_err(|error| error.context(&self.url))?))
     }
 }
 
-impl Inner {
+impl WriterInner {
     fn call(&self) -> Result<Call> {
         let mut call = self.core.call()?;
         call.limits.last_error = self.last_error.clone();
@@ -252,11 +252,11 @@ impl Inner {
         Ok(call)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WriterState> {
         lock(&self.state)
     }
 
-    fn lock_open(&self, url: &str) -> Result<MutexGuard<'_, State>> {
+    fn lock_open(&self, url: &str) -> Result<MutexGuard<'_, WriterState>> {
         let state = self.lock();
         if state.outcome.is_some() {
             return Err(Error::unsupported(format!("{url}: the writer is closed")));
@@ -271,7 +271,7 @@ impl Inner {
         error
     }
 
-    fn write(&self, call: &Call, state: &mut State, mut data: &[u8], written: u64) -> Result<()> {
+    fn write(&self, call: &Call, state: &mut WriterState, mut data: &[u8], written: u64) -> Result<()> {
         let buffered = state.buffer.as_ref().map(|buffer| buffer.room() as u64);
         state.plan.check_capacity(written, data.len() as u64, buffered)?;
         while !data.is_empty() {
@@ -292,7 +292,7 @@ impl Inner {
 
     /// Returns the buffer to fill next. A full buffer is uploaded only here, when more data comes, so that a blob of
     /// one block needs only one request (Put Blob).
-    fn buffer_with_room(&self, call: &Call, state: &mut State, written: u64) -> Result<BlockBuffer> {
+    fn buffer_with_room(&self, call: &Call, state: &mut WriterState, written: u64) -> Result<BlockBuffer> {
         if state.buffer.as_ref().is_some_and(|buffer| buffer.room() == 0) {
             self.upload_buffer(call, state)?;
         }
@@ -305,7 +305,7 @@ impl Inner {
         }
     }
 
-    fn upload_buffer(&self, call: &Call, state: &mut State) -> Result<()> {
+    fn upload_buffer(&self, call: &Call, state: &mut WriterState) -> Result<()> {
         let Some(buffer) = state.buffer.take() else { return Ok(()) };
         if buffer.len() == 0 {
             return Ok(());
@@ -315,7 +315,13 @@ impl Inner {
     }
 
     /// Uploads whole blocks from the caller's memory and waits for them; returns the rest of `data`.
-    fn upload_direct<'a>(&self, call: &Call, state: &mut State, data: &'a [u8], block_size: usize) -> Result<&'a [u8]> {
+    fn upload_direct<'a>(
+        &self,
+        call: &Call,
+        state: &mut WriterState,
+        data: &'a [u8],
+        block_size: usize,
+    ) -> Result<&'a [u8]> {
         let (blocks, rest) = data.split_at(data.len() - data.len() % block_size);
         lend_bytes(blocks, |mut bytes| {
             let mut uploads = Vec::with_capacity(blocks.len() / block_size);
@@ -330,7 +336,7 @@ impl Inner {
         Ok(rest)
     }
 
-    fn next_id(&self, call: &Call, state: &mut State) -> Result<String> {
+    fn next_id(&self, call: &Call, state: &mut WriterState) -> Result<String> {
         if state.ids.is_empty() && self.mode == WriteMode::Create {
             self.check_existence(call)?;
         }
@@ -352,7 +358,7 @@ impl Inner {
         .map(drop)
     }
 
-    fn publish(&self, call: &Call, state: &mut State) -> Result<String> {
+    fn publish(&self, call: &Call, state: &mut WriterState) -> Result<String> {
         self.uploads.check()?;
         let (call_for_task, target, condition) = (call.clone(), self.target.clone(), state.condition.clone());
         if state.ids.is_empty() {
@@ -367,7 +373,7 @@ impl Inner {
     }
 }
 
-impl EvictableHolder for Inner {
+impl EvictableHolder for WriterInner {
     /// Uploads the buffer that was begun, as a shorter block.
     fn flush(&self) -> bool {
         let Ok(mut state) = self.state.try_lock() else { return false };
@@ -381,19 +387,8 @@ impl EvictableHolder for Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for WriterInner {
     fn drop(&mut self) {
         self.uploads.abort();
-    }
-}
-
-impl std::io::Write for BlobWriter {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        BlobWriter::write_all(self, data)?;
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(BlobWriter::flush(self)?)
     }
 }

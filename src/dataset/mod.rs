@@ -37,9 +37,9 @@ pub use sample::Sample;
 /// Blobs, or parts of blobs, by index. The list of entries never changes. Cheap to clone, safe to share between
 /// threads, and usable in a forked child.
 #[derive(Clone)]
-pub struct Dataset(Arc<Inner>);
+pub struct Dataset(Arc<DatasetInner>);
 
-struct Inner {
+struct DatasetInner {
     core: ClientCore,
     entries: Arc<Entries>,
     prefetcher: PerProcess<Arc<Prefetcher<Hints>>>,
@@ -48,7 +48,8 @@ struct Inner {
 impl Dataset {
     fn new(client: &Client, mut entries: Entries) -> Self {
         entries.shrink();
-        let inner = Inner { core: client.core().child(), entries: Arc::new(entries), prefetcher: PerProcess::new() };
+        let inner =
+            DatasetInner { core: client.core().child(), entries: Arc::new(entries), prefetcher: PerProcess::new() };
         Self(Arc::new(inner))
     }
 

@@ -44,7 +44,7 @@ const X_MS_META_WRITE_ID: HeaderName = HeaderName::from_static(WRITE_ID_HEADER);
 
 /// The condition under which the service publishes a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
+pub(crate) enum WriteCondition {
     /// No condition: an existing blob is replaced.
     None,
     /// The blob does not exist.
@@ -105,7 +105,7 @@ const MAX_BODY: usize = 64 << 10;
 pub(crate) async fn put_blob(
     call: &Call,
     target: &Target,
-    condition: &Condition,
+    condition: &WriteCondition,
     body: Bytes,
     block_id: &str,
 ) -> Result<String> {
@@ -115,9 +115,11 @@ pub(crate) async fn put_blob(
         async move {
             let mut request = Request::new(Method::PUT, target.uri("")?).header(X_MS_BLOB_TYPE, "BlockBlob")?;
             request = match condition {
-                Condition::None => request,
-                Condition::Absent => request.header(IF_NONE_MATCH, "*")?.header(X_MS_META_WRITE_ID, write_id)?,
-                Condition::Matches(etag) => request.header(IF_MATCH, etag)?.header(X_MS_META_WRITE_ID, write_id)?,
+                WriteCondition::None => request,
+                WriteCondition::Absent => request.header(IF_NONE_MATCH, "*")?.header(X_MS_META_WRITE_ID, write_id)?,
+                WriteCondition::Matches(etag) => {
+                    request.header(IF_MATCH, etag)?.header(X_MS_META_WRITE_ID, write_id)?
+                }
             };
             request.body = body;
             let sent = send_checked(call, request, &attempt).await;
@@ -134,7 +136,7 @@ pub(crate) async fn put_blob(
     };
     if outcome.can_be_checked(call)
         && error.status() != Status::Corrupt
-        && *condition != Condition::None
+        && *condition != WriteCondition::None
         && let Ok(headers) = properties(call, target).await
         && has_write_id(&headers, &write_id)
     {
@@ -143,7 +145,7 @@ pub(crate) async fn put_blob(
     }
     // With a credential that may not read, this check fails, and the error stays.
     if error.status() == Status::AlreadyExists
-        && *condition == Condition::Absent
+        && *condition == WriteCondition::Absent
         && let Ok(false) = exists(call, target).await
     {
         return put_as_block(call, target, condition, body, block_id).await;
@@ -153,9 +155,9 @@ pub(crate) async fn put_blob(
 
 /// Completes the error of a blob that the service has published with other bytes than were sent. Without a condition a
 /// retry replaces it. Under a condition a retry would find that blob and report the wrong error, so there is none.
-fn explain_mismatch(error: Error, condition: &Condition) -> Error {
+fn explain_mismatch(error: Error, condition: &WriteCondition) -> Error {
     match error.status() {
-        Status::Corrupt if *condition == Condition::None => error.hint("the blob was published with them"),
+        Status::Corrupt if *condition == WriteCondition::None => error.hint("the blob was published with them"),
         Status::Corrupt => error.hint("the blob was published with them").no_more_retries(),
         _ => error,
     }
@@ -176,7 +178,7 @@ fn has_write_id(headers: &Headers, write_id: &str) -> bool {
 async fn put_as_block(
     call: &Call,
     target: &Target,
-    condition: &Condition,
+    condition: &WriteCondition,
     body: Bytes,
     block_id: &str,
 ) -> Result<String> {
@@ -190,7 +192,7 @@ async fn put_as_block(
 }
 
 /// Publishes the uploaded blocks as the blob; returns its ETag.
-pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, ids: &[String]) -> Result<String> {
+pub(crate) async fn commit(call: &Call, target: &Target, condition: &WriteCondition, ids: &[String]) -> Result<String> {
     let blocks =
         BlockLookupList { latest: Some(ids.iter().map(|id| id.clone().into_bytes()).collect()), ..Default::default() };
     let content: RequestContent<_, _> = blocks.try_into()?;
@@ -199,9 +201,9 @@ pub(crate) async fn commit(call: &Call, target: &Target, condition: &Condition, 
         async move {
             let client = block_blob_client(call, target, attempt)?;
             let (if_match, if_none_match) = match condition {
-                Condition::None => (None, None),
-                Condition::Absent => (None, Some(Etag::from("*"))),
-                Condition::Matches(etag) => (Some(Etag::from(etag.clone())), None),
+                WriteCondition::None => (None, None),
+                WriteCondition::Absent => (None, Some(Etag::from("*"))),
+                WriteCondition::Matches(etag) => (Some(Etag::from(etag.clone())), None),
             };
             let options = BlockBlobClientCommitBlockListOptions { if_match, if_none_match, ..Default::default() };
             let response = client.commit_block_list(content, Some(options)).await?;

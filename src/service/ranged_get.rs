@@ -50,13 +50,13 @@ pub(crate) enum Only {
 }
 
 /// The condition of a GET that opens a blob.
-enum Condition<'a> {
+enum OpenCondition<'a> {
     Only(&'a Only),
     /// Any version but the one with this ETag.
     Unless(&'a str),
 }
 
-impl Condition<'_> {
+impl OpenCondition<'_> {
     fn add_to(&self, request: Request) -> Result<Request> {
         match self {
             Self::Only(Only::Any) => Ok(request),
@@ -69,7 +69,7 @@ impl Condition<'_> {
 /// Opens a blob and requests the bytes of `range`, as far as the blob has them. A range that begins past the end is an
 /// error, except a range from 0 of an empty blob.
 pub(crate) async fn open(call: &Call, target: &Target, range: Range<u64>, only: &Only) -> Result<Opened> {
-    let opened = open_conditionally(call, target, &range, &Condition::Only(only)).await?;
+    let opened = open_conditionally(call, target, &range, &OpenCondition::Only(only)).await?;
     opened.ok_or_else(|| Error::internal("a GET without If-None-Match was answered as unchanged"))
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn open_if_changed(
     range: Range<u64>,
     etag: &str,
 ) -> Result<Option<Opened>> {
-    open_conditionally(call, target, &range, &Condition::Unless(etag)).await
+    open_conditionally(call, target, &range, &OpenCondition::Unless(etag)).await
 }
 
 /// Opens a blob and requests the first bytes of `part`, at most `most`. The part must lie within the blob.
@@ -105,7 +105,7 @@ async fn open_conditionally(
     call: &Call,
     target: &Target,
     range: &Range<u64>,
-    condition: &Condition<'_>,
+    condition: &OpenCondition<'_>,
 ) -> Result<Option<Opened>> {
     retry(&call.limits, |attempt| open_once(call, target, range, condition, attempt)).await
 }
@@ -114,19 +114,19 @@ async fn open_once(
     call: &Call,
     target: &Target,
     range: &Range<u64>,
-    condition: &Condition<'_>,
+    condition: &OpenCondition<'_>,
     attempt: Attempt,
 ) -> Result<Option<Opened>> {
     let request = Request::new(Method::GET, target.uri("")?);
     let reply = send(call, condition.add_to(request)?, range, &attempt).await?;
     match reply.response.status {
-        StatusCode::NOT_MODIFIED if matches!(condition, Condition::Unless(_)) => Ok(None),
+        StatusCode::NOT_MODIFIED if matches!(condition, OpenCondition::Unless(_)) => Ok(None),
         StatusCode::RANGE_NOT_SATISFIABLE if reply.range.start == 0 => {
             open_empty(call, target, reply.response, condition, &attempt).await
         }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let error = match condition {
-                Condition::Only(Only::If(version)) if reply.range.start < version.size => replaced(target),
+                OpenCondition::Only(Only::If(version)) if reply.range.start < version.size => replaced(target),
                 _ => past_the_end(target, &reply.range, reply.response.header(&CONTENT_RANGE)),
             };
             reply.response.discard().await;
@@ -173,7 +173,7 @@ async fn open_empty(
     call: &Call,
     target: &Target,
     refusal: ServiceResponse,
-    condition: &Condition<'_>,
+    condition: &OpenCondition<'_>,
     attempt: &Attempt,
 ) -> Result<Option<Opened>> {
     let etag = refusal.header(&ETAG).to_owned();
@@ -181,8 +181,8 @@ async fn open_empty(
     // Now, because the next request may need the connection permit that this response holds.
     refusal.discard().await;
     match condition {
-        Condition::Unless(known) if **known == etag => return Ok(None),
-        Condition::Only(Only::Any) | Condition::Unless(_) if is_empty && !etag.is_empty() => {
+        OpenCondition::Unless(known) if **known == etag => return Ok(None),
+        OpenCondition::Only(Only::Any) | OpenCondition::Unless(_) if is_empty && !etag.is_empty() => {
             return Ok(Some(Opened::empty(etag)));
         }
         _ => {}
@@ -203,13 +203,13 @@ enum WholeBlob {
     Empty(String),
     /// A blob with bytes.
     NotEmpty,
-    /// The version that [`Condition::Unless`] excludes.
+    /// The version that [`OpenCondition::Unless`] excludes.
     Unchanged,
 }
 
 /// The ETag of a blob that is expected to be empty; `None` when it has bytes.
 pub(crate) async fn probe_empty(call: &Call, target: &Target) -> Result<Option<String>> {
-    let condition = Condition::Only(&Only::Any);
+    let condition = OpenCondition::Only(&Only::Any);
     let probe = |attempt| {
         let condition = &condition;
         async move { get_without_range(call, target, condition, &attempt).await }
@@ -223,12 +223,12 @@ pub(crate) async fn probe_empty(call: &Call, target: &Target) -> Result<Option<S
 async fn get_without_range(
     call: &Call,
     target: &Target,
-    condition: &Condition<'_>,
+    condition: &OpenCondition<'_>,
     attempt: &Attempt,
 ) -> Result<WholeBlob> {
     let request = condition.add_to(Request::new(Method::GET, target.uri("")?))?;
     let response = call.service.send(request, attempt).await?;
-    if response.status == StatusCode::NOT_MODIFIED && matches!(condition, Condition::Unless(_)) {
+    if response.status == StatusCode::NOT_MODIFIED && matches!(condition, OpenCondition::Unless(_)) {
         return Ok(WholeBlob::Unchanged);
     }
     let response = response.success().await?;
