@@ -312,7 +312,7 @@ class Distributed(unittest.TestCase):
                     text=True,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    timeout=support.LIMIT_S,
+                    timeout=support.TIMEOUT_S,
                 )
                 self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
                 output = re.sub(r"^\[default\d\]:", "", done.stdout, flags=re.MULTILINE)
