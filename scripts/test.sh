@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the gates, all of them or those that are named: test.sh [--quick | NAME…]
 # The output of each gate goes to target/gates/NAME.log, and is shown when the gate fails. All gates run; the exit status
-# is non-zero if any of them failed. The last lines say why they failed. scripts/gates.sh says what each gate does.
+# is non-zero if any of them failed. The last lines say why they failed. scripts/gates/ says what each gate does.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
