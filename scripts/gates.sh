@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-readonly release=$target/release
+# What is shipped, which scripts/stage.sh makes. The tests use that file, and not the one that cargo links.
+readonly shipped=$target/shipped
 readonly work=$PWD/target/gates
 readonly python=/usr/bin/python3
 export PYTHONDONTWRITEBYTECODE=1

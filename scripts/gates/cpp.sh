@@ -71,7 +71,7 @@ assert_tls() {
 gate_azurite_3_35() {
     local program=$work/$gate.roundtrip_test
     export AZTORCH_TEST_AZURITE=azurite-3.35
-    gcc "${c_flags[@]}" tests/c/roundtrip_test.c -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
+    gcc "${c_flags[@]}" tests/c/roundtrip_test.c -o "$program" -L"$shipped/lib" -laztorch -Wl,-rpath,"$shipped/lib" -pthread
     with_server "$program"
     cargo test --test suite -- read::reader:: write::writer:: dataset::listing:: client::checksums::
 }

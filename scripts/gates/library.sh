@@ -23,7 +23,7 @@ declared_functions() {
 
 gate_exports() {
     local exported declared
-    exported=$(nm -D --defined-only "$release/libaztorch.so" | awk '{ print $3 }' | sort)
+    exported=$(nm -D --defined-only "$shipped/lib/libaztorch.so" | awk '{ print $3 }' | sort)
     declared=$(declared_functions)
     diff --label 'declared in the header' --label 'exported by the library' -u \
         <(echo "$declared") <(echo "$exported") || fail 'the library exports something else than the header declares'
@@ -33,7 +33,7 @@ gate_exports() {
 
 gate_linkage() {
     local dynamic needed
-    dynamic=$(readelf --dynamic --wide "$release/libaztorch.so")
+    dynamic=$(readelf --dynamic --wide "$shipped/lib/libaztorch.so")
     echo "$dynamic"
     grep -qE '\(SONAME\).*\[libaztorch\.so\.[0-9]+\]' <<<"$dynamic" || fail 'no SONAME'
     grep -qE '\(FLAGS_1\).*\bNODELETE\b' <<<"$dynamic" || fail 'not linked with -z nodelete'

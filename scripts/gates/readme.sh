@@ -41,7 +41,7 @@ block() { # FILE LANGUAGE NUMBER
 # Compiles each block as it is printed, and runs the programs.
 gate_readme() {
     local folder=$work/readme file language number how name
-    local link=(-L"$release" -laztorch -Wl,-rpath,"$release")
+    local link=(-L"$shipped/lib" -laztorch -Wl,-rpath,"$shipped/lib")
     diff --label 'blocks that this gate knows' --label 'blocks in the files' -u \
         <(cut -d' ' -f1-3 <<<"$blocks" | sort) <(found_blocks | sort) || fail 'scripts/gates/readme.sh does not know these blocks'
     rm -rf "$folder"
