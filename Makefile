@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build header demo test check check-account bench bench-quick fuzz miri deny clean
+.PHONY: help setup build header abi demo test check check-account bench bench-quick fuzz miri deny clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -50,6 +50,10 @@ deny: ## licences, sources and duplicates of dependencies (needs cargo-deny; CHE
 header: ## regenerate include/aztorch.h from the Rust sources
 	@scripts/setup.sh build
 	AZTORCH_BLESS=1 cargo test --test header
+
+abi: ## show how the ABI has changed, and write its description under abi/ anew (see docs/abi.md)
+	@scripts/setup.sh check
+	@AZTORCH_BLESS=1 scripts/gates.sh abi
 
 setup: ## install or list what `make test` needs, Azurite included
 	@scripts/setup.sh test

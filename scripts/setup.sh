@@ -127,6 +127,7 @@ check_all() {
         need_cargo_component fmt rustfmt
         need_cargo_component clippy clippy
         need_command readelf binutils
+        need_command abidiff abigail-tools
         need_command "$python" python3
     fi
     if [[ $purpose == demo || $purpose == test ]]; then
