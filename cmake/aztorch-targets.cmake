@@ -5,8 +5,9 @@
 #   aztorch::static   the same as a static library
 #   aztorch::torch    the shared library and LibTorch, for <aztorch/torch.hpp>
 #
-# It reads _aztorch_include, _aztorch_library_dir, _aztorch_version, _aztorch_soname and _aztorch_scope, which is GLOBAL
-# or empty; and _aztorch_find_torch: TRUE to look for LibTorch.
+# It reads _aztorch_include, _aztorch_library_dir, _aztorch_version, _aztorch_soname, _aztorch_scope, which is GLOBAL or
+# empty, and _aztorch_wants_torch. If LibTorch is wanted and not found, there is no aztorch::torch, and
+# aztorch_torch_NOT_FOUND_MESSAGE says why.
 if(NOT TARGET aztorch::aztorch)
   add_library(aztorch::aztorch SHARED IMPORTED ${_aztorch_scope})
   set_target_properties(aztorch::aztorch PROPERTIES
@@ -21,4 +22,13 @@ if(NOT TARGET aztorch::aztorch)
     IMPORTED_LINK_INTERFACE_LANGUAGES C
     INTERFACE_LINK_LIBRARIES "gcc_s;m;pthread;dl"
     INTERFACE_INCLUDE_DIRECTORIES "${_aztorch_include}")
+endif()
+
+if(_aztorch_wants_torch AND NOT TARGET aztorch::torch)
+  include("${CMAKE_CURRENT_LIST_DIR}/aztorch-torch.cmake")
+  if(TARGET aztorch_torch_dependency)
+    add_library(aztorch::torch INTERFACE IMPORTED ${_aztorch_scope})
+    set_target_properties(aztorch::torch PROPERTIES
+      INTERFACE_LINK_LIBRARIES "aztorch::aztorch;aztorch_torch_dependency")
+  endif()
 endif()

@@ -34,6 +34,9 @@ with_tls_server() {
     timeout 600 node tests/support/azurite.mjs --log "$work/$gate.server.log" --tls "$tls/cert.pem" "$tls/key.pem" -- "$@"
 }
 
+# Brings $shipped up to date, which takes two seconds when nothing has changed.
+stage_shipped() { scripts/stage.sh "$shipped" --portable --doctor; }
+
 make_certificate() { # DIRECTORY
     mkdir -p "$1"
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 2 -subj /CN=127.0.0.1 \

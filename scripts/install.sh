@@ -39,10 +39,11 @@ check_places() {
 
 # Says in which directory nothing can be written. DIRECTORY may not exist yet.
 check_writable() { # DIRECTORY
-    local directory=$1
+    local directory=$1 probe
     while [[ ! -e $directory && ! -L $directory ]]; do directory=$(dirname "$directory"); done
     [[ -d $directory ]] || fail "cannot install to $root: $directory is not a directory. Choose another PREFIX."
-    [[ -w $directory ]] || fail "cannot write to $directory. As root: sudo $(again "$action")
+    # Tried and not only asked: root may "write" to a file system that is read-only.
+    probe=$(mktemp -d "$directory/.aztorch-XXXXXX" 2>/dev/null) && rmdir "$probe" || fail "cannot write to $directory. As root: sudo $(again "$action")
 Or into a place of your own: make $action PREFIX=\"\$HOME/.local\""
 }
 

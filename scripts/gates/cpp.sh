@@ -4,7 +4,7 @@
 cmake_build() {
     local source=$1 build=$2
     shift 2
-    scripts/cmake_configure.sh "$source" "$build" "$@"
+    scripts/cmake_configure.sh "$source" "$build" "$shipped" "$@"
     CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2} cmake --build "$build"
 }
 
@@ -76,7 +76,10 @@ gate_azurite_3_35() {
     cargo test --test suite -- read::reader:: write::writer:: dataset::listing:: client::checksums::
 }
 
-build_examples() { cmake_build cpp-examples "$target/cmake/examples"; }
+build_examples() {
+    stage_shipped # for its headers
+    cmake_build cpp-examples "$target/cmake/examples"
+}
 
 gate_examples() {
     build_examples

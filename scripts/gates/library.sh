@@ -1,5 +1,7 @@
 # The gates of the shared library and of its header. scripts/gates.sh reads this file.
 
+gate_library() { stage_shipped; }
+
 gate_header_c() {
     echo '#include "aztorch.h"' | gcc "${c_flags[@]}" -fsyntax-only -x c -
 }
@@ -40,6 +42,6 @@ gate_linkage() {
     ! grep -E '\((TEXTREL|RPATH|RUNPATH)\)' <<<"$dynamic" || fail 'text relocations or a run path'
     needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' <<<"$dynamic")
     grep -q '^libc\.so\.6$' <<<"$needed" || fail 'readelf shows no needed libc: is this the library?'
-    ! grep -vE '^(libc\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux-.*\.so\.[0-9])$' <<<"$needed" ||
-        fail 'a library beyond libc, libm and libgcc_s is needed'
+    ! grep -vE '^(lib(c|m)\.so\.6|lib(pthread|dl)\.so\.[0-2]|libgcc_s\.so\.1|ld-linux-.*\.so\.[0-9])$' <<<"$needed" ||
+        fail 'a library beyond those of glibc, and libgcc_s, is needed'
 }
