@@ -73,7 +73,8 @@ holds_nothing() { # DIRECTORY
 gate_install() {
     local folder rust
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2064 # the variable is local
+    trap "rm -rf '$folder'" EXIT
     cp -R tests/install "$folder/tests"
     cp tests/install/blob.c "$folder/example.c"
     rust=("CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}" "RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}")
@@ -122,7 +123,8 @@ gate_run_install() {
 gate_subproject() {
     local folder
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2064 # the variable is local
+    trap "rm -rf '$folder'" EXIT
     cp -R tests/install "$folder/tests"
     mkdir -p "$folder/cargo" "$folder/tests/add_subdirectory/third_party/aztorch"
     block README.md cmake 2 >"$folder/add_subdirectory.cmake"
@@ -156,7 +158,8 @@ gate_run_subproject() {
 gate_install_errors() {
     local folder prefix
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2064 # the variable is local
+    trap "rm -rf '$folder'" EXIT
     prefix=$folder/prefix
 
     refuses 'is not an absolute path: make install PREFIX=' install_to here
