@@ -68,6 +68,7 @@ mkdir -p "$logs"
 gate fmt            '1 s'              'Rust format'
 gate links          '1 s'              'what the Markdown files refer to exists'
 gate clippy         '10 s, cold 2 min' 'Rust lints'
+gate docs           '20 s'             'pages, references of C, C++ and Rust as one site; its links'
 gate library        '1 s, cold 3 min'  'release libraries'
 gate header         '2 s, cold 2 min'  'include/aztorch.h is what the sources say'
 gate fuzz           '10 s, cold 30 s'  'the fuzzing targets over their corpus and its mutations'
