@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall header abi demo test check check-account bench bench-quick fuzz miri deny clean
+.PHONY: help setup build install uninstall header abi docs demo test check check-account bench bench-quick fuzz miri deny clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -60,6 +60,10 @@ header: ## regenerate include/aztorch.h from the Rust sources
 abi: ## show how the ABI has changed, and write its description under abi/ anew (see docs/abi.md)
 	@scripts/setup.sh check
 	@AZTORCH_BLESS=1 scripts/gates.sh abi
+
+docs: ## the documentation as a site of files: target/docs/index.html (3 min the first time, then 20 s)
+	@scripts/setup.sh docs
+	@scripts/docs.sh
 
 setup: ## install or list what `make test` needs, Azurite included
 	@scripts/setup.sh test

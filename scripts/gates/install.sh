@@ -146,9 +146,8 @@ gate_run_subproject() {
     runs "$build/tool" add_subdirectory
     runs "$build/tool_static" add_subdirectory_static
     runs "$build/trainer" add_subdirectory_cpp
-    # By itself it can be installed too.
-    in_outside "${rust[@]}" cmake -S "$outside/tests/add_subdirectory/third_party/aztorch" -B "$build-own" \
-        -DAZTORCH_CARGO_TARGET_DIR="$outside/cargo"
+    # By itself it can be installed too. This is the checkout, where all is compiled already.
+    in_outside "${rust[@]}" cmake -S . -B "$build-own" -DAZTORCH_CARGO_TARGET_DIR="$target"
     in_outside "${rust[@]}" cmake --build "$build-own"
     in_outside "${rust[@]}" cmake --install "$build-own" --prefix "$prefix"
     outside_pkg_config "$prefix" "$outside/blob"
