@@ -10,7 +10,8 @@ readonly container=${AZTORCH_URL:-$AZTORCH_TEST_CONTAINER_URL}
 readonly server_log=${AZTORCH_TEST_LOG:-}
 readonly python=/usr/bin/python3
 # Names that only this run uses, so that nothing else in a user's container changes.
-readonly prefix=aztorch-demo-$(date -u +%Y%m%dT%H%M%S)-$$
+prefix=aztorch-demo-$(date -u +%Y%m%dT%H%M%S)-$$
+readonly prefix
 readonly work=target/demo
 
 blob_url() { # NAME
@@ -133,6 +134,7 @@ set_mark
 over_blobs=$("$train_map" train "$container" --prefix "$images" --epochs $epochs) || fail 'no training from blobs'
 requests=$(counted GET)
 over_files=$("$train_map" train --local "$work/images" --epochs $epochs) || fail 'no training over files'
+# shellcheck disable=SC2001 # each line is indented
 sed 's/^/      /' <<<"$over_blobs"
 [[ $over_blobs == "$over_files" ]] || fail "over the files the losses differ: $over_files"
 echo "      $count images, $epochs epochs   $requests   over the files: the same losses, bit for bit"

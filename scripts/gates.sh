@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Runs one of the gates of scripts/test.sh and shows its output: scripts/gates.sh NAME
 # The gates are the functions gate_NAME in scripts/gates/*.sh. This file has what several of them use.
+# shellcheck disable=SC2034 # those files use the variables
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-readonly release=$target/release
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+readonly target release=$target/release
 readonly work=$PWD/target/gates
 readonly python=/usr/bin/python3
 export PYTHONDONTWRITEBYTECODE=1
 readonly c_flags=(-std=c11 -pedantic -Wall -Wextra -Wstrict-prototypes -Werror -Iinclude)
 readonly cpp_flags=(-std=c++17 -pedantic -Wall -Wextra -Werror -Iinclude)
-readonly asan_flags=(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+readonly asan_flags=("-fsanitize=address,undefined" -fno-sanitize-recover=all -fno-omit-frame-pointer)
 readonly tsan_flags=(-fsanitize=thread -fno-omit-frame-pointer)
 readonly gate=${1:?usage: gates.sh NAME}
 

@@ -42,8 +42,8 @@ gate_misuse() {
 gate_c() { c_tests no; }
 gate_c_asan() { c_tests yes; }
 
-readonly valgrind=(valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --num-callers=30 \
-    --errors-for-leak-kinds=definite,indirect --error-exitcode=9 --fair-sched=yes)
+readonly valgrind=(valgrind --quiet --leak-check=full "--show-leak-kinds=definite,indirect" --num-callers=30 \
+    "--errors-for-leak-kinds=definite,indirect" --error-exitcode=9 --fair-sched=yes)
 
 # Finds leaks, and reads of memory that was never written, on both sides of the C ABI.
 gate_valgrind() {

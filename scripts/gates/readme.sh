@@ -41,7 +41,7 @@ block() { # FILE LANGUAGE NUMBER
 # Compiles each block as it is printed, and runs the programs.
 gate_readme() {
     local folder=$work/readme file language number how name
-    local link=(-L"$release" -laztorch -Wl,-rpath,"$release")
+    local link=(-L"$release" -laztorch "-Wl,-rpath,$release")
     diff --label 'blocks that this gate knows' --label 'blocks in the files' -u \
         <(cut -d' ' -f1-3 <<<"$blocks" | sort) <(found_blocks | sort) || fail 'scripts/gates/readme.sh does not know these blocks'
     rm -rf "$folder"
@@ -75,7 +75,7 @@ says() { # TEXT COMMAND…
 
 gate_run_readme() {
     export AZURE_STORAGE_CONNECTION_STRING=$AZTORCH_TEST_CONNECTION_STRING
-    cd "$work/readme"
+    cd "$work/readme" || exit
     says '' env "README_URL=$(blob_url readme.pt)" torch/build/trainer
     says "['bias', 'weight']" "$python" README-1.py "$(blob_url readme-weights.pt)"
     says '12 bytes: hello, blob' ./c-api-1 "$(blob_url readme-c)"
