@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build header demo test check check-account bench bench-quick fuzz miri deny clean \
+.PHONY: help setup build install uninstall header abi demo test check check-account bench bench-quick fuzz miri deny clean \
 	toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
@@ -19,9 +19,15 @@ check: ## the quick gates only: format, lints, links, header, symbols (6 min the
 	@scripts/setup.sh check
 	@scripts/test.sh --quick
 
-build: ## the release libraries: target/release/libaztorch.so and .a (3 min the first time)
+build: ## libraries, headers, packages for CMake and pkg-config, and aztorch-doctor, under target/stage (5 min the first time)
 	@scripts/setup.sh build
-	cargo build --release
+	@scripts/stage.sh "$${CARGO_TARGET_DIR:-target}/stage" --doctor
+
+install: ## build, and install into PREFIX (/usr/local): make install PREFIX=… [LIBDIR=lib/…] [DESTDIR=…]
+	@PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install.sh install
+
+uninstall: ## remove what `make install` has installed into PREFIX
+	@PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
 
 check-account: ## try a real account: make check-account AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER[?SAS]'
 	@scripts/setup.sh build
@@ -51,6 +57,10 @@ deny: ## licences, sources and duplicates of dependencies (needs cargo-deny; CHE
 header: ## regenerate include/aztorch.h from the Rust sources
 	@scripts/setup.sh build
 	AZTORCH_BLESS=1 cargo test --test header
+
+abi: ## show how the ABI has changed, and write its description under abi/ anew (see docs/abi.md)
+	@scripts/setup.sh check
+	@AZTORCH_BLESS=1 scripts/gates.sh abi
 
 release-notes: ## print the notes of this version, from CHANGELOG.md; with TAG=v… also check that the tag is the version's
 	@scripts/release_notes.sh $${TAG:+"$$TAG"}

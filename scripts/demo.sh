@@ -7,21 +7,21 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 examples=$target/cmake/examples
 log=target/demo/build.log
-quiet=()
-[[ -t 2 ]] || quiet=(--quiet)
+quiet=false
+[[ -t 2 ]] || quiet=true
 
 echo '[1/6] build the library and the examples (usually 3 min the first time, then 2 s)'
 mkdir -p target/demo
 # cargo shows its own progress. CMake's output is shown only when it fails.
-cargo build --release "${quiet[@]}"
-if ! { scripts/cmake_configure.sh cpp-examples "$examples" &&
+CARGO_TERM_QUIET=$quiet scripts/stage.sh "$target/stage"
+if ! { scripts/cmake_configure.sh cpp-examples "$examples" "$target/stage" &&
     cmake --build "$examples" --target checkpoint train_map; } >"$log" 2>&1; then
     tail -n 60 "$log" >&2
     echo "the examples did not build; the whole output: $log" >&2
     exit 1
 fi
 
-export AZTORCH_LIBRARY=$target/release/libaztorch.so
+export AZTORCH_LIBRARY=$target/stage/lib/libaztorch.so
 export AZTORCH_EXAMPLES=$examples
 if [[ -n ${AZTORCH_URL:-} ]]; then
     echo "      server: ${AZTORCH_URL%%\?*}"

@@ -134,7 +134,6 @@ set_mark
 over_blobs=$("$train_map" train "$container" --prefix "$images" --epochs $epochs) || fail 'no training from blobs'
 requests=$(counted GET)
 over_files=$("$train_map" train --local "$work/images" --epochs $epochs) || fail 'no training over files'
-# shellcheck disable=SC2001 # each line is indented
 sed 's/^/      /' <<<"$over_blobs"
 [[ $over_blobs == "$over_files" ]] || fail "over the files the losses differ: $over_files"
 echo "      $count images, $epochs epochs   $requests   over the files: the same losses, bit for bit"

@@ -6,13 +6,15 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-readonly target release=$target/release
+readonly target
+# What is shipped, which scripts/stage.sh makes. The tests use that file, and not the one that cargo links.
+readonly shipped=$target/shipped
 readonly work=$PWD/target/gates
 readonly python=/usr/bin/python3
 export PYTHONDONTWRITEBYTECODE=1
 readonly c_flags=(-std=c11 -pedantic -Wall -Wextra -Wstrict-prototypes -Werror -Iinclude)
 readonly cpp_flags=(-std=c++17 -pedantic -Wall -Wextra -Werror -Iinclude)
-readonly asan_flags=("-fsanitize=address,undefined" -fno-sanitize-recover=all -fno-omit-frame-pointer)
+readonly asan_flags=(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
 readonly tsan_flags=(-fsanitize=thread -fno-omit-frame-pointer)
 readonly gate=${1:?usage: gates.sh NAME}
 
@@ -33,6 +35,9 @@ with_tls_server() {
     make_certificate "$tls"
     timeout 600 node tests/support/azurite.mjs --log "$work/$gate.server.log" --tls "$tls/cert.pem" "$tls/key.pem" -- "$@"
 }
+
+# Brings $shipped up to date, which takes two seconds when nothing has changed.
+stage_shipped() { scripts/stage.sh "$shipped" --portable --doctor; }
 
 make_certificate() { # DIRECTORY
     mkdir -p "$1"

@@ -133,6 +133,7 @@ check_all() {
         need_cargo_component fmt rustfmt
         need_cargo_component clippy clippy
         need_command readelf binutils
+        need_command abidiff abigail-tools
         need_command "$python" python3
         need_venv
         need_command envsubst gettext-base # fills in the manifest of cpp-examples/aks

@@ -20,7 +20,7 @@ pretend() { # COMMAND SCRIPT-LINE
 
 bare_machine() {
     local tool
-    rm -rf "${pretended:?}/bin"
+    rm -rf "$pretended/bin"
     mkdir "$pretended/bin"
     for tool in bash cut dirname env head mkdir mv rm sed sh sort; do
         ln -s "$(type -P "$tool")" "$pretended/bin/$tool"
@@ -42,7 +42,7 @@ bare_machine
 setup test
 refuses
 says 'cargo >= 1\.[0-9]+ +missing +curl .*sh\.rustup\.rs'
-for package in npm curl gcc g++ cmake binutils gettext-base libgloo-dev valgrind openssl; do
+for package in npm curl gcc g++ cmake binutils abigail-tools gettext-base libgloo-dev valgrind openssl; do
     says "missing +(sudo )?apt-get install .* ${package//+/\\+}$"
 done
 if ((EUID == 0)); then

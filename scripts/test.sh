@@ -10,7 +10,7 @@ readonly logs=target/gates
 readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)'
 readonly shown_lines=300 digest_lines=40
 
-quick=(fmt links shell workflows release aks clippy library header fuzz header_c header_cpp exports linkage)
+quick=(fmt links shell workflows release aks clippy library header fuzz header_c header_cpp exports abi linkage)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
 passed=0 failed=() known=()
@@ -78,6 +78,7 @@ gate fuzz           '10 s, cold 30 s'  'the fuzzing targets over their corpus an
 gate header_c       '1 s'              'the header as C11'
 gate header_cpp     '5 s'              'the header as C++17; LibTorch is included in aztorch/torch/ only'
 gate exports        '1 s'              'exported are the functions of the header, and nothing else'
+gate abi            '1 s'              'functions, types and numbers of the ABI are those that are committed'
 gate linkage        '1 s'              'SONAME, nodelete, needed libraries'
 gate setup          '1 s'              'set-up names everything that is missing at once'
 gate launcher       '3 s'              'the Azurite launcher leaves no server behind'

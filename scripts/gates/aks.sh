@@ -13,7 +13,6 @@ gate_aks() {
     done
     CLIENT_ID=11111111-2222-3333-4444-555555555555 IMAGE=example.azurecr.io/aztorch-train:1 \
         CONTAINER_URL=https://example.blob.core.windows.net/images bash -euc "$(sed 'a echo ---' <<<"$commands")" >"$filled"
-    # shellcheck disable=SC2016 # looks for the text
     ! grep -n '\${' "$filled" || fail 'these variables are not filled in'
     for version in 1.34 1.35 1.36 1.37; do
         target/tools/bin/kubernetes-validate --strict --kubernetes-version "$version" "$filled"

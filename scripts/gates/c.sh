@@ -19,8 +19,8 @@ c_tests() { # yes|no: with AddressSanitizer
             continue
         fi
         program=$work/$gate/$(basename "$source" .c)
-        gcc "${c_flags[@]}" "${flags[@]}" "$source" -o "$program" -L"$release" -Wl,--as-needed -laztorch \
-            -Wl,-rpath,"$release" -pthread
+        gcc "${c_flags[@]}" "${flags[@]}" "$source" -o "$program" -L"$shipped/lib" -Wl,--as-needed -laztorch \
+            -Wl,-rpath,"$shipped/lib" -pthread
         assert_asan "$1" "$program"
         echo "== $source"
         with_server "$program" || failed+=("$source")
@@ -31,7 +31,7 @@ c_tests() { # yes|no: with AddressSanitizer
 # Each function of the header has a row in the table of the misuse test. The gate 'c' runs that test.
 gate_misuse() {
     local program=$work/misuse_test declared listed
-    gcc "${c_flags[@]}" tests/c/misuse_test.c -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
+    gcc "${c_flags[@]}" tests/c/misuse_test.c -o "$program" -L"$shipped/lib" -laztorch -Wl,-rpath,"$shipped/lib" -pthread
     declared=$(declared_functions)
     listed=$("$program" --list | sort)
     diff --label 'declared in the header' --label 'rows in tests/c/misuse_rows.h' -u \
@@ -42,13 +42,13 @@ gate_misuse() {
 gate_c() { c_tests no; }
 gate_c_asan() { c_tests yes; }
 
-readonly valgrind=(valgrind --quiet --leak-check=full "--show-leak-kinds=definite,indirect" --num-callers=30 \
-    "--errors-for-leak-kinds=definite,indirect" --error-exitcode=9 --fair-sched=yes)
+readonly valgrind=(valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --num-callers=30 \
+    --errors-for-leak-kinds=definite,indirect --error-exitcode=9 --fair-sched=yes)
 
 # Finds leaks, and reads of memory that was never written, on both sides of the C ABI.
 gate_valgrind() {
     local test leaky=$work/leaky code=0
-    gcc "${c_flags[@]}" -x c - -o "$leaky" -L"$release" -laztorch -Wl,-rpath,"$release" <<<'
+    gcc "${c_flags[@]}" -x c - -o "$leaky" -L"$shipped/lib" -laztorch -Wl,-rpath,"$shipped/lib" <<<'
         #include "aztorch.h"
         int main(void) { return azt_client_options_new() == 0; }'
     "${valgrind[@]}" "$leaky" >/dev/null 2>&1 || code=$?
@@ -56,8 +56,8 @@ gate_valgrind() {
     mkdir -p "$work/$gate"
     for test in contract roundtrip dataset credentials; do
         echo "== $test"
-        gcc "${c_flags[@]}" -O1 -g "tests/c/${test}_test.c" -o "$work/$gate/$test" -L"$release" -laztorch \
-            -Wl,-rpath,"$release" -pthread
+        gcc "${c_flags[@]}" -O1 -g "tests/c/${test}_test.c" -o "$work/$gate/$test" -L"$shipped/lib" -laztorch \
+            -Wl,-rpath,"$shipped/lib" -pthread
         with_server "${valgrind[@]}" "$work/$gate/$test"
     done
 }

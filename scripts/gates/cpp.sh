@@ -4,7 +4,7 @@
 cmake_build() {
     local source=$1 build=$2
     shift 2
-    scripts/cmake_configure.sh "$source" "$build" "$@"
+    scripts/cmake_configure.sh "$source" "$build" "$shipped" "$@"
     CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2} cmake --build "$build"
 }
 
@@ -71,12 +71,15 @@ assert_tls() {
 gate_azurite_3_35() {
     local program=$work/$gate.roundtrip_test
     export AZTORCH_TEST_AZURITE=azurite-3.35
-    gcc "${c_flags[@]}" tests/c/roundtrip_test.c -o "$program" -L"$release" -laztorch -Wl,-rpath,"$release" -pthread
+    gcc "${c_flags[@]}" tests/c/roundtrip_test.c -o "$program" -L"$shipped/lib" -laztorch -Wl,-rpath,"$shipped/lib" -pthread
     with_server "$program"
     cargo test --test suite -- read::reader:: write::writer:: dataset::listing:: client::checksums::
 }
 
-build_examples() { cmake_build cpp-examples "$target/cmake/examples"; }
+build_examples() {
+    stage_shipped # for its headers
+    cmake_build cpp-examples "$target/cmake/examples"
+}
 
 gate_examples() {
     build_examples

@@ -1,5 +1,7 @@
 # The gates of the shared library and of its header. scripts/gates.sh reads this file.
 
+gate_library() { stage_shipped; }
+
 gate_header_c() {
     echo '#include "aztorch.h"' | gcc "${c_flags[@]}" -fsyntax-only -x c -
 }
@@ -23,7 +25,7 @@ declared_functions() {
 
 gate_exports() {
     local exported declared
-    exported=$(nm -D --defined-only "$release/libaztorch.so" | awk '{ print $3 }' | sort)
+    exported=$(nm -D --defined-only "$shipped/lib/libaztorch.so" | awk '{ print $3 }' | sort)
     declared=$(declared_functions)
     diff --label 'declared in the header' --label 'exported by the library' -u \
         <(echo "$declared") <(echo "$exported") || fail 'the library exports something else than the header declares'
@@ -33,13 +35,13 @@ gate_exports() {
 
 gate_linkage() {
     local dynamic needed
-    dynamic=$(readelf --dynamic --wide "$release/libaztorch.so")
+    dynamic=$(readelf --dynamic --wide "$shipped/lib/libaztorch.so")
     echo "$dynamic"
     grep -qE '\(SONAME\).*\[libaztorch\.so\.[0-9]+\]' <<<"$dynamic" || fail 'no SONAME'
     grep -qE '\(FLAGS_1\).*\bNODELETE\b' <<<"$dynamic" || fail 'not linked with -z nodelete'
     ! grep -E '\((TEXTREL|RPATH|RUNPATH)\)' <<<"$dynamic" || fail 'text relocations or a run path'
     needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' <<<"$dynamic")
     grep -q '^libc\.so\.6$' <<<"$needed" || fail 'readelf shows no needed libc: is this the library?'
-    ! grep -vE '^(libc\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux-.*\.so\.[0-9])$' <<<"$needed" ||
-        fail 'a library beyond libc, libm and libgcc_s is needed'
+    ! grep -vE '^(lib(c|m)\.so\.6|lib(pthread|dl)\.so\.[0-2]|libgcc_s\.so\.1|ld-linux-.*\.so\.[0-9])$' <<<"$needed" ||
+        fail 'a library beyond those of glibc, and libgcc_s, is needed'
 }

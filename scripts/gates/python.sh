@@ -4,12 +4,12 @@ gate_python() {
     local test
     for test in ctypes fork; do
         echo "== $test"
-        AZTORCH_LIBRARY=$release/libaztorch.so with_server "$python" "tests/python/test_$test.py"
+        AZTORCH_LIBRARY=$shipped/lib/libaztorch.so with_server "$python" "tests/python/test_$test.py"
     done
 }
 
 gate_coexistence() {
-    AZTORCH_LIBRARY=$release/libaztorch.so AZTORCH_WHEELS=$PWD/target/wheels \
+    AZTORCH_LIBRARY=$shipped/lib/libaztorch.so AZTORCH_WHEELS=$PWD/target/wheels \
         with_server "$python" tests/python/test_coexistence.py
 }
 
@@ -22,5 +22,5 @@ gate_run_python_torch() {
     local blob
     blob=$(blob_url state_dict.pt)
     "$target/cmake/examples/checkpoint" save-state-dict "$blob"
-    AZTORCH_LIBRARY=$release/libaztorch.so "$python" scripts/demo_read.py "$blob" "$work/$gate.pt"
+    AZTORCH_LIBRARY=$shipped/lib/libaztorch.so "$python" scripts/demo_read.py "$blob" "$work/$gate.pt"
 }

@@ -5,7 +5,10 @@
 #   torch     compiled, all of them as one file, since LibTorch's headers take most of the time
 #   project   the CMakeLists.txt of that file
 #   lines     lines of a longer program: parsed
-readonly blocks='README.md cpp 1 torch
+#   install   a way of installing: the gates install and subproject run it
+readonly blocks='README.md cmake 1 install
+README.md cmake 2 install
+README.md cpp 1 torch
 README.md python 1 program
 docs/c-api.md c 1 program
 docs/c-api.md python 1 program
@@ -41,7 +44,7 @@ block() { # FILE LANGUAGE NUMBER
 # Compiles each block as it is printed, and runs the programs.
 gate_readme() {
     local folder=$work/readme file language number how name
-    local link=(-L"$release" -laztorch "-Wl,-rpath,$release")
+    local link=(-L"$shipped/lib" -laztorch -Wl,-rpath,"$shipped/lib")
     diff --label 'blocks that this gate knows' --label 'blocks in the files' -u \
         <(cut -d' ' -f1-3 <<<"$blocks" | sort) <(found_blocks | sort) || fail 'scripts/gates/readme.sh does not know these blocks'
     rm -rf "$folder"
@@ -54,15 +57,14 @@ gate_readme() {
         'c program') gcc "${c_flags[@]}" "$name.c" -o "$name" "${link[@]}" ;;
         'cpp program') g++ "${cpp_flags[@]}" "$name.cpp" -o "$name" "${link[@]}" ;;
         'cpp torch') sed 's|"https://ACCOUNT[^"]*"|std::getenv("README_URL")|' "$name.cpp" >>"$folder/torch/main.cpp" ;;
-        'cmake project')
-            sed "s|\${AZTORCH}/target|$target|; s|/path/to/aztorch|$PWD|" "$name.cmake" >"$folder/torch/CMakeLists.txt"
-            ;;
-        'python program') sed "s|target/release|$release|" "$name.python" >"$name.py" ;;
+        'cmake project') cp "$name.cmake" "$folder/torch/CMakeLists.txt" ;;
+        'python program') mv "$name.python" "$name.py" ;;
+        'cmake install') ;; # run by the gates install and subproject
         'python lines') "$python" -c 'import ast, sys; ast.parse(sys.stdin.read())' <"$name.python" ;;
         *) fail "$file: $language cannot be checked as $how" ;;
         esac
     done <<<"$blocks"
-    cmake -S "$folder/torch" -B "$folder/torch/build"
+    cmake -S "$folder/torch" -B "$folder/torch/build" -Daztorch_DIR="$shipped/lib/cmake/aztorch"
     cmake --build "$folder/torch/build"
     with_server scripts/gates.sh run_readme
 }
@@ -75,6 +77,7 @@ says() { # TEXT COMMAND…
 
 gate_run_readme() {
     export AZURE_STORAGE_CONNECTION_STRING=$AZTORCH_TEST_CONNECTION_STRING
+    export LD_LIBRARY_PATH=$shipped/lib
     cd "$work/readme" || exit
     says '' env "README_URL=$(blob_url readme.pt)" torch/build/trainer
     says "['bias', 'weight']" "$python" README-1.py "$(blob_url readme-weights.pt)"

@@ -3,7 +3,6 @@
 gate_fmt() { cargo fmt --all --check -- --color never; }
 gate_links() { "$python" scripts/check_links.py; }
 gate_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
-gate_library() { cargo build --locked --release; }
 gate_header() { cargo test --test header; }
 gate_fuzz() { cargo test --lib fuzzing -- --nocapture; }
 gate_rust() { cargo test --no-fail-fast; }
