@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall header abi demo test check check-account bench bench-quick fuzz miri deny clean \
+.PHONY: help setup build install uninstall header abi docs demo test check check-account bench bench-quick fuzz miri deny clean \
 	toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
@@ -61,6 +61,10 @@ header: ## regenerate include/aztorch.h from the Rust sources
 abi: ## show how the ABI has changed, and write its description under abi/ anew (see docs/abi.md)
 	@scripts/setup.sh check
 	@AZTORCH_BLESS=1 scripts/gates.sh abi
+
+docs: ## the documentation as a site of files: target/docs/index.html (3 min the first time, then 20 s)
+	@scripts/setup.sh docs
+	@scripts/docs.sh
 
 release-notes: ## print the notes of this version, from CHANGELOG.md; with TAG=v… also check that the tag is the version's
 	@scripts/release_notes.sh $${TAG:+"$$TAG"}

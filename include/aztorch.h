@@ -1,4 +1,4 @@
-// aztorch: Azure Blob Storage for LibTorch, through a C API.
+// The C API of aztorch: Azure Blob Storage for LibTorch.
 //
 // `make header` writes this file from the doc comments in src/ffi/.
 //
@@ -28,8 +28,8 @@
 //   at the fork. A stream starts at its first sample. Blobs that were opened before the fork fail with
 //   AZT_STATUS_FORKED.
 //
-// URLs: https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB; the query may have a SAS, snapshot= and versionid=.
-// Sovereign clouds and custom host names work too. The form is http://HOST:PORT/ACCOUNT/CONTAINER/BLOB, as Azurite
+// URLs: `https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB`; the query may have a SAS, snapshot= and versionid=.
+// Sovereign clouds and custom host names work too. The form is `http://HOST:PORT/ACCOUNT/CONTAINER/BLOB`, as Azurite
 // serves it, if the host is an IP address, localhost or one label, or if the port is given and neither 80 nor 443. dfs,
 // abfs[s]:// and wasb[s]:// URLs are translated. A SAS in a URL takes the place of the client's credential.
 
@@ -57,9 +57,13 @@ struct azt_token;
 
 // ---- Version -------------------------------------------------------------------------------------
 
-// The version of this header. azt_version() returns the version of the loaded library.
+// The major version of this header. azt_version() returns the version of the loaded library.
 #define AZT_VERSION_MAJOR 0
+
+// The minor version of this header.
 #define AZT_VERSION_MINOR 1
+
+// The patch version of this header.
 #define AZT_VERSION_PATCH 0
 
 // The version of this header as one number: major * 10000 + minor * 100 + patch. For example,
@@ -364,7 +368,7 @@ azt_status azt_client_options_set_checksum(struct azt_client_options *options,
                                            bool verify,
                                            struct azt_error **error);
 
-// Sends all requests through a proxy, "http://[USER:PASSWORD@]HOST:PORT". Requests over https go through a tunnel that
+// Sends all requests through a proxy, `http://[USER:PASSWORD@]HOST:PORT`. Requests over https go through a tunnel that
 // the proxy cannot read, requests over http go in plain text. Requests to identity endpoints of this machine never go
 // through a proxy.
 //

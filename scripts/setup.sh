@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks that this machine has everything that `make PURPOSE` needs: setup.sh build|check|demo|test
+# Checks that this machine has everything that `make PURPOSE` needs: setup.sh build|check|demo|docs|test
 # Lists everything that is missing or too old at once, each with the command that installs it. As root, it then installs
-# the packages that Debian's apt has. Azurite, its Node and some wheels for Python are installed under target/ only.
+# the packages that Debian's apt has. Azurite, its Node and packages for Python are installed under target/ only.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,8 +18,8 @@ readonly apt_install='apt-get install -y --no-install-recommends'
 
 purpose=${1:-test}
 case $purpose in
-build | check | demo | test) ;;
-*) echo "usage: $0 build|check|demo|test" >&2 && exit 2 ;;
+build | check | demo | docs | test) ;;
+*) echo "usage: $0 build|check|demo|docs|test" >&2 && exit 2 ;;
 esac
 
 lines=()    # the missing requirements, one readable line each
@@ -128,6 +128,13 @@ check_all() {
     # The package `gcc` alone does not install the C library's headers.
     [[ -e /usr/include/stdio.h ]] || lack_package 'C headers' libc6-dev
     [[ $purpose == build ]] && return
+    if [[ $purpose == docs || $purpose == test ]]; then
+        need_command doxygen doxygen
+        need_command "$python" python3
+        need_pip
+        need_command strip binutils
+    fi
+    [[ $purpose == docs ]] && return
     need_command g++ g++
     if [[ $purpose == check || $purpose == test ]]; then
         need_cargo_component fmt rustfmt
@@ -147,7 +154,6 @@ check_all() {
     fi
     if [[ $purpose == test ]]; then
         need_asan
-        need_pip
         need_command valgrind valgrind
         need_command openssl openssl # makes a certificate for the tests over https
     fi
@@ -210,13 +216,17 @@ need_azurite() {
     [[ $purpose != test ]] || need_npm_package "azurite-$earlier_azurite" azurite "$earlier_azurite_version"
 }
 
+install_from_pypi() { # FOLDER ARGUMENT-OF-PIP…
+    "$python" -m pip install --quiet --no-input --disable-pip-version-check --root-user-action=ignore --no-compile \
+        --no-deps --only-binary :all: --target "$@"
+}
+
 need_wheels() {
     local home=target/wheels partial=target/wheels.partial
     [[ $(cat $home/installed 2>/dev/null) == "${wheels[*]}" ]] && return
     echo "Installing ${wheels[*]} under $home (usually 20 s)"
     rm -rf $home $partial
-    "$python" -m pip install --quiet --no-input --disable-pip-version-check --root-user-action=ignore --no-compile \
-        --no-deps --only-binary :all: --target $partial "${wheels[@]}"
+    install_from_pypi $partial "${wheels[@]}"
     echo "${wheels[*]}" >$partial/installed
     mv $partial $home
 }
@@ -235,6 +245,17 @@ need_python_tools() {
     cp $list $home/installed
 }
 
+need_docs_tools() {
+    local home=target/docs-tools partial=target/docs-tools.partial
+    cmp -s docs/site/requirements.txt $home/requirements.txt && return
+    echo "Installing Sphinx and lychee under $home (usually 20 s)"
+    rm -rf $home $partial
+    install_from_pypi $partial --requirement docs/site/requirements.txt
+    strip $partial/bin/lychee # 300 MB of it are for debuggers
+    cp docs/site/requirements.txt $partial/
+    mv $partial $home
+}
+
 need_tools
 if wants_azurite; then
     need_azurite
@@ -244,4 +265,7 @@ if [[ $purpose == test ]]; then
 fi
 if [[ $purpose == check || $purpose == test ]]; then
     need_python_tools
+fi
+if [[ $purpose == docs || $purpose == test ]]; then
+    need_docs_tools
 fi

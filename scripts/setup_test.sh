@@ -42,7 +42,7 @@ bare_machine
 setup test
 refuses
 says 'cargo >= 1\.[0-9]+ +missing +curl .*sh\.rustup\.rs'
-for package in npm curl gcc g++ cmake binutils abigail-tools gettext-base libgloo-dev valgrind openssl; do
+for package in npm curl gcc g++ cmake binutils abigail-tools gettext-base libgloo-dev valgrind openssl doxygen; do
     says "missing +(sudo )?apt-get install .* ${package//+/\\+}$"
 done
 if ((EUID == 0)); then
@@ -84,6 +84,13 @@ url='https://account.blob.core.windows.net/container?sig=x' setup demo
 refuses
 says 'cargo >= 1\.[0-9]+ +missing +rustup update stable'
 says_not 'node|npm'
+
+# The documentation needs no C++ compiler.
+bare_machine
+setup docs
+refuses
+says 'doxygen +missing +(sudo )?apt-get install .* doxygen$'
+says_not 'g\+\+|cmake|node'
 
 # The library alone needs only a C compiler and cargo.
 bare_machine

@@ -64,15 +64,17 @@ is_newer() {
 # link_with NAME ARG…: NAME.so or program, linked by the machine's compiler, or by zig against an older glibc.
 link_with() {
     if [[ $portable == yes ]]; then
-        # By its path, since zig would link an unwinder of its own in place of -lgcc_s.
+        # libgcc_s by its path, since zig would link an unwinder of its own in place of -lgcc_s. This machine's libgcc_s
+        # needs a newer glibc than the program may, but not so that of an older machine.
         ZIG_GLOBAL_CACHE_DIR=$build/zig ZIG_LOCAL_CACHE_DIR=$build/zig \
-            "${zig[@]}" cc -target "$(uname -m)-linux-gnu.$glibc" "$@" "$("${CC:-cc}" -print-file-name=libgcc_s.so.1)"
+            "${zig[@]}" cc -target "$(uname -m)-linux-gnu.$glibc" "$@" -Wl,--allow-shlib-undefined \
+            "$("${CC:-cc}" -print-file-name=libgcc_s.so.1)"
     else
-        "${CC:-cc}" "$@" -Wl,--as-needed -lgcc_s -lm -lpthread -ldl
+        "${CC:-cc}" "$@" -Wl,-O1 -Wl,--as-needed -lgcc_s -lm -lpthread -ldl
     fi
 }
 
-readonly hardened=(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--gc-sections -Wl,-O1 -Wl,--build-id=sha1)
+readonly hardened=(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--build-id=sha1)
 
 link_library() {
     local object=$kept/aztorch.o archive=$kept/libaztorch.a library=$kept/$1.so names=$kept/names

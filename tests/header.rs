@@ -89,9 +89,11 @@ fn version_macros() -> String {
     assert!(minor < 100 && patch < 100, "AZT_VERSION_NUMBER has two digits for each");
     let number = major * 10_000 + minor * 100 + patch;
     format!(
-        "// The version of this header. azt_version() returns the version of the loaded library.\n\
-         #define AZT_VERSION_MAJOR {major}\n\
-         #define AZT_VERSION_MINOR {minor}\n\
+        "// The major version of this header. azt_version() returns the version of the loaded library.\n\
+         #define AZT_VERSION_MAJOR {major}\n\n\
+         // The minor version of this header.\n\
+         #define AZT_VERSION_MINOR {minor}\n\n\
+         // The patch version of this header.\n\
          #define AZT_VERSION_PATCH {patch}\n\n\
          // The version of this header as one number: major * 10000 + minor * 100 + patch. For example,\n\
          // `#if AZT_VERSION_NUMBER >= 10200` is true from version 1.2.0 on.\n\

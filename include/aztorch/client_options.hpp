@@ -16,8 +16,8 @@ namespace aztorch {
 
 /// A Microsoft Entra access token and the time at which it expires.
 struct Token {
-  std::string bearer;
-  std::chrono::system_clock::time_point expires;
+  std::string bearer;                             ///< The token, without the word "Bearer".
+  std::chrono::system_clock::time_point expires;  ///< When it expires.
 };
 
 /// Returns a token for an OAuth scope and a tenant id. `tenant_id` is empty when a token of any tenant is accepted.
@@ -122,7 +122,7 @@ class ClientOptions {
     return *this;
   }
 
-  /// Sends all requests through the proxy "http://[USER:PASSWORD@]HOST:PORT". Default: HTTPS_PROXY, HTTP_PROXY,
+  /// Sends all requests through the proxy `http://[USER:PASSWORD@]HOST:PORT`. Default: HTTPS_PROXY, HTTP_PROXY,
   /// ALL_PROXY and NO_PROXY of the environment.
   ClientOptions& set_proxy(const std::string& proxy_url) {
     return set(azt_client_options_set_proxy, detail::c_string(proxy_url));
@@ -151,8 +151,8 @@ class ClientOptions {
   /// Sets the size of a blob's first blocks, in bytes: 64 KiB to 4000 MiB. Default: 8 MiB.
   ClientOptions& set_block_size(std::uint64_t bytes) { return set(azt_client_options_set_block_size, bytes); }
 
-  /// Limits how often a request is retried after a temporary failure (HTTP 408, 429, 5xx, connection errors): 0 to
-  /// 1000. Default: 8.
+  /// Limits how often a request is retried after a temporary failure (HTTP 408, 429, 5xx, connection errors):
+  /// 0 to 1000. Default: 8.
   ClientOptions& set_max_retries(std::uint32_t retries) { return set(azt_client_options_set_max_retries, retries); }
 
   /// Sets whether every byte is verified with a checksum, from end to end. True: uploads and downloads. False: neither.

@@ -18,9 +18,9 @@ namespace aztorch {
 
 /// A part of a blob that is one sample: `length` bytes from byte `offset` on.
 struct BlobRange {
-  std::string url;
-  std::uint64_t offset = 0;
-  std::uint64_t length = 0;
+  std::string url;           ///< The blob's URL.
+  std::uint64_t offset = 0;  ///< The first byte.
+  std::uint64_t length = 0;  ///< The number of bytes.
 };
 
 namespace detail {

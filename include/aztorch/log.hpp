@@ -1,4 +1,4 @@
-// set_log_callback: the library's log, as calls of a function of the program.
+// `set_log_callback`: the library's log, as calls of a function of the program.
 #pragma once
 
 #include <functional>

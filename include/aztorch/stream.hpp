@@ -17,8 +17,8 @@ namespace aztorch {
 /// The part of the blobs that one of `count` readers gets: the blobs `index`, `index + count`, `index + 2 * count`, …
 /// of the listing.
 struct Shard {
-  std::size_t index = 0;
-  std::size_t count = 1;
+  std::size_t index = 0;  ///< This reader: 0 … count - 1.
+  std::size_t count = 1;  ///< The number of readers.
 };
 
 /// An iterable dataset: samples one after the other, listed while they are read, and fetched ahead within the client's

@@ -73,7 +73,8 @@ holds_nothing() { # DIRECTORY
 gate_install() {
     local folder rust
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2064 # the variable is local
+    trap "rm -rf '$folder'" EXIT
     cp -R tests/install "$folder/tests"
     cp tests/install/blob.c "$folder/example.c"
     rust=("CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}" "RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}")
@@ -122,7 +123,8 @@ gate_run_install() {
 gate_subproject() {
     local folder
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2064 # the variable is local
+    trap "rm -rf '$folder'" EXIT
     cp -R tests/install "$folder/tests"
     mkdir -p "$folder/cargo" "$folder/tests/add_subdirectory/third_party/aztorch"
     block README.md cmake 2 >"$folder/add_subdirectory.cmake"
@@ -144,9 +146,8 @@ gate_run_subproject() {
     runs "$build/tool" add_subdirectory
     runs "$build/tool_static" add_subdirectory_static
     runs "$build/trainer" add_subdirectory_cpp
-    # By itself it can be installed too.
-    in_outside "${rust[@]}" cmake -S "$outside/tests/add_subdirectory/third_party/aztorch" -B "$build-own" \
-        -DAZTORCH_CARGO_TARGET_DIR="$outside/cargo"
+    # By itself it can be installed too. This is the checkout, where all is compiled already.
+    in_outside "${rust[@]}" cmake -S . -B "$build-own" -DAZTORCH_CARGO_TARGET_DIR="$target"
     in_outside "${rust[@]}" cmake --build "$build-own"
     in_outside "${rust[@]}" cmake --install "$build-own" --prefix "$prefix"
     outside_pkg_config "$prefix" "$outside/blob"
@@ -156,7 +157,8 @@ gate_run_subproject() {
 gate_install_errors() {
     local folder prefix
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2064 # the variable is local
+    trap "rm -rf '$folder'" EXIT
     prefix=$folder/prefix
 
     refuses 'is not an absolute path: make install PREFIX=' install_to here

@@ -198,7 +198,7 @@ pub unsafe extern "C" fn azt_client_options_set_checksum(
     unsafe { set(options, error, |options| options.set_checksum(verify)) }
 }
 
-/// Sends all requests through a proxy, "http://[USER:PASSWORD@]HOST:PORT". Requests over https go through a tunnel that
+/// Sends all requests through a proxy, `http://[USER:PASSWORD@]HOST:PORT`. Requests over https go through a tunnel that
 /// the proxy cannot read, requests over http go in plain text. Requests to identity endpoints of this machine never go
 /// through a proxy.
 ///

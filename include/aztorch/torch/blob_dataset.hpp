@@ -1,12 +1,12 @@
 // BlobDataset: blobs by index, as a dataset of torch::data.
 //
-//   auto dataset = aztorch::BlobDataset<torch::data::Example<>>::from_container_url(
-//       "https://account.blob.core.windows.net/container?SAS", "train/",
-//       [](const aztorch::Sample& sample) { return decode(sample.data(), sample.size()); });
-//   auto loader = torch::data::make_data_loader(
-//       dataset.map(torch::data::transforms::Stack<>()), aztorch::PrefetchSampler(dataset),
-//       torch::data::DataLoaderOptions(32).workers(4));
-//   for (auto& batch : *loader) train(batch.data, batch.target);
+//     auto dataset = aztorch::BlobDataset<torch::data::Example<>>::from_container_url(
+//         "https://account.blob.core.windows.net/container?SAS", "train/",
+//         [](const aztorch::Sample& sample) { return decode(sample.data(), sample.size()); });
+//     auto loader = torch::data::make_data_loader(
+//         dataset.map(torch::data::transforms::Stack<>()), aztorch::PrefetchSampler(dataset),
+//         torch::data::DataLoaderOptions(32).workers(4));
+//     for (auto& batch : *loader) train(batch.data, batch.target);
 //
 // An exception in a worker reaches the loop as torch's WorkerException; its original_exception is the aztorch::Error.
 #pragma once

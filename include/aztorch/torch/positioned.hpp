@@ -13,15 +13,15 @@ namespace aztorch {
 /// BlobDataset<Positioned<E>> takes the same transforms as a BlobDataset<E>.
 template <typename Example>
 struct Positioned {
-  Example example;
-  std::uint64_t position = 0;
+  Example example;             ///< The example.
+  std::uint64_t position = 0;  ///< The position of its sample.
 };
 
 /// A collated batch with the positions of its examples, for `mark_consumed()` of the datasets and samplers.
 template <typename Batch>
 struct PositionedBatch {
-  Batch batch;
-  std::vector<std::uint64_t> positions;
+  Batch batch;                           ///< The collated batch.
+  std::vector<std::uint64_t> positions;  ///< The positions of its examples, in their order.
 };
 
 /// Makes a collation of torch, such as Stack, keep the positions: `.map(KeepPositions<Stack<>>())` turns a batch of
@@ -32,6 +32,7 @@ class KeepPositions
           std::vector<Positioned<typename Collation::InputBatchType::value_type>>,
           PositionedBatch<typename Collation::OutputBatchType>> {
  public:
+  /// Wraps this collation.
   explicit KeepPositions(Collation collation = {}) : collation_(std::move(collation)) {}
 
   /// Collates the examples, and returns the result with their positions. Called by torch.

@@ -21,8 +21,8 @@ namespace aztorch {
 /// How far a PrefetchSampler fetches ahead of the batches that the loader has requested: up to both limits, and at
 /// least one batch. The bytes count against the client's memory limit.
 struct Lookahead {
-  std::size_t samples = 512;
-  std::uint64_t bytes = std::uint64_t{128} << 20;
+  std::size_t samples = 512;                       ///< The largest number of samples.
+  std::uint64_t bytes = std::uint64_t{128} << 20;  ///< The largest number of bytes.
 };
 
 /// Wraps a sampler of indices: it fetches the blobs ahead of the loader's workers, has an epoch that can be set, and a

@@ -1,4 +1,4 @@
-// save, load and jit_load: LibTorch's own file formats, to and from a blob.
+// `save`, `load` and `jit_load`: LibTorch's own file formats, to and from a blob.
 #pragma once
 
 #include <cstddef>

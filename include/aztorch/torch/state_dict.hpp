@@ -1,4 +1,4 @@
-// save_state_dict and load_state_dict: files of Python's torch.save(model.state_dict(), f), from and to C++ modules.
+// `save_state_dict` and `load_state_dict`: files of Python's `torch.save(model.state_dict(), f)`, from and to C++.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// to_tensor: a sample's bytes as a tensor, without a copy.
+// `to_tensor`: a sample's bytes as a tensor, without a copy.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,3 @@
+# The gate of the documentation's site. scripts/gates.sh reads this file.
+
+gate_docs() { scripts/docs.sh; }
