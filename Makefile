@@ -1,10 +1,11 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall header abi docs demo test check check-account bench bench-quick fuzz miri deny clean
+.PHONY: help setup build install uninstall header abi docs demo test check check-account bench bench-quick fuzz miri deny clean \
+	toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
-		printf '  make %-13s %s\n' "$$target" "$$text"; done
+		printf '  make %-15s %s\n' "$$target" "$$text"; done
 
 demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9, train from blobs (5 min the first time, then 30 s)
 	@scripts/setup.sh demo
@@ -64,6 +65,22 @@ abi: ## show how the ABI has changed, and write its description under abi/ anew 
 docs: ## the documentation as a site of files: target/docs/index.html (3 min the first time, then 20 s)
 	@scripts/setup.sh docs
 	@scripts/docs.sh
+
+release-notes: ## print the notes of this version, from CHANGELOG.md; with TAG=v… also check that the tag is the version's
+	@scripts/release_notes.sh $${TAG:+"$$TAG"}
+
+release-assets: ## join what `make dist` made, here or on several machines, into target/release-assets (see RELEASING.md)
+	@scripts/release_assets.sh target/release-assets $(or $(wildcard target/release-parts/*),target/dist)
+
+publish-release: ## make the GitHub release of TAG from target/release-assets, with gh (release.yml calls this)
+	@scripts/publish_release.sh "$$TAG" target/release-assets
+
+aks-image: ## build the image of cpp-examples/aks from the packages of `make dist` (needs Docker, or DOCKER=buildah)
+	@test -n '$(wildcard target/dist/libaztorch0_*.deb)' || { echo 'target/dist has no libaztorch0_….deb: run make dist' >&2; exit 1; }
+	$(or $(DOCKER),docker) build --file cpp-examples/aks/Dockerfile --tag aztorch-train .
+
+toolchain: ## install a Rust toolchain and make it the default: make toolchain RUST=minimum (or stable, or a version)
+	@scripts/toolchain.sh "$$RUST"
 
 setup: ## install or list what `make test` needs, Azurite included
 	@scripts/setup.sh test

@@ -33,7 +33,11 @@ def files():
     found = set()
     for folder, folders, names in os.walk(ROOT):
         # Files under target/ are built, so their names cannot be checked.
-        folders[:] = [name for name in folders if name not in ("target", "node_modules") and not name.startswith(".")]
+        folders[:] = [
+            name
+            for name in folders
+            if name in (".ci", ".github") or (name not in ("target", "node_modules") and not name.startswith("."))
+        ]
         found.update(Path(folder, name).relative_to(ROOT) for name in names)
     return found
 

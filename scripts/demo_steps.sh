@@ -10,7 +10,8 @@ readonly container=${AZTORCH_URL:-$AZTORCH_TEST_CONTAINER_URL}
 readonly server_log=${AZTORCH_TEST_LOG:-}
 readonly python=/usr/bin/python3
 # Names that only this run uses, so that nothing else in a user's container changes.
-readonly prefix=aztorch-demo-$(date -u +%Y%m%dT%H%M%S)-$$
+prefix=aztorch-demo-$(date -u +%Y%m%dT%H%M%S)-$$
+readonly prefix
 readonly work=target/demo
 
 blob_url() { # NAME

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Runs one of the gates of scripts/test.sh and shows its output: scripts/gates.sh NAME
 # The gates are the functions gate_NAME in scripts/gates/*.sh. This file has what several of them use.
+# shellcheck disable=SC2034 # those files use the variables
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+readonly target
 # What is shipped, which scripts/stage.sh makes. The tests use that file, and not the one that cargo links.
 readonly shipped=$target/shipped
 readonly work=$PWD/target/gates

@@ -109,6 +109,12 @@ need_pip() {
         lack_package 'pip for Python' python3-pip
 }
 
+need_venv() {
+    # Debian's python3 has the module venv, but not the ensurepip that it needs.
+    "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("ensurepip") is None)' 2>/dev/null ||
+        lack_package 'venv for Python' python3-venv
+}
+
 need_asan() {
     command -v gcc >/dev/null || return 0 # its package has the sanitizers too
     [[ $(gcc -print-file-name=libasan.so) == /* ]] || lack_package AddressSanitizer libgcc-12-dev
@@ -136,6 +142,8 @@ check_all() {
         need_command readelf binutils
         need_command abidiff abigail-tools
         need_command "$python" python3
+        need_venv
+        need_command envsubst gettext-base # fills in the manifest of cpp-examples/aks
     fi
     if [[ $purpose == demo || $purpose == test ]]; then
         need_command cmake cmake
@@ -157,6 +165,7 @@ wants_azurite() {
 }
 
 install_packages() {
+    # shellcheck disable=SC2206 # apt_install has several words
     local install=($apt_install -o DPkg::Lock::Timeout=120 "${packages[@]}")
     export DEBIAN_FRONTEND=noninteractive
     echo "Installing: ${packages[*]}"
@@ -222,6 +231,20 @@ need_wheels() {
     mv $partial $home
 }
 
+# Installs the tools of scripts/python_tools.txt.
+need_python_tools() {
+    local home=target/tools list=scripts/python_tools.txt
+    cmp --quiet $list $home/installed && return
+    echo "Installing the tools of $list under $home (usually 20 s)"
+    # Programs in a venv name its path, so it cannot be moved into place. The file `installed` says that it is complete.
+    rm -rf $home
+    "$python" -m venv $home
+    $home/bin/python -m pip install --quiet --no-input --disable-pip-version-check --no-deps --only-binary :all: \
+        --requirement $list
+    $home/bin/python -m pip check --disable-pip-version-check
+    cp $list $home/installed
+}
+
 need_docs_tools() {
     local home=target/docs-tools partial=target/docs-tools.partial
     cmp -s docs/site/requirements.txt $home/requirements.txt && return
@@ -239,6 +262,9 @@ if wants_azurite; then
 fi
 if [[ $purpose == test ]]; then
     need_wheels
+fi
+if [[ $purpose == check || $purpose == test ]]; then
+    need_python_tools
 fi
 if [[ $purpose == docs || $purpose == test ]]; then
     need_docs_tools

@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly glibc=2.28
 readonly map=abi/aztorch.map
-tree= portable=no doctor=no
+tree='' portable=no doctor=no
 for argument; do
     case $argument in
     --portable) portable=yes ;;
@@ -80,6 +80,7 @@ link_library() {
     local object=$kept/aztorch.o archive=$kept/libaztorch.a library=$kept/$1.so names=$kept/names
     if ! is_newer "$archive" "$build/release/libaztorch.a" $map "${BASH_SOURCE[0]}"; then
         sed -n 's/^ *\(azt_[a-z0-9_]*\);.*/\1/p' $map >"$names"
+        # shellcheck disable=SC2046 # one word for each name
         "${LD:-ld}" -r --gc-sections --force-group-allocation $(sed 's/^/--undefined=/' "$names") \
             -o "$object.all" "$build/release/libaztorch.a"
         # Also drops the bitcode of the standard library, two thirds of the object, which only a second rustc could use.

@@ -3,14 +3,14 @@
 # The output of each gate goes to target/gates/NAME.log, and is shown when the gate fails. All gates run; the exit status
 # is non-zero if any of them failed. The last lines say why they failed. scripts/gates/ says what each gate does.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 readonly logs=target/gates
 # A test that did not run is a failure. These are the words of cargo, unittest and ctest.
 readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)'
 readonly shown_lines=300 digest_lines=40
 
-quick=(fmt links clippy library header fuzz header_c header_cpp exports abi linkage)
+quick=(fmt links shell workflows release aks clippy library header fuzz header_c header_cpp exports abi linkage)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
 passed=0 failed=() known=()
@@ -67,6 +67,10 @@ digest() { # NAME
 mkdir -p "$logs"
 gate fmt            '1 s'              'Rust format'
 gate links          '1 s'              'what the Markdown files refer to exists'
+gate shell          '5 s'              'shellcheck over the scripts'
+gate workflows      '1 s'              'actionlint and zizmor over .github; the make targets there exist'
+gate release        '2 s'              'notes, files and publication of a pretended release'
+gate aks            '2 s'              'Dockerfile and Kubernetes manifest of cpp-examples/aks'
 gate clippy         '10 s, cold 2 min' 'Rust lints'
 gate library        '3 s, cold 5 min'  'the tree that is shipped: libraries, headers, packages, aztorch-doctor'
 gate docs           '20 s'             'pages, references of C, C++ and Rust as one site; its links'
@@ -101,6 +105,7 @@ gate examples       '5 s, cold 2 min'  'the example programs'
 gate readme         '35 s'             'the code in README and docs/, compiled and run'
 gate training       '45 s'             'training from blobs, resumed; losses equal those over files'
 gate distributed    '100 s'            'training on several ranks, killed and resumed on others'
+gate aks_run        '40 s'             'the Job of cpp-examples/aks on local ranks, killed and continued'
 gate python_torch   '6 s'              'torch for Python reads what C++ wrote'
 
 for name in ${chosen[@]+"${chosen[@]}"}; do

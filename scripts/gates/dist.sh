@@ -10,7 +10,8 @@ needed_glibc() {
 # The same by the rules of Python's wheels, which also limit the libraries that a file may need. auditwheel reads wheels
 # only, so this makes one.
 assert_manylinux() { # FILE…
-    local wheel=$work/$gate/probe-1-py3-none-linux_$(uname -m).whl said
+    local wheel said
+    wheel=$work/$gate/probe-1-py3-none-linux_$(uname -m).whl
     rm -rf "$work/$gate"
     mkdir -p "$work/$gate/probe" "$work/$gate/probe-1.dist-info"
     cp "$@" "$work/$gate/probe"

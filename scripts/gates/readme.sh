@@ -78,7 +78,7 @@ says() { # TEXT COMMAND…
 gate_run_readme() {
     export AZURE_STORAGE_CONNECTION_STRING=$AZTORCH_TEST_CONNECTION_STRING
     export LD_LIBRARY_PATH=$shipped/lib
-    cd "$work/readme"
+    cd "$work/readme" || exit
     says '' env "README_URL=$(blob_url readme.pt)" torch/build/trainer
     says "['bias', 'weight']" "$python" README-1.py "$(blob_url readme-weights.pt)"
     says '12 bytes: hello, blob' ./c-api-1 "$(blob_url readme-c)"

@@ -2,6 +2,12 @@
 
 gate_setup() { scripts/setup_test.sh; }
 
+# SC2154: the variables of the files in scripts/gates/ are set in scripts/gates.sh.
+gate_shell() {
+    target/tools/bin/shellcheck scripts/*.sh .ci/run
+    target/tools/bin/shellcheck --shell=bash --exclude=SC2154 scripts/gates/*.sh
+}
+
 gate_launcher() {
     local line server
     # The launcher's stdin is closed, as after its parent was killed.
