@@ -9,7 +9,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+readonly target
 readonly tools=target/docs-tools
 export AZTORCH_SITE=target/docs
 AZTORCH_VERSION=$(scripts/version.sh)

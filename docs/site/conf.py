@@ -12,7 +12,7 @@ from sphinx.util.osutil import relative_uri
 project = "aztorch"
 extensions = ["myst_parser"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/**.md"]
+include_patterns = ["*.md", "docs/**.md", "cpp-examples/**.md"]
 exclude_patterns = ["target", ".*"]
 html_theme = "furo"
 html_copy_source = False
@@ -43,6 +43,7 @@ docs/c-api
 docs/credentials
 docs/behaviour
 docs/*
+cpp-examples/**
 ```
 
 ```{toctree}
