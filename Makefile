@@ -79,7 +79,7 @@ aks-image: ## build the image of cpp-examples/aks from the packages of `make dis
 	@test -n '$(wildcard target/dist/libaztorch0_*.deb)' || { echo 'target/dist has no libaztorch0_….deb: run make dist' >&2; exit 1; }
 	$(or $(DOCKER),docker) build --file cpp-examples/aks/Dockerfile --tag aztorch-train .
 
-toolchain: ## install a Rust toolchain and make it the default: make toolchain RUST=minimum (or stable, or a version)
+toolchain: ## install a missing Rust toolchain, for CI: make toolchain RUST=minimum (or stable, or a version) CI=true
 	@scripts/toolchain.sh "$$RUST"
 
 setup: ## install or list what `make test` needs, Azurite included

@@ -135,12 +135,21 @@ pretend gh 'exit 1'
 fails publish_release.sh v0.1.0-rc.1 out
 
 echo '== toolchain'
-pretend rustup "echo \"rustup \$*\" >>'$log'"
+pretend rustup "echo \"rustup \$*\" >>'$log'; [ \"\$1\" != run ]"
+CI=false fails toolchain.sh minimum
+says 'This installs it on this machine'
+! grep -E 'rustup (toolchain|default)' "$log" || fail 'a machine was changed without CI=true'
+export CI=true
 works toolchain.sh minimum
 logged 'rustup toolchain install 1.77 --profile minimal --component rustfmt,clippy --no-self-update'
 logged 'rustup default 1.77'
 works toolchain.sh stable
 logged 'rustup default stable'
+rm "$log"
+pretend rustup "echo \"rustup \$*\" >>'$log'"
+works toolchain.sh stable
+says 'is not updated'
+! grep -E 'rustup (toolchain|default)' "$log" || fail 'an installed toolchain was changed'
 fails toolchain.sh
 fails toolchain.sh ''
 # Without rustup. The directories of PATH have it on many machines, so only the needed commands are there.
@@ -151,9 +160,9 @@ done
 pretend curl "echo \"curl \$*\" >>'$log'
 echo 'echo \"sh \$*\" >>$log; mkdir -p $pretended/.cargo/bin; cp $pretended/rustup $pretended/.cargo/bin'"
 ln -s "$(type -P cp)" "$pretended/bin/cp"
-printf '#!/bin/sh\necho "rustup $*" >>%s\n' "$log" >"$pretended/rustup"
+printf '#!/bin/sh\necho "rustup $*" >>%s\n[ "$1" != run ]\n' "$log" >"$pretended/rustup"
 chmod +x "$pretended/rustup"
-(cd "$pretended" && env -i PATH="$pretended/bin" HOME="$pretended" GITHUB_PATH="$pretended/path" scripts/toolchain.sh 1.99) \
+(cd "$pretended" && env -i PATH="$pretended/bin" HOME="$pretended" CI=true GITHUB_PATH="$pretended/path" scripts/toolchain.sh 1.99) \
     >"$output" 2>&1 || fail "without rustup: exit status $?"
 logged "curl --proto =https --tlsv1.2 -sSf https://sh.rustup.rs"
 logged 'sh -y --no-modify-path --profile minimal --default-toolchain none'

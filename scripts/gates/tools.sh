@@ -4,7 +4,7 @@ gate_setup() { scripts/setup_test.sh; }
 
 # SC2154: the variables of the files in scripts/gates/ are set in scripts/gates.sh.
 gate_shell() {
-    target/tools/bin/shellcheck scripts/*.sh .ci/run
+    target/tools/bin/shellcheck --shell=bash scripts/*.sh .ci/run
     target/tools/bin/shellcheck --shell=bash --exclude=SC2154 scripts/gates/*.sh
 }
 
