@@ -34,10 +34,18 @@ impl Account {
     /// Takes `bytes`, or returns `false` when the limit does not allow that.
     fn take(&self, bytes: u64) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        let fits = |used: u64| used.checked_add(bytes).filter(|&total| total <= limit);
-        let Ok(before) = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) else { return false };
-        self.peak.fetch_max(before + bytes, Ordering::Relaxed);
-        true
+        let mut used = self.used.load(Ordering::Acquire);
+        // Not `fetch_update`, which newer versions of Rust deprecate for a method that older ones do not have.
+        loop {
+            let Some(total) = used.checked_add(bytes).filter(|&total| total <= limit) else { return false };
+            match self.used.compare_exchange_weak(used, total, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    self.peak.fetch_max(total, Ordering::Relaxed);
+                    return true;
+                }
+                Err(changed) => used = changed,
+            }
+        }
     }
 
     fn give_back(&self, bytes: u64) {
