@@ -37,3 +37,52 @@ gate_glibc() {
     done
     assert_manylinux "$shipped/lib/libaztorch.so" "$shipped/bin/aztorch-doctor"
 }
+
+readonly dist=$PWD/target/dist
+
+# Twice, since the same commit must give the same bytes.
+gate_dist() {
+    local first=$work/dist-first
+    scripts/dist.sh
+    rm -rf "$first"
+    mv "$dist" "$first"
+    scripts/dist.sh
+    diff -r "$first" "$dist" || fail 'two runs have made different files'
+    rm -rf "$first"
+}
+
+# same_version PLACE FOUND
+same_version() {
+    [[ $2 == "$(scripts/version.sh)" ]] || fail "$1 has version '$2', and Cargo.toml $(scripts/version.sh)"
+    echo "$1: $2"
+}
+
+# What is in target/dist, as README's line unpacks it.
+gate_tarball() {
+    local folder name=aztorch-$(scripts/version.sh)-linux-$(uname -m) lib
+    folder=$(mktemp -d)
+    # shellcheck disable=SC2064 # the variable is local
+    trap "rm -rf '$folder'" EXIT
+    (cd "$dist" && sha256sum --check --strict SHA256SUMS)
+    [[ $(tar -tzf "$dist/$name.tar.gz" | sed 's|/.*||' | sort -u) == "$name" ]] || fail 'not one folder in the tarball'
+    mkdir "$folder/.local"
+    HOME=$folder bash -euxc "$(block README.md sh 4 | grep '^tar ')"
+    lib=$folder/.local/lib
+    diff -r "$folder/.local" "$shipped" || fail 'the tarball is not what was tested'
+
+    same_version 'the file for pkg-config' "$(PKG_CONFIG_PATH=$lib/pkgconfig pkg-config --modversion aztorch)"
+    same_version 'the CMake package' "$(sed -n 's/^set(PACKAGE_VERSION "\(.*\)")$/\1/p' "$lib/cmake/aztorch/aztorch-config-version.cmake" | head -n 1)"
+    same_version 'the header' "$(sed -n 's/^#define AZT_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' "$folder/.local/include/aztorch.h" | paste -sd .)"
+    same_version 'the SBOM' "$("$python" -c '
+import json, sys
+bom = json.load(open(sys.argv[1]))
+names = {component["name"] for component in bom["components"]}
+lacking = {"aztorch", "tokio", "hyper", "rustls", "aws-lc-sys", "azure_storage_blob"} - names
+assert not lacking and len(names) > 100, (lacking, len(names))
+print(bom["metadata"]["component"]["version"])' "$dist/$name.cdx.json")"
+    local package
+    for package in libaztorch0 libaztorch-dev aztorch-doctor; do
+        lib=$(dpkg-deb --field "$dist/${package}_"*.deb Version)
+        same_version "$package" "${lib%-*}"
+    done
+}
