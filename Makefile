@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall header abi docs dist test-dist demo test check check-account bench bench-quick fuzz miri deny clean \
-	toolchain release-notes release-assets publish-release aks-image
+.PHONY: help setup build install uninstall header abi docs dist test-dist demo test check check-account \
+	bench bench-quick fuzz miri deny clean toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \

@@ -59,7 +59,8 @@ same_version() {
 
 # What is in target/dist, as README's line unpacks it.
 gate_tarball() {
-    local folder name=aztorch-$(scripts/version.sh)-linux-$(uname -m) lib
+    local folder name lib
+    name=aztorch-$(scripts/version.sh)-linux-$(uname -m)
     folder=$(mktemp -d)
     # shellcheck disable=SC2064 # the variable is local
     trap "rm -rf '$folder'" EXIT
