@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall header abi docs dist test-dist demo test check check-account \
+.PHONY: help setup build install uninstall header abi notices docs dist test-dist demo test check check-account \
 	bench bench-quick fuzz miri deny clean toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
@@ -69,6 +69,10 @@ header: ## regenerate include/aztorch.h from the Rust sources
 abi: ## show how the ABI has changed, and write its description under abi/ anew (see docs/abi.md)
 	@scripts/setup.sh check
 	@AZTORCH_BLESS=1 scripts/gates.sh abi
+
+notices: ## write THIRD-PARTY-LICENSES.txt, the licences of the crates that are shipped (10 min the first time, then 2 min)
+	@scripts/setup.sh build
+	@scripts/notices.sh
 
 docs: ## the documentation as a site of files: target/docs/index.html (3 min the first time, then 20 s)
 	@scripts/setup.sh docs

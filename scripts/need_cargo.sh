@@ -16,5 +16,5 @@ elif command -v rustup >/dev/null; then
 else
     mend="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
 fi
-echo "aztorch needs cargo $wanted or later, and found ${found:-none}: $mend" >&2
+echo "aztorch needs cargo $wanted or later, and found ${found:-missing}: $mend" >&2
 exit 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks that this machine has everything that `make PURPOSE` needs: setup.sh build|check|demo|docs|test
+# Checks that this machine has everything that `make PURPOSE` needs: setup.sh build|check|demo|dist|docs|test
 # Lists everything that is missing or too old at once, each with the command that installs it. As root, it then installs
 # the packages that Debian's apt has. Azurite, its Node and packages for Python are installed under target/ only.
 set -euo pipefail
@@ -18,8 +18,8 @@ readonly apt_install='apt-get install -y --no-install-recommends'
 
 purpose=${1:-test}
 case $purpose in
-build | check | demo | docs | test) ;;
-*) echo "usage: $0 build|check|demo|docs|test" >&2 && exit 2 ;;
+build | check | demo | dist | docs | test) ;;
+*) echo "usage: $0 build|check|demo|dist|docs|test" >&2 && exit 2 ;;
 esac
 
 lines=()    # the missing requirements, one readable line each
@@ -47,20 +47,11 @@ at_least() { # WANTED FOUND
 }
 
 need_cargo() {
-    local wanted found command
-    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-    found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || found=missing
-    [[ $found != missing ]] && at_least "$wanted" "$found" && return
-    # Debian 12's cargo is older than the crate allows.
-    if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
-        command=". \"${CARGO_HOME:-$HOME/.cargo}/env\""
-    elif command -v rustup >/dev/null; then
-        command='rustup update stable && rustup default stable'
-    else
-        command -v curl >/dev/null || lack_package curl curl
-        command="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
-    fi
-    lack "cargo >= $wanted" "$found" "$command"
+    local said wanted found
+    said=$(scripts/need_cargo.sh 2>&1) && return
+    wanted=${said#*cargo } found=${said#*found }
+    [[ $said != *': curl '* ]] || command -v curl >/dev/null || lack_package curl curl
+    lack "cargo >= ${wanted%% *}" "${found%%:*}" "${said#*: }"
 }
 
 need_cargo_component() { # SUBCOMMAND COMPONENT
@@ -135,14 +126,21 @@ check_all() {
         need_command strip binutils
     fi
     [[ $purpose == docs ]] && return
+    if [[ $purpose == check || $purpose == dist || $purpose == test ]]; then
+        need_command "$python" python3
+        need_venv
+        need_command readelf binutils
+    fi
+    if [[ $purpose == dist || $purpose == test ]]; then
+        need_command git git
+        need_command dh debhelper
+    fi
+    [[ $purpose == dist ]] && return
     need_command g++ g++
     if [[ $purpose == check || $purpose == test ]]; then
         need_cargo_component fmt rustfmt
         need_cargo_component clippy clippy
-        need_command readelf binutils
         need_command abidiff abigail-tools
-        need_command "$python" python3
-        need_venv
         need_command envsubst gettext-base # fills in the manifest of cpp-examples/aks
     fi
     if [[ $purpose == demo || $purpose == test ]]; then
@@ -155,6 +153,8 @@ check_all() {
     if [[ $purpose == test ]]; then
         need_asan
         need_command valgrind valgrind
+        need_command pkg-config pkg-config
+        need_command lintian lintian
         need_command openssl openssl # makes a certificate for the tests over https
     fi
     return 0
@@ -263,7 +263,7 @@ fi
 if [[ $purpose == test ]]; then
     need_wheels
 fi
-if [[ $purpose == check || $purpose == test ]]; then
+if [[ $purpose == check || $purpose == dist || $purpose == test ]]; then
     need_python_tools
 fi
 if [[ $purpose == docs || $purpose == test ]]; then

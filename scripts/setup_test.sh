@@ -42,7 +42,7 @@ bare_machine
 setup test
 refuses
 says 'cargo >= 1\.[0-9]+ +missing +curl .*sh\.rustup\.rs'
-for package in npm curl gcc g++ cmake binutils abigail-tools gettext-base libgloo-dev valgrind openssl doxygen; do
+for package in npm curl gcc g++ cmake binutils abigail-tools gettext-base libgloo-dev valgrind debhelper lintian openssl doxygen; do
     says "missing +(sudo )?apt-get install .* ${package//+/\\+}$"
 done
 if ((EUID == 0)); then

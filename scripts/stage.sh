@@ -116,7 +116,7 @@ lay_down() {
     rm -rf "$tree.new"
     mkdir -p "$lib/pkgconfig" "$lib/cmake/aztorch" "$tree.new/include" "$tree.new/share/doc/aztorch"
     cp -R include/. "$tree.new/include"
-    cp LICENSE CHANGELOG.md "$tree.new/share/doc/aztorch"
+    cp LICENSE THIRD-PARTY-LICENSES.txt CHANGELOG.md "$tree.new/share/doc/aztorch"
     cp "$kept/libaztorch.a" "$lib"
     cp "$kept/$kind.so" "$lib/libaztorch.so.$version"
     ln -s "libaztorch.so.$version" "$lib/$soname"

@@ -10,7 +10,7 @@ readonly logs=target/gates
 readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)'
 readonly shown_lines=300 digest_lines=40
 
-quick=(fmt links shell workflows release aks clippy library header fuzz header_c header_cpp exports abi linkage)
+quick=(fmt links shell workflows release aks clippy library header notices fuzz header_c header_cpp exports abi linkage)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
 passed=0 failed=() known=()
@@ -75,6 +75,7 @@ gate clippy         '10 s, cold 2 min' 'Rust lints'
 gate library        '3 s, cold 5 min'  'the tree that is shipped: libraries, headers, packages, aztorch-doctor'
 gate docs           '20 s'             'pages, references of C, C++ and Rust as one site; its links'
 gate header         '2 s, cold 2 min'  'include/aztorch.h is what the sources say'
+gate notices        '1 s'              'the licences of all crates that are shipped are in THIRD-PARTY-LICENSES.txt'
 gate fuzz           '10 s, cold 30 s'  'the fuzzing targets over their corpus and its mutations'
 gate header_c       '1 s'              'the header as C11'
 gate header_cpp     '5 s'              'the header as C++17; LibTorch is included in aztorch/torch/ only'
@@ -90,6 +91,9 @@ gate doctor         '10 s'             'aztorch-doctor on Azurite'
 gate install        '20 s'             'make install, as README shows it, and outside projects that use it'
 gate install_errors '10 s'             'an installation that cannot be is refused, and nothing is half installed'
 gate subproject     '2 min'            'the sources as a part of an outside CMake project'
+gate dist           '50 s, cold 2 min' 'what a release ships, made twice with the same bytes'
+gate tarball        '3 s'              'the tarball as README unpacks it; one version everywhere'
+gate deb            '60 s'             'Debian packages: lintian, installed, used, removed'
 gate misuse         '1 s'              'each function of the header is misused by a test'
 gate c              '60 s'             'C tests'
 gate c_asan         '8 s'              'C tests under AddressSanitizer'
