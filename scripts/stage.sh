@@ -45,6 +45,8 @@ remap_paths() {
 }
 
 compile() {
+    # Build scripts run again when it changes, and compile the C code anew.
+    unset SOURCE_DATE_EPOCH
     cargo fetch --locked --quiet
     CARGO_ENCODED_RUSTFLAGS=$(remap_paths)
     export CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR=$build
