@@ -1,10 +1,10 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall header abi notices docs dist test-dist demo test check check-account \
+.PHONY: help setup build install uninstall header abi notices docs dist test-dist demo test test-torch2 check check-account \
 	bench bench-quick fuzz miri deny clean toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
+	@sed -n 's/^\([a-z0-9-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
 		printf '  make %-15s %s\n' "$$target" "$$text"; done
 
 demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9, train from blobs (5 min the first time, then 30 s)
@@ -14,6 +14,10 @@ demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9, trai
 test: ## every gate of this repository (some 20 min the first time, then 8 min)
 	@scripts/setup.sh test
 	@scripts/test.sh
+
+test-torch2: ## the tests of C++, of the examples and of torch for Python with PyPI's torch (10 min the first time, then 4 min)
+	@scripts/setup.sh test-torch2
+	@scripts/test.sh --torch2
 
 check: ## the quick gates only: format, lints, links, header, symbols (6 min the first time, then 30 s)
 	@scripts/setup.sh check

@@ -19,8 +19,8 @@ if(NOT "CXX" IN_LIST _aztorch_languages)
   return()
 endif()
 
-# Sets Torch_DIR in the cache, and Torch_VERSION. It looks for the file with the version, since TorchConfig.cmake can end
-# the configuration.
+# Sets Torch_DIR in the cache, and Torch_VERSION. It looks for the file with the version, since TorchConfig.cmake can
+# end the configuration.
 function(_aztorch_locate_torch)
   find_package(Torch QUIET CONFIG CONFIGS TorchConfigVersion.cmake)
   set(Torch_VERSION "${PACKAGE_VERSION}" PARENT_SCOPE)

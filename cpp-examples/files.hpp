@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <aztorch/torch.hpp>
+
 #include <torch/torch.h>
 
 namespace files {
@@ -36,7 +38,7 @@ class FileDataset : public torch::data::datasets::Dataset<FileDataset<Example, F
   Example get(std::size_t index) override {
     return function_(read(paths_.at(index)), paths_[index].filename().string(), index);
   }
-  torch::optional<std::size_t> size() const override { return paths_.size(); }
+  aztorch::Optional<std::size_t> size() const override { return paths_.size(); }
 
  private:
   std::vector<std::filesystem::path> paths_;

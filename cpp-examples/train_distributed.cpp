@@ -1,7 +1,7 @@
 // Data-parallel training with c10d's gloo backend, on images in a container. `train_map fill` writes the images.
 //
 //   torchrun --no_python --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
-//       train_distributed CONTAINER_URL
+//       -- train_distributed CONTAINER_URL
 //
 // in one line, or with any other launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Rank 0 lists the
 // images once, into the blob NAME.manifest, and saves NAME.checkpoint every --save-every steps. A killed run continues
@@ -65,7 +65,7 @@ class ExistingImages : public torch::data::datasets::Dataset<ExistingImages, ima
     return batch;
   }
 
-  torch::optional<std::size_t> size() const override { return images_.size(); }
+  aztorch::Optional<std::size_t> size() const override { return images_.size(); }
   const aztorch::BlobDataset<images::Image>& images() const { return images_; }
 
  private:
@@ -219,8 +219,8 @@ class FileSampler : public torch::data::samplers::Sampler<> {
   std::size_t position() const { return 0; }
   void mark_consumed() {}
 
-  void reset(torch::optional<std::size_t> size = torch::nullopt) override { plan_->reset(size); }
-  torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override { return plan_->next(batch_size); }
+  void reset(aztorch::Optional<std::size_t> size = {}) override { plan_->reset(size); }
+  aztorch::Optional<std::vector<std::size_t>> next(std::size_t batch_size) override { return plan_->next(batch_size); }
   void save(torch::serialize::OutputArchive& archive) const override { plan_->save(archive); }
   void load(torch::serialize::InputArchive& archive) override { plan_->load(archive); }
 

@@ -10,7 +10,6 @@ readonly target
 # What is shipped, which scripts/stage.sh makes. The tests use that file, and not the one that cargo links.
 readonly shipped=$target/shipped
 readonly work=$PWD/target/gates
-readonly python=/usr/bin/python3
 export PYTHONDONTWRITEBYTECODE=1
 readonly c_flags=(-std=c11 -pedantic -Wall -Wextra -Wstrict-prototypes -Werror -Iinclude)
 readonly cpp_flags=(-std=c++17 -pedantic -Wall -Wextra -Werror -Iinclude)
@@ -22,6 +21,21 @@ fail() {
     echo "$*" >&2
     exit 1
 }
+
+# The torch of Python and the LibTorch of C++: PyPI's in the gates that end in _torch2, otherwise Debian's. $builds is
+# where CMake builds, with $torch_arguments. C10_NODEPRECATED takes those deprecated names out of LibTorch's headers
+# about which the compiler does not warn.
+if [[ $gate == *_torch2 ]]; then
+    # shellcheck source=scripts/torch2.sh
+    . scripts/torch2.sh
+    readonly python=$torch2_home/bin/python builds=$target/cmake/torch2
+    [[ -e $torch2_home/installed ]] || fail "torch $torch2_version is missing: scripts/setup.sh test-torch2 installs it"
+    readonly torch_arguments=(-DCMAKE_PREFIX_PATH="$(echo "$torch2_home"/lib/python3*/site-packages/torch)"
+        -DCMAKE_CXX_STANDARD=20 -DCMAKE_CXX_FLAGS='-Werror -DC10_NODEPRECATED' -DAZTORCH_TEST_UNITY=ON)
+else
+    readonly python=/usr/bin/python3 builds=$target/cmake
+    readonly torch_arguments=(-DCMAKE_CXX_FLAGS=-Werror)
+fi
 
 # with_server COMMAND…: runs it beside an Azurite of its own; container and log are in the AZTORCH_TEST_* variables.
 # The time limit keeps a test that hangs from blocking all the others.

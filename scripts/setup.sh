@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Checks that this machine has everything that `make PURPOSE` needs: setup.sh build|check|demo|dist|docs|test
+# Checks that this machine has everything that `make PURPOSE` needs:
+# setup.sh build|check|demo|dist|docs|test|test-torch2
 # Lists everything that is missing or too old at once, each with the command that installs it. As root, it then installs
-# the packages that Debian's apt has. Azurite, its Node and packages for Python are installed under target/ only.
+# the packages that Debian's apt has. Azurite, its Node and packages for Python are installed under target/ only, PyPI's
+# torch in a cache.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,8 +20,8 @@ readonly apt_install='apt-get install -y --no-install-recommends'
 
 purpose=${1:-test}
 case $purpose in
-build | check | demo | dist | docs | test) ;;
-*) echo "usage: $0 build|check|demo|dist|docs|test" >&2 && exit 2 ;;
+build | check | demo | dist | docs | test | test-torch2) ;;
+*) echo "usage: $0 build|check|demo|dist|docs|test|test-torch2" >&2 && exit 2 ;;
 esac
 
 lines=()    # the missing requirements, one readable line each
@@ -126,7 +128,7 @@ check_all() {
         need_command strip binutils
     fi
     [[ $purpose == docs ]] && return
-    if [[ $purpose == check || $purpose == dist || $purpose == test ]]; then
+    if [[ $purpose == check || $purpose == dist || $purpose == test* ]]; then
         need_command "$python" python3
         need_venv
         need_command readelf binutils
@@ -137,6 +139,12 @@ check_all() {
     fi
     [[ $purpose == dist ]] && return
     need_command g++ g++
+    if [[ $purpose == test-torch2 ]]; then
+        need_command cmake cmake
+        need_gloo
+        need_pip
+        need_npm
+    fi
     if [[ $purpose == check || $purpose == test ]]; then
         need_cargo_component fmt rustfmt
         need_cargo_component clippy clippy
@@ -161,7 +169,7 @@ check_all() {
 }
 
 wants_azurite() {
-    [[ $purpose == test || ($purpose == demo && -z ${AZTORCH_URL:-}) ]]
+    [[ $purpose == test* || ($purpose == demo && -z ${AZTORCH_URL:-}) ]]
 }
 
 install_packages() {
@@ -256,6 +264,30 @@ need_docs_tools() {
     mv $partial $home
 }
 
+# Makes the environment with PyPI's torch, or waits while another checkout makes it.
+need_torch2() {
+    local partial=$torch2_home.partial wanted lock
+    # An environment works only with the Python that made it.
+    wanted=$("$python" --version && sed '/^#/d' scripts/torch2-requirements.txt)
+    mkdir -p "$(dirname "$torch2_home")"
+    exec {lock}>"$torch2_home.lock"
+    flock "$lock"
+    if [[ $(cat "$torch2_home/installed" 2>/dev/null) != "$wanted" ]]; then
+        echo "Installing torch $torch2_version under $torch2_home (a download of 2.7 GB; usually 2 min)"
+        rm -rf "$torch2_home" "$partial"
+        "$python" -m venv --without-pip "$partial"
+        "$python" -m pip --python "$partial/bin/python" install --quiet --no-input --disable-pip-version-check \
+            --root-user-action=ignore --no-cache-dir --no-compile --no-deps --only-binary :all: \
+            -r scripts/torch2-requirements.txt
+        # Tries it, and lets Python compile the modules that the tests import, which then saves 6 s each time.
+        env --unset=PYTHONDONTWRITEBYTECODE "$partial/bin/python" -W ignore -c \
+            'import torch.distributed.checkpoint, torch.distributed.run'
+        echo "$wanted" >"$partial/installed"
+        mv "$partial" "$torch2_home"
+    fi
+    exec {lock}>&-
+}
+
 need_tools
 if wants_azurite; then
     need_azurite
@@ -263,9 +295,14 @@ fi
 if [[ $purpose == test ]]; then
     need_wheels
 fi
-if [[ $purpose == check || $purpose == dist || $purpose == test ]]; then
+if [[ $purpose == check || $purpose == dist || $purpose == test* ]]; then
     need_python_tools
 fi
 if [[ $purpose == docs || $purpose == test ]]; then
     need_docs_tools
+fi
+if [[ $purpose == test-torch2 ]]; then
+    # shellcheck source=scripts/torch2.sh
+    . scripts/torch2.sh
+    need_torch2
 fi

@@ -53,6 +53,14 @@ else
     says 'All packages at once: sudo apt-get install'
 fi
 
+bare_machine
+setup test-torch2
+refuses
+for package in npm gcc g++ cmake libgloo-dev; do
+    says "missing +(sudo )?apt-get install .* ${package//+/\\+}$"
+done
+says_not 'libtorch-dev|valgrind'
+
 # Debian 12's cargo is too old, its Node is not.
 bare_machine
 pretend cargo 'echo "cargo 1.66.0"'

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the gates, all of them or those that are named: test.sh [--quick | NAME…]
+# Runs the gates, all of them or those that are named: test.sh [--quick | --torch2 | NAME…]
+# The gates that end in _torch2 need a large download. They run only with --torch2, or when they are named.
 # The output of each gate goes to target/gates/NAME.log, and is shown when the gate fails. All gates run; the exit status
 # is non-zero if any of them failed. The last lines say why they failed. scripts/gates/ says what each gate does.
 set -uo pipefail
@@ -13,18 +14,24 @@ readonly shown_lines=300 digest_lines=40
 quick=(fmt links shell workflows release aks clippy library header notices fuzz header_c header_cpp exports abi linkage)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
+torch2=(library cpp_torch2 examples_torch2 training_torch2 distributed_torch2 python_torch2)
+[[ ${1:-} == --torch2 ]] && chosen=("${torch2[@]}")
 passed=0 failed=() known=()
 declare -A reasons
 
 is_chosen() {
-    ((${#chosen[@]} == 0)) || [[ " ${chosen[*]} " == *" $1 "* ]]
+    if ((${#chosen[@]} == 0)); then
+        [[ $1 != *_torch2 ]]
+    else
+        [[ " ${chosen[*]} " == *" $1 "* ]]
+    fi
 }
 
 gate() { # NAME USUAL-DURATION WHAT
     local name=$1 usual=$2 what=$3 log=$logs/$1.log started=$SECONDS why=
     known+=("$name")
     is_chosen "$name" || return 0
-    printf '%-14s %s (usually %s) … ' "$name" "$what" "$usual"
+    printf '%-18s %s (usually %s) … ' "$name" "$what" "$usual"
     # In a process of its own, since `set -e` has no effect inside a function whose status is tested.
     scripts/gates.sh "$name" </dev/null >"$log" 2>&1 || why="exit status $?"
     [[ -z $why ]] && grep -qE "$skipped" "$log" && why='a test was skipped'
@@ -110,7 +117,12 @@ gate readme         '35 s'             'the code in README and docs/, compiled a
 gate training       '45 s'             'training from blobs, resumed; losses equal those over files'
 gate distributed    '100 s'            'training on several ranks, killed and resumed on others'
 gate aks_run        '40 s'             'the Job of cpp-examples/aks on local ranks, killed and continued'
-gate python_torch   '6 s'              'torch for Python reads what C++ wrote'
+gate python_torch   '6 s'              'torch for Python reads what C++ wrote, and C++ what it wrote'
+gate cpp_torch2         '40 s, cold 3 min' "cpp with PyPI's torch, as C++20"
+gate examples_torch2    '10 s, cold 3 min' "examples with PyPI's torch"
+gate training_torch2    '45 s'             "training with PyPI's torch"
+gate distributed_torch2 '100 s'            "distributed with PyPI's torch"
+gate python_torch2      '15 s'             "python_torch with PyPI's torch"
 
 for name in ${chosen[@]+"${chosen[@]}"}; do
     [[ " ${known[*]} " == *" $name "* ]] && continue

@@ -16,8 +16,8 @@ cpp_tests_without_torch() { # BUILD
 }
 
 gate_cpp() {
-    local build=$target/cmake/tests written=$work/$gate
-    cmake_build tests/cpp "$build"
+    local build=$builds/tests written=$work/$gate
+    cmake_build tests/cpp "$build" "${torch_arguments[@]}"
     cpp_tests_without_torch "$build"
     rm -rf "$written"
     mkdir -p "$written"
@@ -78,16 +78,16 @@ gate_azurite_3_35() {
 
 build_examples() {
     stage_shipped # for its headers
-    cmake_build cpp-examples "$target/cmake/examples"
+    cmake_build cpp-examples "$builds/examples" -DCMAKE_C_FLAGS=-Werror "${torch_arguments[@]}"
 }
 
 gate_examples() {
     build_examples
-    with_server scripts/gates.sh run_examples
+    with_server scripts/gates.sh "run_$gate"
 }
 
 gate_run_examples() {
-    local examples=$target/cmake/examples
+    local examples=$builds/examples
     "$examples/checkpoint_c" "$(blob_url checkpoint_c.bin)"
     "$examples/checkpoint" save "$(blob_url model.pt)"
     "$examples/checkpoint" load "$(blob_url model.pt)"

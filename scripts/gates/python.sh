@@ -15,12 +15,16 @@ gate_coexistence() {
 
 gate_python_torch() {
     build_examples
-    with_server scripts/gates.sh run_python_torch
+    with_server scripts/gates.sh "run_$gate"
 }
 
 gate_run_python_torch() {
-    local blob
+    local checkpoint=$builds/examples/checkpoint blob
+    export AZTORCH_LIBRARY=$shipped/lib/libaztorch.so
     blob=$(blob_url state_dict.pt)
-    "$target/cmake/examples/checkpoint" save-state-dict "$blob"
-    AZTORCH_LIBRARY=$shipped/lib/libaztorch.so "$python" scripts/demo_read.py "$blob" "$work/$gate.pt"
+    "$checkpoint" save-state-dict "$blob"
+    "$python" scripts/demo_read.py "$blob" "$work/$gate.pt"
+    # And back: it compares each tensor with the one that it saved first.
+    "$python" tests/python/save_state_dict.py "$work/$gate.pt" from_python.pt
+    "$checkpoint" load-state-dict "$(blob_url from_python.pt)"
 }

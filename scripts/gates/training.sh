@@ -2,7 +2,7 @@
 
 test_examples() { # TEST
     build_examples
-    AZTORCH_EXAMPLES=$target/cmake/examples with_server "$python" "tests/examples/$1"
+    AZTORCH_EXAMPLES=$builds/examples with_server "$python" "tests/examples/$1"
 }
 
 gate_training() { test_examples test_training.py; }

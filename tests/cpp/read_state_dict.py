@@ -11,7 +11,7 @@ from make_fixtures import Net, fill  # noqa: E402
 
 
 def load_both_ways(path):
-    unrestricted = torch.load(path)
+    unrestricted = torch.load(path, weights_only=False)
     restricted = torch.load(path, weights_only=True)
     assert list(unrestricted) == list(restricted), path
     for name, value in unrestricted.items():

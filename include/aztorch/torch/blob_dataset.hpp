@@ -21,6 +21,7 @@
 #include "../dataset.hpp"
 #include "blob_transform.hpp"
 #include "example.hpp"
+#include "optional.hpp"
 
 namespace aztorch {
 
@@ -75,7 +76,7 @@ class BlobDataset : public torch::data::datasets::Dataset<BlobDataset<Example>, 
   }
 
   /// The number of samples.
-  torch::optional<std::size_t> size() const override { return blobs_.size(); }
+  Optional<std::size_t> size() const override { return blobs_.size(); }
 
   /// The underlying aztorch::Dataset: names, sizes, URLs.
   const aztorch::Dataset& blobs() const noexcept { return blobs_; }

@@ -13,6 +13,7 @@
 #include "../detail/permutation.hpp"
 #include "../error.hpp"
 #include "detail/archive_numbers.hpp"
+#include "optional.hpp"
 
 namespace aztorch {
 
@@ -77,14 +78,14 @@ class ElasticSampler final : public torch::data::samplers::Sampler<> {
   }
 
   /// Goes to position 0 of the epoch that is set, and optionally changes the number of indices.
-  void reset(torch::optional<std::size_t> new_size = torch::nullopt) override {
+  void reset(Optional<std::size_t> new_size = {}) override {
     size_ = new_size.value_or(size_);
     position_ = 0;
     set_epoch(epoch_);
   }
 
-  /// Returns this rank's indices of the next step, at most `batch_size`, or torch::nullopt when it has none.
-  torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
+  /// Returns this rank's indices of the next step, at most `batch_size`, or nothing when it has none.
+  Optional<std::vector<std::size_t>> next(std::size_t batch_size) override {
     const std::size_t samples = step(position_, batch_size);
     const std::size_t per_rank = samples / world_size_;
     const std::size_t remainder = samples % world_size_;  // one more for each of the first ranks
@@ -92,7 +93,7 @@ class ElasticSampler final : public torch::data::samplers::Sampler<> {
     std::vector<std::size_t> indices(per_rank + (rank_ < remainder ? 1 : 0));
     for (std::size_t i = 0; i < indices.size(); ++i) indices[i] = shuffle_ ? order_[begin + i] : begin + i;
     position_ += samples;
-    if (indices.empty()) return torch::nullopt;
+    if (indices.empty()) return {};
     return indices;
   }
 

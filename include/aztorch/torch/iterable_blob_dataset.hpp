@@ -17,6 +17,7 @@
 #include "../stream.hpp"
 #include "blob_transform.hpp"
 #include "example.hpp"
+#include "optional.hpp"
 
 namespace aztorch {
 
@@ -104,11 +105,11 @@ class IterableBlobDataset
       : IterableBlobDataset(Stream::from_dataset(blobs, options.shard()), SampleKey::position, std::move(transform),
                             options) {}
 
-  /// Returns the next batch, or torch::nullopt at the end of the epoch, until reset(). Called by torch. Thread-safe.
+  /// Returns the next batch, or nothing at the end of the epoch, until reset(). Called by torch. Thread-safe.
   /// Blocks. Throws Error, and the exceptions of the transform.
-  torch::optional<std::vector<Example>> get_batch(std::size_t batch_size) override {
+  Optional<std::vector<Example>> get_batch(std::size_t batch_size) override {
     std::vector<Sample> samples = shared_->stream.take(batch_size);
-    if (samples.empty()) return torch::nullopt;
+    if (samples.empty()) return {};
     std::vector<Example> examples;
     examples.reserve(samples.size());
     for (Sample& sample : samples) {
@@ -122,8 +123,8 @@ class IterableBlobDataset
   /// by torch.
   void reset() override { shared_->stream.reset(); }
 
-  /// Returns torch::nullopt: the number of samples is not known before the end.
-  torch::optional<std::size_t> size() const override { return torch::nullopt; }
+  /// Returns nothing: the number of samples is not known before the end.
+  Optional<std::size_t> size() const override { return {}; }
 
   /// Marks this batch as consumed by the loop. Needed only for save() and cursor(), and then for each batch: with
   /// several workers, batches may reach the loop in another order than that of the sequence. Throws

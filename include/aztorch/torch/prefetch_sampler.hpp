@@ -15,6 +15,7 @@
 #include "../detail/batch_position.hpp"
 #include "blob_dataset.hpp"
 #include "detail/prefetch_sampler_state.hpp"
+#include "optional.hpp"
 
 namespace aztorch {
 
@@ -92,11 +93,11 @@ class PrefetchSampler final : public torch::data::samplers::Sampler<> {
 
   /// Starts the next epoch. The very first call, and the first one after load(), keep the epoch and the position.
   /// Called by torch.
-  void reset(torch::optional<std::size_t> new_size = torch::nullopt) override { shared_->reset(new_size); }
+  void reset(Optional<std::size_t> new_size = {}) override { shared_->reset(new_size); }
 
-  /// Returns the indices of the next batch, or torch::nullopt at the end of the epoch. Called by torch. Does not block.
+  /// Returns the indices of the next batch, or nothing at the end of the epoch. Called by torch. Does not block.
   /// Throws AZT_STATUS_OUT_OF_RANGE when the inner sampler gives an index past the end of the dataset.
-  torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) override { return shared_->next(batch_size); }
+  Optional<std::vector<std::size_t>> next(std::size_t batch_size) override { return shared_->next(batch_size); }
 
   /// Writes the epoch, the consumed position and the inner sampler into an archive.
   void save(torch::serialize::OutputArchive& archive) const override { shared_->save(archive); }

@@ -13,11 +13,11 @@
 #include <vector>
 
 #include <torch/serialize/archive.h>
-#include <torch/types.h>
 
 #include "../../dataset.hpp"
 #include "../../detail/fnv1a_hash.hpp"
 #include "../../error.hpp"
+#include "../optional.hpp"
 #include "archive_numbers.hpp"
 
 namespace aztorch::detail {
@@ -75,7 +75,7 @@ class PrefetchSamplerState {
     return consumed_;
   }
 
-  void reset(torch::optional<std::size_t> new_size) {
+  void reset(Optional<std::size_t> new_size) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const std::size_t epoch = next_epoch_.value_or(at_start_ ? epoch_ : epoch_ + 1);
     const bool keep_position = restored_ && epoch == epoch_ && !new_size;
@@ -89,11 +89,11 @@ class PrefetchSamplerState {
     clear_batches();
   }
 
-  torch::optional<std::vector<std::size_t>> next(std::size_t batch_size) {
+  Optional<std::vector<std::size_t>> next(std::size_t batch_size) {
     const std::lock_guard<std::mutex> lock(mutex_);
     at_start_ = restored_ = false;
     draw_ahead(batch_size);
-    if (ahead_.empty()) return torch::nullopt;
+    if (ahead_.empty()) return {};
     Batch batch = std::move(ahead_.front());
     ahead_.pop_front();
     ahead_samples_ -= batch.indices.size();
