@@ -44,7 +44,10 @@ $before"
 
 # Neither the compiler nor CMake gets a path here, so they find what the packages have installed.
 build_with_packages() { # FOLDER MULTIARCH
-    local flags
+    local flags package
+    for package in "${deb_packages[@]}"; do
+        gzip --test "/usr/share/doc/$package/THIRD-PARTY-LICENSES.txt.gz" || fail "$package lacks the licences of crates"
+    done
     flags=$(pkg-config --cflags --libs aztorch)
     [[ $flags =~ ^\ *-laztorch\ *$ ]] || fail "pkg-config names more than the library: $flags"
     [[ $(pkg-config --variable=libdir aztorch) == "/usr/lib/$2" ]] || fail 'pkg-config has another libdir'
