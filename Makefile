@@ -11,7 +11,7 @@ demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9, trai
 	@scripts/setup.sh demo
 	@scripts/demo.sh
 
-test: ## every gate of this repository (some 20 min the first time, then 8 min)
+test: ## every gate of this repository (some 40 min the first time, then 20 min)
 	@scripts/setup.sh test
 	@scripts/test.sh
 
