@@ -31,7 +31,7 @@ if [[ $gate == *_torch2 ]]; then
     readonly python=$torch2_home/bin/python builds=$target/cmake/torch2
     [[ -e $torch2_home/installed ]] || fail "torch $torch2_version is missing: scripts/setup.sh test-torch2 installs it"
     readonly torch_arguments=(-DCMAKE_PREFIX_PATH="$(echo "$torch2_home"/lib/python3*/site-packages/torch)"
-        -DCMAKE_CXX_STANDARD=20 -DCMAKE_CXX_FLAGS='-Werror -DC10_NODEPRECATED' -DAZTORCH_TEST_UNITY=ON)
+        -DCMAKE_CXX_FLAGS='-Werror -DC10_NODEPRECATED')
 else
     readonly python=/usr/bin/python3 builds=$target/cmake
     readonly torch_arguments=(-DCMAKE_CXX_FLAGS=-Werror)

@@ -15,9 +15,9 @@ cpp_tests_without_torch() { # BUILD
     with_server "$1/static_test"
 }
 
-gate_cpp() {
+cpp_tests() { # [ARG…]: for CMake
     local build=$builds/tests written=$work/$gate
-    cmake_build tests/cpp "$build" "${torch_arguments[@]}"
+    cmake_build tests/cpp "$build" "${torch_arguments[@]}" "$@"
     cpp_tests_without_torch "$build"
     rm -rf "$written"
     mkdir -p "$written"
@@ -25,6 +25,8 @@ gate_cpp() {
     with_server "$build/torch_dataset_test"
     "$python" tests/cpp/read_state_dict.py "$written"
 }
+
+gate_cpp() { cpp_tests; }
 
 gate_cpp_asan() {
     local build=$target/cmake/tests-asan program
