@@ -15,6 +15,7 @@ cpp_tests_without_torch() { # BUILD
     with_server "$1/static_test"
 }
 
+# shellcheck disable=SC2120 # torch2.sh passes arguments
 cpp_tests() { # [ARG…]: for CMake
     local build=$builds/tests written=$work/$gate
     cmake_build tests/cpp "$build" "${torch_arguments[@]}" "$@"
@@ -26,6 +27,7 @@ cpp_tests() { # [ARG…]: for CMake
     "$python" tests/cpp/read_state_dict.py "$written"
 }
 
+# shellcheck disable=SC2119
 gate_cpp() { cpp_tests; }
 
 gate_cpp_asan() {
