@@ -76,7 +76,8 @@ link_with() {
     fi
 }
 
-readonly hardened=(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--build-id=sha1)
+# What zig adds of its own has debug information, with paths of this machine: hence --strip-debug.
+readonly hardened=(-Wl,--strip-debug -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--build-id=sha1)
 
 link_library() {
     local object=$kept/aztorch.o archive=$kept/libaztorch.a library=$kept/$1.so names=$kept/names
@@ -101,7 +102,7 @@ link_library() {
 link_doctor() {
     local program=$kept/$1.doctor object=$build/release/aztorch-doctor.o
     is_newer "$program" "$object" "${BASH_SOURCE[0]}" && return
-    link_with -pie -o "$program.new" "$object" "${hardened[@]}" -Wl,--strip-debug
+    link_with -pie -o "$program.new" "$object" "${hardened[@]}"
     mv "$program.new" "$program"
 }
 
