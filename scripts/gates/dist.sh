@@ -35,6 +35,10 @@ gate_glibc() {
         [[ -n $needed && $(printf '%s\n%s\n' "$needed" $oldest_glibc | sort --version-sort | tail -n 1) == "$oldest_glibc" ]] ||
             fail "$file needs glibc $needed, and $oldest_glibc is the oldest that we promise"
     done
+    # Otherwise no two machines would make the same bytes.
+    ! grep --text --only-matching -F -e "$PWD/" -e "${CARGO_HOME:-$HOME/.cargo}/" "$shipped"/lib/libaztorch.* \
+        "$shipped/bin/aztorch-doctor" ||
+        fail 'what is shipped names paths of this machine'
     assert_manylinux "$shipped/lib/libaztorch.so" "$shipped/bin/aztorch-doctor"
 }
 
