@@ -15,7 +15,7 @@ test: ## every gate of this repository (some 40 min the first time, then 20 min)
 	@scripts/setup.sh test
 	@scripts/test.sh
 
-test-torch2: ## the tests of C++, of the examples and of torch for Python with PyPI's torch (10 min the first time, then 4 min)
+test-torch2: ## the gates with PyPI's torch: C++, the examples, Python (7 min and 2.7 GB the first time, then 3 min)
 	@scripts/setup.sh test-torch2
 	@scripts/test.sh --torch2
 

@@ -118,11 +118,11 @@ gate training       '45 s'             'training from blobs, resumed; losses equ
 gate distributed    '100 s'            'training on several ranks, killed and resumed on others'
 gate aks_run        '40 s'             'the Job of cpp-examples/aks on local ranks, killed and continued'
 gate python_torch   '6 s'              'torch for Python reads what C++ wrote, and C++ what it wrote'
-gate cpp_torch2         '40 s, cold 3 min' "cpp with PyPI's torch, as C++20"
-gate examples_torch2    '10 s, cold 3 min' "examples with PyPI's torch"
-gate training_torch2    '45 s'             "training with PyPI's torch"
-gate distributed_torch2 '100 s'            "distributed with PyPI's torch"
-gate python_torch2      '15 s'             "python_torch with PyPI's torch"
+gate cpp_torch2         '60 s, cold 2 min' "C++ and LibTorch tests with PyPI's torch"
+gate examples_torch2    '5 s, cold 2 min'  "the example programs with PyPI's torch"
+gate training_torch2    '20 s'             "training with PyPI's torch"
+gate distributed_torch2 '50 s'             "training on several ranks with PyPI's torch"
+gate python_torch2      '10 s'             "PyPI's torch and C++ read what the other wrote"
 
 for name in ${chosen[@]+"${chosen[@]}"}; do
     [[ " ${known[*]} " == *" $name "* ]] && continue

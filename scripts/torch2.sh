@@ -1,5 +1,5 @@
-# The Python environment with PyPI's torch, for `make test-torch2`. scripts/setup.sh makes it; it and the gates read this
-# file. It is in a cache, since it takes 4.2 GB: a fresh clone uses the same.
+# Where the Python environment with PyPI's torch is. scripts/setup.sh makes it for `make test-torch2`, and the gates use
+# it. It takes 4.2 GB, so it is in a cache, where a fresh clone finds it.
 
 torch2_version=$(sed -n 's/^torch==//p' scripts/torch2-requirements.txt)
 readonly torch2_version
