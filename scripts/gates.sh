@@ -32,6 +32,7 @@ if [[ $gate == *_torch2 ]]; then
     [[ -e $torch2_home/installed ]] || fail "torch $torch2_version is missing: scripts/setup.sh test-torch2 installs it"
     readonly torch_arguments=(-DCMAKE_PREFIX_PATH="$(echo "$torch2_home"/lib/python3*/site-packages/torch)"
         -DCMAKE_CXX_FLAGS='-Werror -DC10_NODEPRECATED')
+    export PYTHONWARNINGS=error::FutureWarning # of a deprecated function of torch
 else
     readonly python=/usr/bin/python3 builds=$target/cmake
     readonly torch_arguments=(-DCMAKE_CXX_FLAGS=-Werror)
