@@ -28,7 +28,7 @@ found_blocks() {
         /^ *```/ {
             language = $0
             sub(/^ *```/, "", language)
-            if (!inside && language != "" && language != "sh") print FILENAME, language, ++count[language]
+            if (!inside && language != "" && language !~ /^(sh|text)$/) print FILENAME, language, ++count[language]
             inside = !inside
         }' README.md docs/*.md
 }
