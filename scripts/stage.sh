@@ -118,10 +118,11 @@ lay_down() {
     local lib=$tree.new/$libdir kind=$1
     rm -rf "$tree.new"
     mkdir -p "$lib/pkgconfig" "$lib/cmake/aztorch" "$tree.new/include" "$tree.new/share/doc/aztorch"
-    cp -R include/. "$tree.new/include"
+    # With their times, so that programs that include them are not compiled again for nothing.
+    cp -R --preserve=timestamps include/. "$tree.new/include"
     cp LICENSE THIRD-PARTY-LICENSES.txt CHANGELOG.md "$tree.new/share/doc/aztorch"
-    cp "$kept/libaztorch.a" "$lib"
-    cp "$kept/$kind.so" "$lib/libaztorch.so.$version"
+    cp --preserve=timestamps "$kept/libaztorch.a" "$lib"
+    cp --preserve=timestamps "$kept/$kind.so" "$lib/libaztorch.so.$version"
     ln -s "libaztorch.so.$version" "$lib/$soname"
     ln -s "$soname" "$lib/libaztorch.so"
     fill packaging/aztorch.pc.in "$lib/pkgconfig/aztorch.pc"
