@@ -3,20 +3,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-pretended=$(mktemp -d)
-trap 'rm -rf "$pretended"' EXIT
-output=$pretended/output log=$pretended/log
-
-fail() {
-    cat "$output"
-    echo "$*" >&2
-    exit 1
-}
-
-pretend() { # COMMAND SCRIPT-LINE
-    printf '#!/bin/sh\n%s\n' "$2" >"$pretended/bin/$1"
-    chmod +x "$pretended/bin/$1"
-}
+# shellcheck source=scripts/pretended.sh
+. scripts/pretended.sh
+log=$pretended/log
 
 # works SCRIPT ARG…; fails SCRIPT ARG…
 works() { run "$@" || fail "$*: exit status $?"; }

@@ -43,7 +43,8 @@ abi_dump() {
 gate_abi() {
     local soname dump new report kind
     local compare=(abidiff --no-architecture --no-corpus-path --no-show-locs --non-reachable-types)
-    soname=libaztorch.so.$(sed -n 's/^version = "\([0-9]*\)\..*/\1/p' Cargo.toml)
+    soname=$(scripts/version.sh)
+    soname=libaztorch.so.${soname%%.*}
     dump=abi/$soname.abi new=$work/abi/$soname.abi
     mkdir -p "$work/abi"
     diff --label 'declared in the header' --label "in $abi_map" -u \
@@ -69,6 +70,7 @@ gate_abi() {
 
 # The map only says what the versions should be. This is what they are.
 gate_versions() {
+    local shipped_library=$shipped/lib/libaztorch.so
     assert_versions "$shipped/lib/libaztorch.so"
     nm -D --defined-only --with-symbol-versions "$shipped/lib/libaztorch.so" | sed -n 's/.*@@//p' | sort | uniq -c
 }
