@@ -70,7 +70,6 @@ gate_abi() {
 
 # The map only says what the versions should be. This is what they are.
 gate_versions() {
-    local shipped_library=$shipped/lib/libaztorch.so
     assert_versions "$shipped/lib/libaztorch.so"
     nm -D --defined-only --with-symbol-versions "$shipped/lib/libaztorch.so" | sed -n 's/.*@@//p' | sort | uniq -c
 }
