@@ -1,0 +1,230 @@
+"""Clients of the library, one for each credential, and the credentials of Python."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import sys
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Union
+
+from aztorch import _logging
+from aztorch._library import check, ffi, install_interrupt, lib, new, text
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
+
+class _AccessToken(Protocol):
+    @property
+    def token(self) -> str: ...
+    @property
+    def expires_on(self) -> int: ...
+
+
+class TokenCredential(Protocol):
+    """Any object that has ``get_token``, such as those of the package azure-identity."""
+
+    def get_token(self, *scopes: str, **kwargs: Any) -> _AccessToken:
+        """Return a token for the scopes: an object with ``token`` (str) and ``expires_on`` (Unix time, seconds)."""
+
+
+class SasCredential(Protocol):
+    """Any object that has a shared access signature, such as ``azure.core.credentials.AzureSasCredential``."""
+
+    @property
+    def signature(self) -> str:
+        """The shared access signature (SAS), with or without its leading ``?``."""
+
+
+Credential: TypeAlias = Union[TokenCredential, SasCredential, Literal[False], None]
+
+# How many clients stay open that nothing uses any more, so that a loop that opens one blob after the other keeps its
+# connections and its token. Azure's credentials of one program are few.
+_KEPT = 8
+_USER_AGENT = f"python/{sys.version_info.major}.{sys.version_info.minor}".encode()
+# Waited for at exit: token callbacks that still run. Python cannot end while another thread is about to enter it.
+_EXIT_SECONDS = 10.0
+
+
+def check_credential(credential: object) -> None:
+    """Raise TypeError if `credential` is of no supported kind."""
+    if credential is None or credential is False or has_signature(credential):
+        return
+    if isinstance(credential, type) or not callable(getattr(credential, "get_token", None)):
+        raise TypeError(
+            f"Unsupported credential: {type(credential)}. Supported are None (found in the environment), False "
+            "(anonymous), an AzureSasCredential, and objects that have get_token()"
+        )
+
+
+def has_signature(credential: object) -> bool:
+    """Whether a credential is a SAS credential."""
+    return not isinstance(credential, type) and isinstance(getattr(credential, "signature", None), str)
+
+
+class Client:
+    """A client of the library (`azt_client`), and the Python objects that it needs."""
+
+    def __init__(self, credential: Credential) -> None:
+        options = ffi.gc(lib.azt_client_options_new(), lib.azt_client_options_free)
+        self.tokens: _TokenSource | None = None
+        check(lib.azt_client_options_set_user_agent, options, _USER_AGENT)
+        if credential is False:
+            check(lib.azt_client_options_set_anonymous, options)
+        elif credential is not None and has_signature(credential):
+            signature: str = credential.signature  # type: ignore[union-attr]
+            check(lib.azt_client_options_set_sas_token, options, signature.encode())
+        elif credential is not None:
+            self.tokens = _TokenSource(credential)  # type: ignore[arg-type]
+            check(
+                lib.azt_client_options_set_token_callback,
+                options,
+                _TOKEN_CALLBACK,
+                self.tokens.user_data,
+                ffi.NULL,
+            )
+        created = new("azt_client **")
+        check(lib.azt_client_new, options, created)
+        self.handle: Any = ffi.gc(created[0], lib.azt_client_free)
+        if self.tokens is not None:
+            self.tokens.client = self.handle
+        with _lock:
+            _all.add(self)
+
+    def cause(self) -> BaseException | None:
+        """Return, once, the exception of the credential that made the last token fail."""
+        return None if self.tokens is None else self.tokens.take_error()
+
+    def stats(self) -> dict[str, int]:
+        """Return the counters of this client."""
+        counters = new("azt_stats *")
+        check(lib.azt_client_stats, self.handle, counters, ffi.sizeof("azt_stats"))
+        return {name: getattr(counters, name) for name in _COUNTERS}
+
+    def __del__(self) -> None:
+        # Its counters stay in the sum of stats().
+        if lib is None or not hasattr(self, "handle"):
+            return
+        for name, value in self.stats().items():
+            if name not in _MOMENTARY:
+                _past[name] = max(_past[name], value) if name == "memory_peak" else _past[name] + value
+
+
+_COUNTERS = tuple(name for name, _ in ffi.typeof("azt_stats").fields)
+_MOMENTARY = ("requests_in_flight", "memory_in_use")
+
+_lock = threading.Lock()
+_all: weakref.WeakSet[Client] = weakref.WeakSet()
+_past = dict.fromkeys(_COUNTERS, 0)
+# The clients that were used last, by credential. A client keeps its credential alive, and so the key stays its own.
+_recent: OrderedDict[object, Client] = OrderedDict()
+_of_credential: weakref.WeakValueDictionary[object, Client] = weakref.WeakValueDictionary()
+
+
+def client_for(credential: Credential) -> Client:
+    """Return the client for a credential, the same one for the same credential."""
+    install_interrupt()
+    _logging.follow()
+    key: object = credential
+    if credential is not None and credential is not False:
+        key = ("sas", credential.signature) if has_signature(credential) else ("token", id(credential))  # type: ignore[union-attr]
+    with _lock:
+        client = _of_credential.get(key)
+    if client is None:
+        check_credential(credential)
+        client = Client(credential)
+    with _lock:
+        client = _of_credential.setdefault(key, client)
+        _recent[key] = client
+        _recent.move_to_end(key)
+        dropped = [_recent.popitem(last=False) for _ in range(len(_recent) - _KEPT)]
+    del dropped
+    return client
+
+
+def stats() -> dict[str, int]:
+    """Return the counters of this process: requests, retries, bytes and more, over all credentials.
+
+    The keys are the fields of ``azt_stats`` of the C API: ``requests``, ``retries``, ``throttled``, ``bytes_received``,
+    ``bytes_sent``, ``token_requests``, ``connections_opened`` (numbers since the process began), ``requests_in_flight``,
+    ``memory_in_use``, ``memory_peak`` (bytes) and ``caller_wait_microseconds``.
+
+    In a forked process they begin at 0. Thread-safe.
+    """
+    with _lock:
+        clients = list(_all)
+        total = dict(_past)
+    for client in clients:
+        for name, value in client.stats().items():
+            total[name] = max(total[name], value) if name == "memory_peak" else total[name] + value
+    return total
+
+
+class _TokenSource:
+    """The credential object of a client, as `user_data` of its token callback."""
+
+    def __init__(self, credential: TokenCredential) -> None:
+        self._credential = credential
+        self._errors: list[BaseException] = []
+        self.client: Any = None
+        number = next(_numbers)
+        _sources[number] = self
+        # A number and no pointer: a late callback, for a client that is gone, then finds nothing.
+        self.user_data = ffi.cast("void *", number)
+
+    def take_error(self) -> BaseException | None:
+        return self._errors.pop() if self._errors else None
+
+    def fetch(self, scope: str, tenant: str, token: Any) -> int:
+        try:
+            options = {"tenant_id": tenant} if tenant else {}
+            access = self._credential.get_token(scope, **options)
+            value, expires = access.token, access.expires_on
+            if not isinstance(value, str) or not value:
+                raise TypeError(f"get_token() of {type(self._credential)} returned a token that is no text")
+            if isinstance(expires, bool) or not isinstance(expires, (int, float)):
+                raise TypeError(f"get_token() of {type(self._credential)} returned no time of expiry")
+            if expires <= time.time():
+                raise ValueError(f"get_token() of {type(self._credential)} returned a token that has expired")
+            if lib.azt_token_set(token, value.encode(), int(expires)):
+                raise ValueError(f"get_token() of {type(self._credential)} returned a malformed token")
+        except BaseException as error:  # noqa: BLE001 # it becomes the cause of the call's exception
+            # One for each failure is enough: calls that wait for the same token share it.
+            self._errors[:] = [error]
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            lib.azt_token_set_error(token, " ".join(reason.split()).encode(errors="replace"))
+            return int(lib.AZT_STATUS_UNAUTHENTICATED)
+        self._errors.clear()
+        return 0
+
+
+_numbers = itertools.count(1)
+_sources: weakref.WeakValueDictionary[int, _TokenSource] = weakref.WeakValueDictionary()
+_running: set[int] = set()
+
+
+@ffi.callback("azt_token_callback", error=lib.AZT_STATUS_INTERNAL)
+def _TOKEN_CALLBACK(user_data: Any, scope: Any, tenant: Any, token: Any) -> int:  # noqa: N802
+    _running.add(threading.get_ident())
+    try:
+        source = _sources.get(int(ffi.cast("uintptr_t", user_data)))
+        if source is None:
+            return int(lib.AZT_STATUS_CANCELLED)
+        return source.fetch(text(scope), text(tenant), token)
+    finally:
+        _running.discard(threading.get_ident())
+
+
+@atexit.register
+def _stop_callbacks() -> None:
+    """End the calls of the library into Python before Python ends."""
+    for source in list(_sources.values()):
+        lib.azt_client_cancel(source.client or ffi.NULL)
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while _running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    _logging.stop()

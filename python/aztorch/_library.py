@@ -1,0 +1,110 @@
+"""The shared library: its functions (`lib`), its types (`ffi`), and how its errors become exceptions.
+
+Loading it has no side effects; its threads start with the first request.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from aztorch._native.abi import ffi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+lib: Any = ffi.dlopen(os.path.join(os.path.dirname(__file__), "_native", "libaztorch.so"))
+new: Callable[..., Any] = ffi.new
+
+OK = 0
+CANCELLED: int = lib.AZT_STATUS_CANCELLED
+FORKED: int = lib.AZT_STATUS_FORKED
+BUFFER_TOO_SMALL: int = lib.AZT_STATUS_BUFFER_TOO_SMALL
+UNKNOWN_SIZE = 2**64 - 1
+
+
+def text(pointer: Any) -> str:
+    """Return a C string of the library as `str`; "" for NULL."""
+    return "" if pointer == ffi.NULL else ffi.string(pointer).decode()
+
+
+def failure(error: Any, cause: BaseException | None = None) -> BaseException:
+    """Return the exception for an error of the library, which it frees. `error` is an `azt_error **`.
+
+    Where a signal handler of Python raised an exception during the call, that exception is returned.
+    """
+    from aztorch import exceptions
+
+    handle = error[0]
+    error[0] = ffi.NULL
+    try:
+        status = lib.azt_error_status(handle)
+        interrupted = _interrupt.take() if status == CANCELLED else None
+        if interrupted is not None:
+            return interrupted
+        exception = exceptions.from_status(
+            text(lib.azt_status_name(status))[len("AZT_STATUS_") :],
+            text(lib.azt_error_message(handle)),
+            http_status=lib.azt_error_http_status(handle) or None,
+            error_code=text(lib.azt_error_service_code(handle)) or None,
+            request_id=text(lib.azt_error_request_id(handle)) or None,
+            retryable=bool(lib.azt_error_is_retryable(handle)),
+        )
+    finally:
+        lib.azt_error_free(handle)
+    exception.__cause__ = cause
+    return exception
+
+
+def check(function: Any, *arguments: Any) -> None:
+    """Call a function of the library that can fail, and raise its error."""
+    error = new("azt_error **")
+    if function(*arguments, error):
+        raise failure(error)
+
+
+class _Interrupt:
+    """Lets signal handlers run while the main thread is inside a call of the library.
+
+    Python runs them only between bytecodes. The library calls `_callback` every few milliseconds while it waits, and so
+    Python runs them there. If one raises (KeyboardInterrupt), the library ends the call.
+    """
+
+    def __init__(self) -> None:
+        self._raised: BaseException | None = None
+        self._thread: int | None = None
+
+        def on_error(_type: type, exception: BaseException, _traceback: object) -> None:
+            self._raised = exception
+
+        @ffi.callback("bool(void *)", error=True, onerror=on_error)
+        def callback(_user_data: Any) -> bool:
+            # Signal handlers run while this is interpreted.
+            return self._raised is not None
+
+        self._callback = callback
+        os.register_at_fork(after_in_child=self._forget)
+        self.install()
+
+    def install(self) -> None:
+        """Set the callback of this thread, if it is the main thread: signal handlers run on no other."""
+        thread = threading.get_ident()
+        if thread == self._thread or threading.current_thread() is not threading.main_thread():
+            return
+        if hasattr(lib, "azt_thread_set_interrupt_callback"):  # TEMPORARY
+            check(lib.azt_thread_set_interrupt_callback, self._callback, ffi.NULL)
+        self._thread = thread
+
+    def _forget(self) -> None:
+        # The thread that forked is the main thread of the child.
+        self._thread = None
+
+    def take(self) -> BaseException | None:
+        """Return the exception that a signal handler raised during the last call."""
+        raised, self._raised = self._raised, None
+        return raised
+
+
+_interrupt = _Interrupt()
+install_interrupt = _interrupt.install
