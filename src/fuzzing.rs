@@ -12,6 +12,7 @@ use crate::blob::block_plan::BlockPlan;
 use crate::blob::read_pattern::{CHUNK, MAX_AHEAD, Pattern};
 use crate::credential::{AuthHints, ConnectionString, Signed};
 use crate::dataset::manifest;
+use crate::dataset::table_text::hexadecimal;
 use crate::dataset::tar_index::in_memory;
 use crate::error::{Error, Result};
 use crate::options::{ClientOptions, MAX_BLOCK_SIZE};
@@ -217,9 +218,7 @@ pub fn manifest(data: &[u8]) {
     let core = ClientCore::new(&anonymous());
     let target = parse_blob("https://account.blob.core.windows.net/container/manifest?sv=1&sp=r", None).unwrap();
     let mut whole = data.to_vec();
-    whole.extend_from_slice(
-        format!("\n{{\"sha256\":\"{}\"}}\n", manifest::hexadecimal(&digest_of_lines(data))).as_bytes(),
-    );
+    whole.extend_from_slice(format!("\n{{\"sha256\":\"{}\"}}\n", hexadecimal(&digest_of_lines(data))).as_bytes());
     for document in [data, &whole] {
         let Ok(entries) = manifest::parse(&core, &target, document) else { continue };
         for index in 0..entries.len() {

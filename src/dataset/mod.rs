@@ -28,6 +28,8 @@ pub(crate) mod manifest;
 pub(crate) mod prefetch;
 pub(crate) mod sample;
 mod sequential;
+mod serialized;
+pub(crate) mod table_text;
 pub(crate) mod tar_index;
 
 pub use build::BlobRange;

@@ -200,12 +200,18 @@ pub(super) unsafe fn out_handles<T>(pointer: *mut *mut T, count: usize, name: &s
 pub(super) fn copy_text(text: &str, mut buffer: CallerBuffer<'_>, out_size: Out<usize>) -> Result<()> {
     let (size, capacity) = (text.len() + 1, buffer.len());
     out_size.set(size);
+    check_fits(size, capacity)?;
+    buffer.fill(text.as_bytes());
+    buffer.fill(&[0]);
+    Ok(())
+}
+
+/// An error if `size` bytes do not fit into a buffer of `capacity` bytes.
+pub(super) fn check_fits(size: usize, capacity: usize) -> Result<()> {
     if size > capacity {
         let message = format!("the buffer is too small: {size} bytes are needed, it has {capacity}");
         return Err(Error::new(Status::BufferTooSmall, message));
     }
-    buffer.fill(text.as_bytes());
-    buffer.fill(&[0]);
     Ok(())
 }
 

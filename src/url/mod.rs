@@ -8,5 +8,7 @@ mod target;
 mod tests;
 
 pub(crate) use account::{account_in, host, is_azure_blob};
-pub(crate) use parse::{Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob};
+pub(crate) use parse::{
+    Endpoint, parse_blob, parse_blob_parts, parse_container, parse_container_and_blob, parse_written_container,
+};
 pub(crate) use target::{Container, Target, has_signature};

@@ -88,6 +88,21 @@ pub(crate) fn parse_container(text: &str, endpoint: Option<&Endpoint>) -> Result
     Ok(Container { target: parsed.target, name: parsed.container })
 }
 
+/// Parses a container's URL that this library has written: the last path segment is the container on every host, whatever
+/// the client's endpoint is.
+pub(crate) fn parse_written_container(text: &str) -> Result<Container> {
+    let own_style = Url::parse(text).ok().and_then(|url| {
+        let segments = url.path_segments()?.filter(|segment| !segment.is_empty()).count();
+        Some(Endpoint {
+            scheme: url.scheme().to_owned(),
+            host: url.host_str()?.to_owned(),
+            port: url.port_or_known_default(),
+            account_segments: segments.saturating_sub(1).min(1),
+        })
+    });
+    parse_container(text, own_style.as_ref())
+}
+
 /// The blob with this name in a container. The name is literal and is encoded here.
 pub(crate) fn parse_container_and_blob(
     container_url: &str,

@@ -5,6 +5,7 @@ mod get;
 mod listing;
 mod manifests;
 mod sequential_access;
+mod serialized;
 mod tar_archives;
 mod tar_headers;
 mod urls_and_ranges;
