@@ -144,8 +144,11 @@ if [[ $portable == yes ]]; then
     kind=glibc-$glibc
     read -ra zig <<<"${ZIG:-target/tools/bin/python -m ziglang}"
 fi
-compile
 mkdir -p "$kept"
+# One at a time: `pip install` calls this script, too, and several may run at once.
+exec {lock}>"$build/lock"
+flock "$lock"
+compile
 link_library "$kind"
 [[ $doctor == no ]] || link_doctor "$kind"
 lay_down "$kind"
