@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
 import sys
 import threading
 import time
@@ -11,7 +12,6 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Union
 
-from aztorch import _logging
 from aztorch._library import check, ffi, install_interrupt, lib, new, text
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Client:
 
     def __init__(self, credential: Credential) -> None:
         options = ffi.gc(lib.azt_client_options_new(), lib.azt_client_options_free)
+        self.credential = credential
         self.tokens: _TokenSource | None = None
         check(lib.azt_client_options_set_user_agent, options, _USER_AGENT)
         if credential is False:
@@ -127,6 +128,9 @@ _of_credential: weakref.WeakValueDictionary[object, Client] = weakref.WeakValueD
 
 def client_for(credential: Credential) -> Client:
     """Return the client for a credential, the same one for the same credential."""
+    # Imported here, since it takes a quarter of the time of `import aztorch`.
+    from aztorch import _logging
+
     install_interrupt()
     _logging.follow()
     key: object = credential
@@ -227,4 +231,17 @@ def _stop_callbacks() -> None:
     deadline = time.monotonic() + _EXIT_SECONDS
     while _running and time.monotonic() < deadline:
         time.sleep(0.01)
-    _logging.stop()
+    logging = sys.modules.get("aztorch._logging")
+    if logging is not None:
+        logging.stop()
+
+
+def _forget_parent() -> None:
+    global _lock
+    # Another thread may have held it at the fork.
+    _lock = threading.Lock()
+    _past.update(dict.fromkeys(_COUNTERS, 0))
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,270 @@
+"""Where the bytes of a sample come from: an entry of a dataset, or a sample of a stream."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
+from aztorch._memory import finish_bytes, new_bytes, own_sample, view_sample
+
+if TYPE_CHECKING:
+    from aztorch._client import Client
+    from aztorch._source import Source
+
+# A path that Azure's packages quote the same way as this library.
+_PLAIN = re.compile(r"[A-Za-z]+://[^/]*/[\w.~/-]*", re.ASCII)
+_URL_CAPACITY = 2048
+
+
+def quote_url(url: str) -> str:
+    """Return a URL with its path quoted as azure-storage-blob quotes it: only letters, digits and ``_.-~/`` stay."""
+    if _PLAIN.fullmatch(url):
+        return url
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{slash}{quote(unquote(path), safe='~/')}"
+
+
+class Habit:
+    """Whether the transform of a dataset reads its blobs as a whole. It decides whether they are fetched ahead."""
+
+    def __init__(self) -> None:
+        self.reads_whole = False
+
+    def before(self) -> None:
+        """Note that the transform is called."""
+        self._read = False
+
+    def after(self) -> None:
+        """Note that the transform has returned."""
+        self.reads_whole = self._read
+
+    def note(self) -> None:
+        """Note that a blob was read as a whole."""
+        self._read = True
+
+    _read = False
+
+
+class Entry:
+    """One blob, or one part of a blob. `Blob` and `BlobIO` read it."""
+
+    client: Client
+    habit: Habit
+    source: Source
+
+    @property
+    def url(self) -> str:
+        """The URL without a query."""
+        raise NotImplementedError
+
+    @property
+    def blob_name(self) -> str:
+        """The name of the blob; of a file in a tar archive, its path there."""
+        raise NotImplementedError
+
+    @property
+    def container_name(self) -> str:
+        """The name of the container."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int | None:
+        """The size in bytes, or None where only a read can tell."""
+        raise NotImplementedError
+
+    def open(self, opened: Any, error: Any) -> int:
+        """Open the blob as the C API's functions do, and return their status."""
+        raise NotImplementedError
+
+    def sample(self) -> Any:
+        """Fetch the whole entry, and return its `azt_sample *`."""
+        raise NotImplementedError
+
+    def fetch(self) -> bytes:
+        """Fetch the whole entry."""
+        self.habit.note()
+        return bytes(view_sample(self.sample()))
+
+    def view(self) -> memoryview:
+        """Fetch the whole entry, without a copy."""
+        self.habit.note()
+        return view_sample(self.sample())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the URL, with its SAS, and the credential."""
+        return reopen_entry, (self.source.locate(self.url, self.blob_name), self.client.credential)
+
+
+class DatasetEntry(Entry):
+    """An entry of a map-style dataset."""
+
+    def __init__(self, source: Source, client: Client, handle: Any, index: int, habit: Habit) -> None:
+        self.source = source
+        self.client = client
+        self.habit = habit
+        self._handle = handle
+        self._index = index
+
+    @property
+    def url(self) -> str:
+        return entry_url(self._handle, self._index)
+
+    @property
+    def blob_name(self) -> str:
+        return text(lib.azt_dataset_blob_name(self._handle, self._index))
+
+    @property
+    def container_name(self) -> str:
+        return text(lib.azt_dataset_container_name(self._handle, self._index))
+
+    @property
+    def size(self) -> int | None:
+        return entry_size(self._handle, self._index)
+
+    def open(self, opened: Any, error: Any) -> int:
+        return int(lib.azt_dataset_open(self._handle, self._index, opened, error))
+
+    def sample(self) -> Any:
+        return fetch_sample(self.client, self._handle, self._index)
+
+    def fetch(self) -> bytes:
+        self.habit.note()
+        return fetch_entry(self.client, self._handle, self._index)
+
+
+class SampleEntry(Entry):
+    """A sample of a stream, with or without its bytes."""
+
+    def __init__(self, source: Source, client: Client, sample: Any, *, has_bytes: bool, habit: Habit) -> None:
+        self.source = source
+        self.client = client
+        self.habit = habit
+        self._sample = sample
+        self._has_bytes = has_bytes
+
+    @property
+    def url(self) -> str:
+        return quote_url(text(lib.azt_sample_url(self._sample)))
+
+    @property
+    def blob_name(self) -> str:
+        return text(lib.azt_sample_blob_name(self._sample))
+
+    @property
+    def container_name(self) -> str:
+        return text(lib.azt_sample_container_name(self._sample))
+
+    @property
+    def size(self) -> int | None:
+        size = lib.azt_sample_blob_size(self._sample)
+        return None if size == UNKNOWN_SIZE else int(size)
+
+    def open(self, opened: Any, error: Any) -> int:
+        return int(lib.azt_sample_open(self._sample, opened, error))
+
+    def sample(self) -> Any:
+        return self._sample
+
+    def fetch(self) -> bytes:
+        return bytes(self.view())
+
+    def view(self) -> memoryview:
+        self.habit.note()
+        if self._has_bytes:
+            return view_sample(self._sample)
+        return memoryview(bytearray(self._read()))
+
+    def _read(self) -> bytes:
+        opened, error = new("azt_blob **"), new("azt_error **")
+        if self.open(opened, error):
+            raise failure(error, self.client.cause())
+        handle = ffi.gc(opened[0], lib.azt_blob_free)
+        size, read = new("uint64_t *"), new("size_t *")
+        check(lib.azt_blob_size, handle, size)
+        if size[0] == 0:
+            return b""
+        data, memory = new_bytes(size[0])
+        if lib.azt_blob_read(handle, memory, size[0], read, error):
+            raise failure(error, self.client.cause())
+        return finish_bytes(data, memory)
+
+
+def reopen_entry(url: str, credential: Any) -> Entry:
+    """Return the entry of a blob's URL, for pickle."""
+    from aztorch._client import client_for
+    from aztorch._source import UrlsSource
+
+    source = UrlsSource([url])
+    client = client_for(credential)
+    return DatasetEntry(source, client, source.make_dataset(client), 0, Habit())
+
+
+def entry_url(handle: Any, index: int) -> str:
+    """Return the URL of a dataset's entry, without a query."""
+    capacity = _URL_CAPACITY
+    while True:
+        buffer, size, error = new("char[]", capacity), new("size_t *"), new("azt_error **")
+        status = lib.azt_dataset_url(handle, index, buffer, capacity, size, error)
+        if status == 0:
+            return quote_url(ffi.unpack(buffer, size[0] - 1).decode())
+        if status != BUFFER_TOO_SMALL:
+            raise failure(error)
+        lib.azt_error_free(error[0])
+        capacity = size[0]
+
+
+def entry_size(handle: Any, index: int) -> int | None:
+    """Return the size of a dataset's entry in bytes, or None where only a read can tell."""
+    size = new("uint64_t *")
+    check(lib.azt_dataset_blob_size, handle, index, size)
+    return None if size[0] == UNKNOWN_SIZE else int(size[0])
+
+
+def fetch_sample(client: Client, handle: Any, index: int) -> Any:
+    """Fetch an entry of a dataset as an `azt_sample *`."""
+    sample, error = new("azt_sample **"), new("azt_error **")
+    if lib.azt_dataset_get(handle, index, sample, error):
+        raise failure(error, client.cause())
+    return own_sample(sample[0])
+
+
+def fetch_entry(client: Client, handle: Any, index: int) -> bytes:
+    """Fetch an entry of a dataset as `bytes`, straight into their memory where the size is known."""
+    expected = entry_size(handle, index)
+    if expected:
+        data, memory = new_bytes(expected)
+        size, error = new("size_t *"), new("azt_error **")
+        status = lib.azt_dataset_get_into(handle, index, memory, expected, size, error)
+        if status == 0:
+            whole = finish_bytes(data, memory)
+            return whole if size[0] == expected else whole[: size[0]]
+        if status != BUFFER_TOO_SMALL:
+            raise failure(error, client.cause())
+        # The blob has grown since it was listed.
+        lib.azt_error_free(error[0])
+    return bytes(view_sample(fetch_sample(client, handle, index)))
+
+
+def fetch_entries(client: Client, handle: Any, indices: list[int]) -> list[bytes]:
+    """Fetch entries of a dataset as `bytes`, all at once; like :func:`fetch_entry`."""
+    count = len(indices)
+    expected = [entry_size(handle, index) for index in indices]
+    error = new("azt_error **")
+    numbers = new("size_t[]", indices)
+    if all(expected):
+        made = [new_bytes(size or 0) for size in expected]
+        buffers, sizes = new("void *[]", [memory for _, memory in made]), new("size_t[]", count)
+        status = lib.azt_dataset_get_batch_into(handle, numbers, count, buffers, new("size_t[]", expected), sizes, error)
+        if status == 0:
+            whole = [finish_bytes(data, memory) for data, memory in made]
+            return [data if size == len(data) else data[:size] for data, size in zip(whole, sizes)]
+        if status != BUFFER_TOO_SMALL:
+            raise failure(error, client.cause())
+        lib.azt_error_free(error[0])
+    samples = new("azt_sample *[]", count)
+    if lib.azt_dataset_get_batch(handle, numbers, count, samples, error):
+        raise failure(error, client.cause())
+    return [bytes(view_sample(sample)) for sample in [own_sample(samples[number]) for number in range(count)]]

@@ -1,0 +1,97 @@
+"""Fetches ahead what the sampler of a DataLoader without workers will ask for.
+
+torch asks a map-style dataset for one batch at a time. Without workers, each batch would be fetched while the training
+loop waits. torch has no interface by which a dataset sees its sampler, so this module finds torch's iterator among the
+callers of the dataset, and puts an iterator in front of its sampler that takes batches earlier and announces them. If
+torch changes, nothing is fetched ahead, and a test fails.
+
+With workers there is no need: torch itself asks each worker for several batches ahead (``prefetch_factor``), and a worker
+fetches a batch at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aztorch.datasets import BlobDataset
+
+# Batches are taken from the sampler until so many samples are ahead, but at least two batches. This is what the
+# library's connections fetch at a time.
+_SAMPLES = 64
+_FEWEST_BATCHES = 2
+# The dataset, torch's fetcher (with a comprehension, before torch 2), and torch's iterator.
+_MOST_FRAMES = 4
+
+
+def follow_loader(dataset: BlobDataset[Any]) -> None:
+    """Fetch ahead for the DataLoader that has called the dataset, if it has no workers."""
+    frame: Any = sys._getframe(2)  # noqa: SLF001
+    for _ in range(_MOST_FRAMES):
+        if frame is None:
+            return
+        if frame.f_code.co_name == "_next_data":
+            break
+        frame = frame.f_back
+    else:
+        return
+    loader = frame.f_locals.get("self")
+    kind = type(loader)
+    # Not torchdata's: it saves the state of the sampler, which would then be ahead.
+    if kind.__name__ != "_SingleProcessDataLoaderIter" or kind.__module__ != "torch.utils.data.dataloader":
+        return
+    if getattr(loader, "_dataset", None) is not dataset:
+        return
+    batches = getattr(loader, "_sampler_iter", None)
+    if batches is not None and not isinstance(batches, _Lookahead):
+        loader._sampler_iter = _Lookahead(batches, dataset)  # noqa: SLF001
+        loader._sampler_iter.fill()  # noqa: SLF001
+
+
+class _Lookahead:
+    """An iterator over a sampler's batches (or indices) that announces them to the dataset before it returns them."""
+
+    def __init__(self, batches: Iterator[Any], dataset: BlobDataset[Any]) -> None:
+        self._batches = batches
+        self._dataset = dataset
+        self._ahead: deque[Any] = deque()
+        self._samples = 0
+        self._error: BaseException | None = None
+
+    def __iter__(self) -> _Lookahead:
+        return self
+
+    def __next__(self) -> Any:
+        self.fill()
+        if not self._ahead:
+            raise self._error or StopIteration
+        batch = self._ahead.popleft()
+        self._samples -= _count(batch)
+        return batch
+
+    def fill(self) -> None:
+        """Take batches from the sampler, and announce them."""
+        taken: list[Any] = []
+        while self._error is None and (len(self._ahead) < _FEWEST_BATCHES or self._samples < _SAMPLES):
+            try:
+                batch = next(self._batches)
+            except BaseException as error:  # noqa: BLE001 # raised when its place is reached
+                self._error = error
+                break
+            self._ahead.append(batch)
+            self._samples += _count(batch)
+            taken += batch if isinstance(batch, list) else [batch]
+        if taken:
+            try:
+                self._dataset.prefetch(taken)
+            except (IndexError, TypeError, AttributeError):
+                # A bad index is reported when it is read.
+                return
+
+
+def _count(batch: Any) -> int:
+    return len(batch) if isinstance(batch, list) else 1

@@ -1,0 +1,779 @@
+"""Datasets of torch over blobs: :class:`BlobDataset` by index, :class:`IterableBlobDataset` one after the other.
+
+By default a sample is a dict ``{"url": str, "data": bytes}``. A ``transform`` gets a :class:`Blob` and returns another
+sample.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypedDict, TypeVar, cast
+
+import torch.utils.data
+
+from aztorch import _lookahead
+from aztorch._client import check_credential, client_for
+from aztorch._entry import (
+    DatasetEntry,
+    Entry,
+    Habit,
+    SampleEntry,
+    entry_url,
+    fetch_entries,
+    fetch_entry,
+    quote_url,
+)
+from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
+from aztorch._memory import own_sample, view_sample
+from aztorch._source import (
+    ContainerSource,
+    Source,
+    UrlsSource,
+    manifest_source,
+    ranges_source,
+    stream_of,
+    tars_source,
+    urls_of,
+)
+from aztorch.io import BlobIO, complete_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from typing_extensions import Self
+
+    from aztorch._client import Client, Credential
+
+__all__ = ["Blob", "BlobDataset", "IterableBlobDataset"]
+
+Sample_co = TypeVar("Sample_co", covariant=True)
+
+
+class DefaultSample(TypedDict):
+    """The sample of a dataset without a transform."""
+
+    #: The URL of the blob, without a query.
+    url: str
+    #: The content of the blob.
+    data: bytes
+
+
+class Blob:
+    """A blob of a dataset, which a ``transform`` gets.
+
+    Nothing is fetched before it is read. If a dataset's transform reads the blobs as a whole, the following blobs are
+    fetched ahead. It can be pickled, with its SAS and its credential; not so a part of a blob.
+
+    ::
+
+        def decode(blob: Blob) -> torch.Tensor:
+            return torch.frombuffer(blob.data, dtype=torch.float32)   # no copy
+
+        dataset = BlobDataset.from_container_url(url, transform=decode)
+    """
+
+    __slots__ = ("_entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+
+    @property
+    def url(self) -> str:
+        """The URL of the blob, without its query, and so without a SAS. For a file in a tar archive, the archive's."""
+        return self._entry.url
+
+    @property
+    def blob_name(self) -> str:
+        """The name of the blob in its container; for a file in a tar archive, its path there."""
+        return self._entry.blob_name
+
+    @property
+    def container_name(self) -> str:
+        """The name of the blob's container."""
+        return self._entry.container_name
+
+    @property
+    def size(self) -> int | None:
+        """The size in bytes, without a request: None where only a read can tell, as for a URL."""
+        return self._entry.size
+
+    @property
+    def data(self) -> memoryview:
+        """The whole content, without a copy: a writable ``memoryview`` of bytes, aligned to 64 bytes.
+
+        The memory belongs to the view alone, and lives as long as it. Each access fetches the blob; keep the view.
+        """
+        return self._entry.view()
+
+    def reader(self) -> BlobIO:
+        """Return a new file over the content. A transform may open several, and read only parts."""
+        return BlobIO._of_entry(self._entry)  # noqa: SLF001
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self.url!r}>"
+
+
+class _Blobs:
+    """What a dataset is made of: the argument of the datasets' constructors."""
+
+    def __init__(self, source: Source | _LazyUrls, credential: Credential) -> None:
+        check_credential(credential)
+        self.source = source
+        self.credential = credential
+
+
+class _LazyUrls:
+    """URLs of an iterator, which are taken while a stream is read."""
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        self.urls = urls
+
+
+class BlobDataset(torch.utils.data.Dataset[Sample_co]):
+    """A map-style dataset: blobs by index, for any sampler of torch.
+
+    The blobs are listed when the dataset is made, and stay the same. Their content is read anew in each epoch.
+
+    A batch of a ``DataLoader`` is fetched at once, in parallel; without workers, the batches that its sampler will ask
+    for next are fetched ahead. The dataset works in workers of any start method, and can be pickled before and after
+    use: it is not listed again. A pickle contains the SAS of the URLs.
+
+    Thread-safe. No call holds the GIL while it waits.
+
+    Make one with :meth:`from_container_url`, :meth:`from_blob_urls`, :meth:`from_ranges`, :meth:`from_tars` or
+    :meth:`from_manifest`, not with the constructor.
+    """
+
+    def __init__(self, blobs: _Blobs, transform: Callable[[Blob], Sample_co] | None = None) -> None:
+        if not isinstance(blobs, _Blobs):
+            raise TypeError(f"{type(self).__name__} is made with from_container_url(), from_blob_urls() and others")
+        check_transform(transform)
+        source = blobs.source
+        self._source = source if isinstance(source, Source) else UrlsSource(source.urls)
+        self._credential = blobs.credential
+        self._client = client_for(blobs.credential)
+        self._handle = self._source.make_dataset(self._client)
+        self._transform = transform
+        self._habit = Habit()
+
+    @classmethod
+    def from_blob_urls(
+        cls,
+        blob_urls: str | Iterable[str],
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of the blobs at these URLs, in this order. Nothing is sent.
+
+        :param blob_urls: one URL, or any number of them, of one or several containers. Each may have a SAS of its own,
+            ``snapshot=`` and ``versionid=``.
+        :param credential: as for :class:`aztorch.io.BlobIO`.
+        :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``.
+        :raises ValueError: for a bad URL.
+        """
+        return cls(_Blobs(UrlsSource(urls_of(blob_urls)), credential), transform=transform)
+
+    @classmethod
+    def from_container_url(
+        cls,
+        container_url: str,
+        *,
+        prefix: str | None = None,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of the blobs of a container, which is listed now.
+
+        :param container_url: the URL of the container. A SAS in it is used for the blobs, too.
+        :param prefix: how the names of the blobs begin. By default all blobs are taken.
+        :param credential: as for :class:`aztorch.io.BlobIO`.
+        :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``.
+        :raises aztorch.exceptions.BlobNotFoundError: if the container does not exist.
+        """
+        return cls(_Blobs(ContainerSource(container_url, prefix), credential), transform=transform)
+
+    @classmethod
+    def from_ranges(
+        cls,
+        blob_urls: Sequence[str],
+        offsets: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of parts of blobs, for samples that are packed into large blobs. Nothing is sent.
+
+        :param blob_urls: the URL of each part's blob.
+        :param offsets: where each part begins, in bytes.
+        :param lengths: the size of each part, in bytes.
+        :param credential: as for :class:`aztorch.io.BlobIO`.
+        :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``.
+        :raises ValueError: for a bad URL, or if the three have not the same length.
+        :raises IndexError: when a part is read that is past the end of its blob.
+        """
+        return cls(_Blobs(ranges_source(blob_urls, offsets, lengths), credential), transform=transform)
+
+    @classmethod
+    def from_tars(
+        cls,
+        blob_urls: str | Iterable[str],
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of the files in tar archives, which are indexed now by ranged reads.
+
+        :param blob_urls: the URLs of the archives (not compressed ones).
+        :param credential: as for :class:`aztorch.io.BlobIO`.
+        :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``,
+            where the URL is that of the archive.
+        :raises aztorch.exceptions.CorruptDataError: for a damaged or compressed archive.
+        """
+        return cls(_Blobs(tars_source(urls_of(blob_urls)), credential), transform=transform)
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest_url: str,
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset from a manifest that :meth:`save_manifest` saved: the same entries at the same indices.
+
+        :param manifest_url: the URL of the manifest. A SAS in it is also used for the entries.
+        :param credential: as for :class:`aztorch.io.BlobIO`.
+        :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``.
+        :raises aztorch.exceptions.CorruptDataError: for a damaged manifest.
+        """
+        return cls(_Blobs(manifest_source(manifest_url), credential), transform=transform)
+
+    def save_manifest(self, manifest_url: str) -> None:
+        """Save the entries as one blob, so that other processes share this listing. It contains no SAS.
+
+        :param manifest_url: the URL of the manifest. A blob there is replaced as a whole.
+        """
+        self._check(lib.azt_dataset_save_manifest, complete_url(manifest_url).encode())
+
+    def prefetch(self, indices: Iterable[int]) -> None:
+        """Announce the indices that will be read next, in this order, so that they are fetched ahead.
+
+        A hint: it returns at once, and a failure shows when the entry is read. A whole epoch may be announced. No
+        indices withdraw earlier announcements.
+
+        :raises IndexError: for an index that the dataset does not have.
+        """
+        numbers = [self._position(index) for index in indices]
+        self._check(lib.azt_dataset_prefetch, new("size_t[]", numbers), len(numbers))
+
+    def __len__(self) -> int:
+        """Return the number of blobs."""
+        return int(lib.azt_dataset_len(self._handle))
+
+    def __getitem__(self, index: int) -> Sample_co:
+        """Fetch one blob, and return its sample. Negative indices count from the end.
+
+        :raises IndexError: for an index that the dataset does not have.
+        """
+        position = self._position(index)
+        if self._fetches_ahead():
+            _lookahead.follow_loader(self)
+        if self._transform is None:
+            data = fetch_entry(self._client, self._handle, position)
+            return cast("Sample_co", {"url": entry_url(self._handle, position), "data": data})
+        return self._apply(position)
+
+    def __getitems__(self, indices: list[int]) -> list[Sample_co]:
+        """Fetch several blobs at once, and return their samples: torch's ``DataLoader`` calls this for a batch."""
+        positions = [self._position(index) for index in indices]
+        if self._fetches_ahead():
+            _lookahead.follow_loader(self)
+        if self._transform is None:
+            contents = fetch_entries(self._client, self._handle, positions)
+            return [
+                cast("Sample_co", {"url": entry_url(self._handle, position), "data": data})
+                for position, data in zip(positions, contents)
+            ]
+        samples = []
+        announced = False
+        for number, position in enumerate(positions):
+            # The first transform shows whether the blobs are read as a whole.
+            if self._habit.reads_whole and not announced:
+                self.prefetch(positions[number:])
+                announced = True
+            samples.append(self._apply(position))
+        return samples
+
+    def _apply(self, position: int) -> Sample_co:
+        transform = cast("Callable[[Blob], Sample_co]", self._transform)
+        self._habit.before()
+        sample = transform(Blob(DatasetEntry(self._source, self._client, self._handle, position, self._habit)))
+        self._habit.after()
+        return sample
+
+    def _fetches_ahead(self) -> bool:
+        return self._transform is None or self._habit.reads_whole
+
+    def _position(self, index: Any) -> int:
+        # Raises TypeError, as a list does.
+        position: int = index if type(index) is int else index.__index__()
+        length = len(self)
+        if position < 0:
+            position += length
+        if not 0 <= position < length:
+            raise IndexError(f"index {index} is out of range: the dataset has {length} blobs")
+        return position
+
+    def _check(self, function: Any, *arguments: Any) -> None:
+        error = new("azt_error **")
+        if function(self._handle, *arguments, error):
+            raise failure(error, self._client.cause())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} of {len(self)} blobs>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle needs, with the listing, its SAS and the credential."""
+        state = self.__dict__.copy()
+        for name in ("_handle", "_client", "_habit"):
+            del state[name]
+        state["_entries"] = serialize(self._handle)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled dataset. Nothing is sent."""
+        entries = state.pop("_entries")
+        self.__dict__.update(state)
+        self._client = client_for(self._credential)
+        self._habit = Habit()
+        handle = new("azt_dataset **")
+        check(lib.azt_dataset_deserialize, self._client.handle, entries, len(entries), handle)
+        self._handle = ffi.gc(handle[0], lib.azt_dataset_free)
+
+
+class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
+    """An iterable-style dataset: blobs one after the other, listed and fetched ahead while it is read.
+
+    Workers and ranks share the blobs by themselves: with R ranks of W workers each, blob ``i`` goes to rank ``i % R``,
+    and there to worker ``i // R % W``. The rank comes from ``torch.distributed``, or from ``RANK`` and ``WORLD_SIZE``,
+    which torchrun sets; :meth:`shard` sets it by hand. The order within a rank is that of the listing.
+
+    It can be pickled, and works in workers of any start method. :meth:`state_dict` and :meth:`load_state_dict` continue
+    an epoch where it was left, as torchdata's ``StatefulDataLoader`` does by itself.
+
+    Make one with :meth:`from_container_url`, :meth:`from_blob_urls`, :meth:`from_ranges`, :meth:`from_tars` or
+    :meth:`from_manifest`, not with the constructor.
+    """
+
+    def __init__(self, blobs: _Blobs, transform: Callable[[Blob], Sample_co] | None = None) -> None:
+        if not isinstance(blobs, _Blobs):
+            raise TypeError(f"{type(self).__name__} is made with from_container_url(), from_blob_urls() and others")
+        check_transform(transform)
+        self._source = blobs.source
+        self._credential = blobs.credential
+        self._transform = transform
+        self._habit = Habit()
+        self._shuffle: tuple[int, int | None] | None = None
+        self._shard: tuple[int, int] | None = None
+        self._epoch = 0
+        self._loaded: dict[str, Any] | None = None
+        self._current: _Iteration | None = None
+
+    @classmethod
+    def from_blob_urls(
+        cls,
+        blob_urls: str | Iterable[str],
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of the blobs at these URLs, in this order.
+
+        :param blob_urls: one URL, or any number of them, as for :meth:`BlobDataset.from_blob_urls`. An iterator, such as
+            a generator, is read while the dataset is, and so serves one epoch.
+        :param credential: as for :class:`aztorch.io.BlobIO`.
+        :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``.
+        :raises ValueError: for a bad URL; for one of an iterator, when it is reached.
+        """
+        urls = urls_of(blob_urls)
+        source = UrlsSource(urls) if isinstance(urls, (list, tuple)) else _LazyUrls(urls)
+        return cls(_Blobs(source, credential), transform=transform)
+
+    @classmethod
+    def from_container_url(
+        cls,
+        container_url: str,
+        *,
+        prefix: str | None = None,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of the blobs of a container, which is listed in each epoch, while it is read.
+
+        The parameters are those of :meth:`BlobDataset.from_container_url`. A container that does not exist is reported
+        when the dataset is read.
+        """
+        return cls(_Blobs(ContainerSource(container_url, prefix), credential), transform=transform)
+
+    @classmethod
+    def from_ranges(
+        cls,
+        blob_urls: Sequence[str],
+        offsets: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of parts of blobs. The parameters are those of :meth:`BlobDataset.from_ranges`."""
+        return cls(_Blobs(ranges_source(blob_urls, offsets, lengths), credential), transform=transform)
+
+    @classmethod
+    def from_tars(
+        cls,
+        blob_urls: str | Iterable[str],
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset of the files in tar archives, indexed in each epoch. See :meth:`BlobDataset.from_tars`."""
+        return cls(_Blobs(tars_source(urls_of(blob_urls)), credential), transform=transform)
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest_url: str,
+        *,
+        credential: Credential = None,
+        transform: Callable[[Blob], Sample_co] | None = None,
+    ) -> Self:
+        """Make a dataset from a manifest that :meth:`BlobDataset.save_manifest` saved: one listing for all processes."""
+        return cls(_Blobs(manifest_source(manifest_url), credential), transform=transform)
+
+    def shuffle(self, buffer_size: int, seed: int | None = None) -> Self:
+        """Return a copy of this dataset that shuffles the names of the blobs.
+
+        After sharding, `buffer_size` names are drawn ahead; one of them is taken at random, and the next name takes its
+        place. A buffer for all names of a shard gives a full shuffle. Only names are held, no content.
+
+        :param buffer_size: the number of names, at least 1.
+        :param seed: gives the same order each time, with another order for each epoch (see :meth:`set_epoch`). By default
+            the seed comes from torch's random state, so that each epoch has another order.
+        """
+        if not isinstance(buffer_size, int) or isinstance(buffer_size, bool):
+            raise TypeError(f"buffer_size must be an integer, not: {type(buffer_size)}")
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size must be at least 1, not: {buffer_size}")
+        return self._copy(_shuffle=(buffer_size, None if seed is None else int(seed) % 2**64))
+
+    def shard(self, index: int, count: int) -> Self:
+        """Return a copy of this dataset that yields part `index` of `count` parts, in place of the part of its rank.
+
+        ``shard(0, 1)`` yields all blobs on each rank. Workers share the part as always.
+
+        :raises ValueError: unless 0 <= index < count.
+        """
+        if not 0 <= index < count:
+            raise ValueError(f"index must be from 0 to count - 1, not {index} of {count}")
+        return self._copy(_shard=(int(index), int(count)))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the number of the next epoch, which changes the order of ``shuffle(…, seed)``.
+
+        Each iteration adds one by itself. Where a ``DataLoader`` has workers that end with the epoch, they get the number
+        from here: call it before each epoch then.
+        """
+        self._epoch = int(epoch)
+
+    def _copy(self, **changes: Any) -> Self:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(changes, _loaded=None, _current=None, _habit=Habit())
+        return made
+
+    def __iter__(self) -> Iterator[Sample_co]:
+        """Return an iterator over the samples of this worker and rank, in their order.
+
+        A blob that cannot be read raises; the next blobs follow if the iteration continues with a new iterator.
+        """
+        shard, shards = self._find_shard()
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            self._epoch = loaded["epoch"]
+        seed = loaded["seed"] if loaded is not None else self._draw_seed()
+        place = _Place(self._epoch, seed, shard, shards, None if self._shuffle is None else self._shuffle[0])
+        client = client_for(self._credential)
+        if isinstance(self._source, Source):
+            current = _Iteration(self._source, client, place, self._transform, self._habit)
+        else:
+            current = _LazyIteration(self._source, client, place, self._transform, self._habit)
+        if loaded is not None:
+            current.resume(loaded["cursor"])
+        self._current = current
+        self._epoch += 1
+        return cast("Iterator[Sample_co]", current)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place after the last sample that the newest iterator returned: a dict of numbers and strings."""
+        if self._current is not None:
+            return self._current.state()
+        if self._loaded is not None:
+            return dict(self._loaded)
+        return {"version": 1, "epoch": self._epoch, "seed": None, "cursor": None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue at the place of a :meth:`state_dict`, with the next iterator.
+
+        :raises ValueError: if it is no such dict. The next iterator raises it if the state is of another listing, of
+            other URLs, or of another number of workers or ranks.
+        """
+        if not isinstance(state_dict, dict) or state_dict.get("version") != 1 or "cursor" not in state_dict:
+            raise ValueError("this is no state of an IterableBlobDataset")
+        self._loaded = dict(state_dict)
+        self._current = None
+
+    def _find_shard(self) -> tuple[int, int]:
+        rank, ranks = self._shard or _distributed_rank()
+        worker = torch.utils.data.get_worker_info()
+        if worker is None:
+            return rank, ranks
+        return rank + ranks * worker.id, ranks * worker.num_workers
+
+    def _draw_seed(self) -> int | None:
+        if self._shuffle is None or self._shuffle[1] is not None:
+            return None if self._shuffle is None else self._shuffle[1]
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            return int(worker.seed) % 2**64
+        return int(torch.empty((), dtype=torch.int64).random_().item())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle needs. The rank of this process travels with it, since a spawned worker has none."""
+        state = self.__dict__.copy()
+        state["_current"] = None
+        state["_loaded"] = self._loaded if self._current is None else None
+        state["_habit"] = None
+        state["_shard"] = self._shard or (_distributed_rank() if _is_distributed() else None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled dataset. Nothing is sent."""
+        self.__dict__.update(state, _habit=Habit())
+
+
+class _Place:
+    """Which part of which epoch, in which order."""
+
+    def __init__(self, epoch: int, seed: int | None, shard: int, shards: int, buffer_size: int | None) -> None:
+        self.epoch = epoch
+        self.seed = seed
+        self.shard = shard
+        self.shards = shards
+        self.buffer_size = buffer_size
+
+
+class _Iteration(Generic[Sample_co]):
+    """An iterator over a stream of the library."""
+
+    def __init__(
+        self,
+        source: Source,
+        client: Client,
+        place: _Place,
+        transform: Callable[[Blob], Sample_co] | None,
+        habit: Habit,
+    ) -> None:
+        self._source = source
+        self._client = client
+        self._place = place
+        self._transform = transform
+        self._habit = habit
+        # A transform that does not read its blobs as a whole gets them without their bytes.
+        self._lazy = transform is not None and not habit.reads_whole
+        self._dataset: Any = None
+        self._stream: Any = None
+        self._cursor: bytes | None = None
+        self._ended = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Sample_co:
+        sample = self._next_sample()
+        if sample is None:
+            raise StopIteration
+        if self._transform is None:
+            url = quote_url(text(lib.azt_sample_url(sample)))
+            return cast("Sample_co", {"url": url, "data": bytes(view_sample(sample))})
+        entry = SampleEntry(self._source, self._client, sample, has_bytes=not self._lazy, habit=self._habit)
+        self._habit.before()
+        value = self._transform(Blob(entry))
+        self._habit.after()
+        if self._lazy and self._habit.reads_whole:
+            # From here on the samples come with their bytes, fetched ahead.
+            self._cursor = self._take_cursor()
+            self._lazy = False
+            self._stream = None
+        return value
+
+    def _next_sample(self) -> Any:
+        if self._stream is None:
+            self._open()
+        sample, error = new("azt_sample **"), new("azt_error **")
+        if lib.azt_stream_next(self._stream, sample, error):
+            raise failure(error, self._client.cause())
+        return None if sample[0] == ffi.NULL else own_sample(sample[0])
+
+    def _open(self) -> None:
+        place = self._place
+        stream = self._make_stream()
+        if place.buffer_size is not None:
+            check(lib.azt_stream_set_shuffle, stream, place.buffer_size, place.seed or 0)
+        if self._lazy:
+            check(lib.azt_stream_set_lazy, stream)
+        if self._cursor is not None:
+            check(lib.azt_stream_resume, stream, self._cursor)
+        else:
+            for _ in range(place.epoch if place.buffer_size is not None else 0):
+                check(lib.azt_stream_reset, stream)
+        self._stream = stream
+
+    def _make_stream(self) -> Any:
+        place = self._place
+        if isinstance(self._source, (ContainerSource, UrlsSource)):
+            return self._source.make_stream(self._client, place.shard, place.shards)
+        if self._dataset is None:
+            self._dataset = self._source.make_dataset(self._client)
+        return stream_of(self._dataset, place.shard, place.shards)
+
+    def _take_cursor(self) -> bytes | None:
+        if self._stream is None:
+            return self._cursor
+        capacity = 1024
+        while True:
+            buffer, size, error = new("char[]", capacity), new("size_t *"), new("azt_error **")
+            status = lib.azt_stream_cursor(self._stream, UNKNOWN_SIZE, buffer, capacity, size, error)
+            if status == 0:
+                return bytes(ffi.unpack(buffer, size[0] - 1))
+            if status != BUFFER_TOO_SMALL:
+                raise failure(error)
+            lib.azt_error_free(error[0])
+            capacity = size[0]
+
+    def resume(self, cursor: str | None) -> None:
+        self._cursor = None if cursor is None else cursor.encode()
+        self._open()
+
+    def state(self) -> dict[str, Any]:
+        cursor = self._take_cursor()
+        return {
+            "version": 1,
+            "epoch": self._place.epoch,
+            "seed": self._place.seed,
+            "cursor": None if cursor is None else cursor.decode(),
+        }
+
+
+# How many URLs are taken from an iterator at a time: few at first, so that the first sample comes soon, and enough then
+# to keep all connections busy.
+_FIRST_URLS, _MOST_URLS = 16, 1024
+
+
+class _LazyIteration(Generic[Sample_co]):
+    """An iterator over the blobs whose URLs come from an iterator."""
+
+    def __init__(
+        self,
+        source: _LazyUrls,
+        client: Client,
+        place: _Place,
+        transform: Callable[[Blob], Sample_co] | None,
+        habit: Habit,
+    ) -> None:
+        self._urls = source.urls
+        self._client = client
+        self._place = place
+        self._transform = transform
+        self._habit = habit
+        self._returned = 0
+        self._samples: Iterator[Sample_co] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Sample_co:
+        if self._samples is None:
+            self._samples = self._read()
+        sample = next(self._samples)
+        self._returned += 1
+        return sample
+
+    def _read(self) -> Iterator[Sample_co]:
+        place = self._place
+        own = itertools.islice(self._urls, place.shard, None, place.shards)
+        own = itertools.islice(own, self._returned, None)
+        count = _FIRST_URLS
+        if place.buffer_size is not None:
+            # Shuffling needs all names, or many of them.
+            count = max(place.buffer_size, _MOST_URLS)
+        while True:
+            urls = list(itertools.islice(own, count))
+            if not urls:
+                return
+            part = _Place(place.epoch, place.seed, 0, 1, place.buffer_size)
+            yield from _Iteration(UrlsSource(urls), self._client, part, self._transform, self._habit)
+            count = min(2 * count, _MOST_URLS) if place.buffer_size is None else count
+
+    def resume(self, cursor: str | None) -> None:
+        if self._place.buffer_size is not None and cursor is not None:
+            raise ValueError("a shuffled iterator of URLs cannot be resumed: pass a list of URLs")
+        if cursor is not None:
+            number, shard, shards = (int(part) for part in cursor.split("/"))
+            if (shard, shards) != (self._place.shard, self._place.shards):
+                raise ValueError(f"the state is of part {shard} of {shards}, not {self._place.shard} of {self._place.shards}")
+            self._returned = number
+
+    def state(self) -> dict[str, Any]:
+        place = self._place
+        cursor = f"{self._returned}/{place.shard}/{place.shards}"
+        return {"version": 1, "epoch": place.epoch, "seed": place.seed, "cursor": cursor}
+
+
+def check_transform(transform: object) -> None:
+    """Raise TypeError if a transform cannot be called."""
+    if transform is not None and not callable(transform):
+        raise TypeError(f"transform must be callable, not: {type(transform)}")
+
+
+def serialize(handle: Any) -> bytes:
+    """Return the entries of an `azt_dataset *`, for another process."""
+    capacity = 0
+    while True:
+        buffer = new("char[]", capacity) if capacity else ffi.NULL
+        size, error = new("size_t *"), new("azt_error **")
+        status = lib.azt_dataset_serialize(handle, buffer, capacity, size, error)
+        if status == 0:
+            return bytes(ffi.buffer(buffer, size[0])) if size[0] else b""
+        if status != BUFFER_TOO_SMALL:
+            raise failure(error)
+        lib.azt_error_free(error[0])
+        # A read may fill in the size of an entry meanwhile.
+        capacity = size[0] + 64
+
+
+def _is_distributed() -> bool:
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _distributed_rank() -> tuple[int, int]:
+    """Return the rank of this process and the number of ranks."""
+    if _is_distributed():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    rank, ranks = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if rank.isdigit() and ranks.isdigit() and int(rank) < int(ranks):
+        return int(rank), int(ranks)
+    return 0, 1
