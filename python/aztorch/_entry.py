@@ -27,25 +27,30 @@ def quote_url(url: str) -> str:
     return f"{scheme}://{host}{slash}{quote(unquote(path), safe='~/')}"
 
 
+# Larger blobs are not fetched ahead for a transform, which may read them piece by piece to save memory.
+_MOST_AHEAD = 256 * 1024 * 1024
+
+
 class Habit:
-    """Whether the transform of a dataset reads its blobs as a whole. It decides whether they are fetched ahead."""
+    """Whether the transform of a dataset reads its blobs as a whole. If so, they are fetched ahead."""
 
     def __init__(self) -> None:
         self.reads_whole = False
+        self._has_read = False
 
     def before(self) -> None:
         """Note that the transform is called."""
-        self._read = False
+        self._has_read = False
 
     def after(self) -> None:
         """Note that the transform has returned."""
-        self.reads_whole = self._read
+        self.reads_whole = self._has_read
 
-    def note(self) -> None:
-        """Note that a blob was read as a whole."""
-        self._read = True
-
-    _read = False
+    def note(self, received: int, size: int) -> None:
+        """Note that so many bytes of a blob of `size` bytes were read."""
+        # Readers of archives and images leave out some bytes.
+        if 2 * received >= size and size <= _MOST_AHEAD:
+            self._has_read = True
 
 
 class Entry:
@@ -79,19 +84,17 @@ class Entry:
         """Open the blob as the C API's functions do, and return their status."""
         raise NotImplementedError
 
-    def sample(self) -> Any:
-        """Fetch the whole entry, and return its `azt_sample *`."""
+    def is_at_hand(self) -> bool:
+        """Whether the content is likely to have been fetched already, so that a reader should take it as a whole."""
         raise NotImplementedError
 
     def fetch(self) -> bytes:
         """Fetch the whole entry."""
-        self.habit.note()
-        return bytes(view_sample(self.sample()))
+        raise NotImplementedError
 
     def view(self) -> memoryview:
         """Fetch the whole entry, without a copy."""
-        self.habit.note()
-        return view_sample(self.sample())
+        raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the URL, with its SAS, and the credential."""
@@ -127,12 +130,18 @@ class DatasetEntry(Entry):
     def open(self, opened: Any, error: Any) -> int:
         return int(lib.azt_dataset_open(self._handle, self._index, opened, error))
 
-    def sample(self) -> Any:
-        return fetch_sample(self.client, self._handle, self._index)
+    def is_at_hand(self) -> bool:
+        return self.habit.reads_whole and (self.size or _MOST_AHEAD) < _MOST_AHEAD
 
     def fetch(self) -> bytes:
-        self.habit.note()
-        return fetch_entry(self.client, self._handle, self._index)
+        content = fetch_entry(self.client, self._handle, self._index)
+        self.habit.note(len(content), len(content))
+        return content
+
+    def view(self) -> memoryview:
+        content = view_sample(fetch_sample(self.client, self._handle, self._index))
+        self.habit.note(len(content), len(content))
+        return content
 
 
 class SampleEntry(Entry):
@@ -165,17 +174,18 @@ class SampleEntry(Entry):
     def open(self, opened: Any, error: Any) -> int:
         return int(lib.azt_sample_open(self._sample, opened, error))
 
-    def sample(self) -> Any:
-        return self._sample
+    def is_at_hand(self) -> bool:
+        return self._has_bytes
 
     def fetch(self) -> bytes:
-        return bytes(self.view())
+        content = bytes(view_sample(self._sample)) if self._has_bytes else self._read()
+        self.habit.note(len(content), len(content))
+        return content
 
     def view(self) -> memoryview:
-        self.habit.note()
-        if self._has_bytes:
-            return view_sample(self._sample)
-        return memoryview(bytearray(self._read()))
+        content = view_sample(self._sample) if self._has_bytes else memoryview(bytearray(self._read()))
+        self.habit.note(len(content), len(content))
+        return content
 
     def _read(self) -> bytes:
         opened, error = new("azt_blob **"), new("azt_error **")

@@ -497,7 +497,8 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
     def __iter__(self) -> Iterator[Sample_co]:
         """Return an iterator over the samples of this worker and rank, in their order.
 
-        A blob that cannot be read raises; the next blobs follow if the iteration continues with a new iterator.
+        A blob that cannot be read raises. A further ``next()`` continues after it, or tries it again if the failure was
+        temporary.
         """
         shard, shards = self._find_shard()
         loaded, self._loaded = self._loaded, None

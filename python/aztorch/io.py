@@ -102,6 +102,7 @@ class BlobIO(io.BufferedIOBase):
         self._credential = credential
         self._if_match = if_match
         self._entry = entry
+        self._received = 0
         self._client: Client | None = None
         self._handle: Any = None
         self._position = 0
@@ -222,8 +223,11 @@ class BlobIO(io.BufferedIOBase):
         self._check_reads("read")
         if wanted == 0:
             return b""
-        if self._handle is None and self._content is None and wanted == -1 and self._position == 0:
-            self._fetch_entry()
+        if self._handle is None and self._content is None:
+            if wanted == -1 and self._position == 0 and self._entry is not None and not self._etag:
+                self._fetch_entry()
+            else:
+                self._open_reader()
         if self._content is not None:
             return self._take_content(wanted)
         if self._lines:
@@ -267,6 +271,8 @@ class BlobIO(io.BufferedIOBase):
             return len(data)
         self._drop_lines()
         self._open_reader()
+        if self._content is not None:
+            return self.readinto(buffer)
         count = min(wanted, self._size - self._position)
         if count <= 0:
             return 0
@@ -287,6 +293,7 @@ class BlobIO(io.BufferedIOBase):
         self._check_reads("readline")
         if limit == 0:
             return b""
+        self._open_reader()
         if self._content is not None:
             return self._take_content(_line_length(self._content, self._position, limit))
         start = self._position
@@ -403,6 +410,9 @@ class BlobIO(io.BufferedIOBase):
                 raise exceptions.InternalError(f"{self.name}: {read[0]} bytes were read in place of {count}")
             self._position += count
             self._handle_position = self._position
+            if self._entry is not None:
+                self._received += count
+                self._entry.habit.note(self._received, self._size)
             return
 
     def _call_reader(self, function: Any, *arguments: Any) -> bool:
@@ -425,6 +435,9 @@ class BlobIO(io.BufferedIOBase):
     def _open_reader(self) -> None:
         """Open the blob, unless it is open: from here on the version is pinned."""
         if self._handle is not None or self._content is not None:
+            return
+        if self._entry is not None and not self._etag and self._entry.is_at_hand():
+            self._fetch_entry()
             return
         opened = new("azt_blob **")
         error = new("azt_error **")
