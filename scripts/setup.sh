@@ -239,18 +239,43 @@ need_wheels() {
     mv $partial $home
 }
 
-# Installs the tools of scripts/python_tools.txt.
+# Installs the tools of scripts/python_tools.txt, and what builds the Python package.
 need_python_tools() {
-    local home=target/tools list=scripts/python_tools.txt
-    cmp --quiet $list $home/installed && return
-    echo "Installing the tools of $list under $home (usually 20 s)"
+    local home=target/tools lists=(scripts/python_tools.txt scripts/python_build.txt)
+    cat "${lists[@]}" | cmp --quiet - $home/installed && return
+    echo "Installing the tools of ${lists[*]} under $home (usually 20 s)"
     # Programs in a venv name its path, so it cannot be moved into place. The file `installed` says that it is complete.
     rm -rf $home
     "$python" -m venv $home
     $home/bin/python -m pip install --quiet --no-input --disable-pip-version-check --no-deps --only-binary :all: \
-        --requirement $list
+        "${lists[@]/#/--requirement=}"
     $home/bin/python -m pip check --disable-pip-version-check
-    cp $list $home/installed
+    cat "${lists[@]}" >$home/installed
+}
+
+# Downloads what pip installs when it builds and installs the Python package.
+need_python_build() {
+    local home=target/python-build list=scripts/python_build.txt
+    cmp --quiet $list $home/downloaded && return
+    echo "Downloading the packages of $list to $home (usually 2 s)"
+    rm -rf $home
+    target/tools/bin/python -m pip download --quiet --no-input --disable-pip-version-check --no-deps \
+        --only-binary :all: --requirement $list --dest $home
+    cp $list $home/downloaded
+}
+
+# Makes the environment in which the tests of the Python package run. It has the packages of another folder, too.
+need_python_env() { # HOME FOLDER LIST… [OPTION-OF-VENV]
+    local home=$1 folder=$2 lists=("$3" "$4") options=("${@:5}") wanted
+    wanted=$("$python" --version && echo "$folder" && cat "${lists[@]}")
+    [[ $(cat "$home/installed" 2>/dev/null) == "$wanted" ]] && return
+    echo "Installing the packages of ${lists[*]} under $home (usually 20 s)"
+    rm -rf "$home"
+    "$python" -m venv --without-pip "${options[@]}" "$home"
+    "$python" -m pip --python "$home/bin/python" install --quiet --no-input --disable-pip-version-check \
+        --root-user-action=ignore --no-deps --only-binary :all: "${lists[@]/#/--requirement=}"
+    echo "$folder" >"$(echo "$home"/lib/python3*/site-packages)/beside.pth"
+    echo "$wanted" >"$home/installed"
 }
 
 need_docs_tools() {
@@ -298,6 +323,11 @@ fi
 if [[ $purpose == check || $purpose == dist || $purpose == test* ]]; then
     need_python_tools
 fi
+if [[ $purpose == test ]]; then
+    need_python_build
+    need_python_env target/python-env "$PWD/target/wheels" scripts/python_env.txt scripts/python_env_torch1.txt \
+        --system-site-packages
+fi
 if [[ $purpose == docs || $purpose == test ]]; then
     need_docs_tools
 fi
@@ -305,4 +335,6 @@ if [[ $purpose == test-torch2 ]]; then
     # shellcheck source=scripts/torch2.sh
     . scripts/torch2.sh
     need_torch2
+    need_python_env target/python-env-torch2 "$(echo "$torch2_home"/lib/python3*/site-packages)" scripts/python_env.txt \
+        scripts/python_env_torch2.txt
 fi
