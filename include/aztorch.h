@@ -1343,6 +1343,34 @@ azt_status azt_blob_set_progress(struct azt_blob *blob,
                                  azt_finalizer finalizer,
                                  struct azt_error **error);
 
+// ---- Interrupts ----------------------------------------------------------------------------------
+
+// Says whether the running call is to end: true ends it.
+//
+// The library calls it only on the thread for which it was set, about every 25 ms while a call blocks there, and holds
+// no lock of its own meanwhile. Inside it, functions of the library that block fail with AZT_STATUS_UNSUPPORTED. It
+// must not throw an exception or call longjmp().
+typedef bool (*azt_interrupt_callback)(void *user_data);
+
+// Sets the interrupt callback of the calling thread, which replaces an earlier one. NULL removes it. With it a language
+// ends a blocking call when, for example, Ctrl-C was pressed.
+//
+// When the callback returns true, the call that blocks on this thread ends within 100 ms with AZT_STATUS_CANCELLED, or
+// with its own result if that comes first. The callback is not called again in that call. This is no cancellation:
+// later calls work as after a temporary failure. A reader keeps its position, and the next azt_stream_next() returns
+// the sample that was waited for. Only a writer fails for good, as after every failed write; if azt_blob_close() is
+// ended while the service publishes the blob, the message says that the outcome is unknown. Calls of other threads, and
+// data that is read ahead, are not disturbed.
+//
+// The library has no finalizer for `user_data`: it must stay valid until the callback is replaced or removed, or the
+// thread has ended. Each thread has a callback of its own; a new thread has none. The thread of a forked child keeps
+// the one that it had.
+//
+// Does not block. May be called from inside the callback. A call that does not wait for 25 ms never calls the callback.
+azt_status azt_thread_set_interrupt_callback(azt_interrupt_callback callback,
+                                             void *user_data,
+                                             struct azt_error **error);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::blob::file_transfer;
 use crate::blob::{BlobReader, BlobWriter, WriteMode};
-use crate::core::runtime::block_on;
 use crate::error::Result;
 use crate::observe::stats::Stats;
 use crate::options::ClientOptions;
@@ -80,20 +79,20 @@ impl Client {
     /// Returns whether a blob exists.
     pub fn exists(&self, url: &str) -> Result<bool> {
         let (call, target) = (self.core.call()?, self.blob(url)?);
-        block_on(async move { operations::exists(&call, &target).await })
+        call.block_on(|call| async move { operations::exists(&call, &target).await })
     }
 
     /// Deletes a blob, or only the snapshot or version that the URL names. A blob that has snapshots is refused.
     pub fn delete(&self, url: &str) -> Result<()> {
         let (call, target) = (self.core.call()?, self.blob(url)?);
-        block_on(async move { operations::delete(&call, &target).await })
+        call.block_on(|call| async move { operations::delete(&call, &target).await })
     }
 
     /// Creates a container. Fails with `Status::AlreadyExists` if it exists.
     pub fn create_container(&self, url: &str) -> Result<()> {
         let target = parse_container(url, self.core.endpoint())?.target;
         let call = self.core.call()?;
-        block_on(async move { operations::create_container(&call, &target).await })
+        call.block_on(|call| async move { operations::create_container(&call, &target).await })
     }
 
     /// Downloads a blob to a file. The file appears only when it is complete.

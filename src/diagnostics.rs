@@ -8,7 +8,6 @@ use http::header::DATE;
 
 use crate::client::Client;
 use crate::core::retry::retry;
-use crate::core::runtime::block_on;
 use crate::error::{Error, Result};
 use crate::http::Request;
 use crate::url::{parse_blob, parse_container};
@@ -51,7 +50,7 @@ pub fn send(
         request = request.header(name, value)?;
     }
     let call = core.call()?;
-    block_on(async move {
+    call.block_on(|call| async move {
         retry(&call.limits, |attempt| async {
             let attempt = attempt;
             let mut response = call.service.send(request.clone(), &attempt).await?.success().await?;

@@ -80,6 +80,7 @@ mod stream;
 mod sys;
 mod url;
 
+pub use crate::core::interrupt::set_interrupt_callback;
 pub use blob::{BlobReader, BlobWriter, WriteMode};
 pub use client::Client;
 pub use credential::BearerToken;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The sections of the header, and the files of `src/ffi` whose items are in each. Items have the order of their file.
-const SECTIONS: [(&str, &[&str]); 17] = [
+const SECTIONS: [(&str, &[&str]); 18] = [
     (VERSION, &["version"]),
     ("Errors", &["status", "error"]),
     ("Callbacks", &["callback"]),
@@ -25,6 +25,7 @@ const SECTIONS: [(&str, &[&str]); 17] = [
     ("Log", &["log"]),
     ("Statistics", &["stats"]),
     ("Progress", &["progress"]),
+    ("Interrupts", &["interrupt"]),
 ];
 const VERSION: &str = "Version";
 

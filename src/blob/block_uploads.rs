@@ -170,7 +170,9 @@ impl BlockUploads {
                 size = (size / 2).max(least);
                 continue;
             }
-            listener.wait(CHECK_INTERVAL);
+            let due = limits.wakes_at().map(|wake| wake.saturating_duration_since(tokio::time::Instant::now()));
+            listener.wait(due.map_or(CHECK_INTERVAL, |due| due.min(CHECK_INTERVAL)));
+            limits.ask()?;
         }
     }
 
@@ -202,7 +204,7 @@ impl BlockUploads {
         let length = buffer.len() as u64;
         let mut state = self.lock();
         while state.in_flight > 0 && state.in_flight + length > MAX_IN_FLIGHT && state.failed.is_none() {
-            state = call.limits.wait_for(&self.changed, state, call.limits.deadline)?;
+            state = call.limits.wait_for(&self.changed, &self.state, state, &call.limits)?;
         }
         if let Some(error) = &state.failed {
             return Err(error.clone());
@@ -234,7 +236,7 @@ impl BlockUploads {
     pub(crate) fn wait_all(&self, limits: &Limits) -> Result<()> {
         let mut state = self.lock();
         while state.in_flight > 0 && state.failed.is_none() {
-            state = limits.wait_for(&self.changed, state, limits.deadline)?;
+            state = limits.wait_for(&self.changed, &self.state, state, limits)?;
             if progress::is_reporting() {
                 drop(state);
                 progress::report_current();

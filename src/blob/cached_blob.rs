@@ -139,10 +139,10 @@ impl CachedBlob {
         if let (Some(transfers), Err(_)) = (&transfers, &copied) {
             transfers.cancel();
         }
-        let fetched = transfers.map_or(Ok(()), Transfers::wait);
+        let fetched = transfers.map_or(Ok(()), |transfers| transfers.wait(&call.limits));
         let discarded = copied?;
         fetched?;
-        self.fetch_missing(call, discarded)?.map_or(Ok(()), Transfers::wait)
+        self.fetch_missing(call, discarded)?.map_or(Ok(()), |transfers| transfers.wait(&call.limits))
     }
 
     fn lock(&self) -> MutexGuard<'_, ReadCache> {
@@ -251,7 +251,7 @@ fn copy_cached(
 ) -> Result<Vec<(Range<u64>, Destination)>> {
     let mut discarded = Vec::new();
     for (chunk, range, to) in cached {
-        if let Copied::Discarded(rest, to) = chunk.copy(range, to, call.limits.deadline)? {
+        if let Copied::Discarded(rest, to) = chunk.copy(range, to, &call.limits)? {
             discarded.push((rest, to));
         }
     }

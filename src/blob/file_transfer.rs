@@ -12,7 +12,6 @@ use crate::blob::local_file::{self, NewFile};
 use crate::blob::read_pattern::CHUNK;
 use crate::blob::{BlobWriter, WriteMode};
 use crate::core::parallel::Transfers;
-use crate::core::runtime::block_on;
 use crate::error::{Error, Result, Status};
 use crate::redact::shown;
 use crate::service::body_sink::Sink;
@@ -68,8 +67,9 @@ pub(crate) fn download(core: &ClientCore, target: Target, path: &Path) -> Result
     // Create the file first: if it cannot be written, no request is needed.
     let new = NewFile::at(path)?;
     let target = Arc::new(target);
-    let (open_call, open_target) = (call.clone(), target.clone());
-    let opened = block_on(async move { ranged_get::open(&open_call, &open_target, 0..CHUNK, &Only::Any).await })?;
+    let open_target = target.clone();
+    let open = |call| async move { ranged_get::open(&call, &open_target, 0..CHUNK, &Only::Any).await };
+    let opened = call.clone().block_on(open)?;
     let Opened { version, first, body } = opened;
     let file = Arc::new(new.file().try_clone().map_err(|error| Error::file("cannot write", path, &error))?);
     let all = 0..version.size;
@@ -82,7 +82,7 @@ pub(crate) fn download(core: &ClientCore, target: Target, path: &Path) -> Result
     };
     let parts = fetch_parts(&call, &target, &version, all, first, body, &mut sink);
     Transfers::start(parts, call.connections())?
-        .wait()
+        .wait(&call.limits)
         .map_err(|error| error.context(shown(&path.to_string_lossy())))?;
     new.publish()
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use crate::core::limits::Limits;
 use crate::error::{Error, Result};
@@ -97,8 +96,9 @@ impl Chunk {
         self.arrived.notify_all();
     }
 
-    /// Copies `range`, which lies in this chunk, into `to`. Waits for bytes that have not arrived.
-    pub(crate) fn copy(&self, range: Range<u64>, mut to: Destination, deadline: Option<Instant>) -> Result<Copied> {
+    /// Copies `range`, which lies in this chunk, into `to`. Waits for bytes that have not arrived, within the limits of
+    /// the reading call.
+    pub(crate) fn copy(&self, range: Range<u64>, mut to: Destination, limits: &Limits) -> Result<Copied> {
         let mut at = range.start;
         let mut state = self.lock();
         loop {
@@ -122,7 +122,7 @@ impl Chunk {
                 RequestState::Failed(error) => return Err(error.clone()),
                 RequestState::Discarded => return Ok(Copied::Discarded(at..range.end, to)),
             }
-            state = self.limits.wait_for(&self.arrived, state, deadline)?;
+            state = limits.wait_for(&self.arrived, &self.state, state, &self.limits)?;
         }
     }
 }

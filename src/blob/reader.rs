@@ -2,13 +2,13 @@
 
 use std::io::SeekFrom;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::blob::cached_blob::CachedBlob;
 use crate::blob::read_pattern::{CHUNK, Pattern};
 use crate::core::progress::Progress;
-use crate::core::runtime::block_on;
+use crate::core::turn::Turn;
 use crate::error::{Error, Result};
 use crate::service::client_core::{Call, ClientCore};
 use crate::service::etag::quoted;
@@ -16,7 +16,6 @@ use crate::service::ranged_get::{self, Only, Opened};
 use crate::service::version::Version;
 use crate::sys::blocking::check_may_block;
 use crate::sys::caller_buffer::CallerBuffer;
-use crate::sys::lock::lock;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
@@ -32,23 +31,20 @@ pub struct BlobReader {
 struct ReaderInner {
     core: ClientCore,
     blob: CachedBlob,
-    cursor: Mutex<ReadPosition>,
+    /// The position of the next read. Only the call that has `pattern` changes it.
+    position: AtomicU64,
+    /// The history of the reads at the position, for the read that is next.
+    pattern: Turn<Pattern>,
     closed: AtomicBool,
     progress: Arc<Progress>,
-}
-
-/// The position of a reader, and the history of its reads.
-#[derive(Default)]
-struct ReadPosition {
-    position: u64,
-    pattern: Pattern,
 }
 
 impl BlobReader {
     pub(crate) fn open(core: &ClientCore, target: Target) -> Result<Self> {
         let opening = Opening::new(core, target)?;
         let Opening { call, target, first, .. } = opening.clone();
-        let opened = block_on(async move { ranged_get::open(&call, &target, 0..first, &Only::Any).await })?;
+        let opened =
+            call.block_on(|call| async move { ranged_get::open(&call, &target, 0..first, &Only::Any).await })?;
         opening.reader(None, opened)
     }
 
@@ -57,7 +53,8 @@ impl BlobReader {
         let etag = quoted(etag)?;
         let opening = Opening::new(core, target)?;
         let Opening { call, target, first, .. } = opening.clone();
-        let opened = block_on(async move { ranged_get::open_if_changed(&call, &target, 0..first, &etag).await })?;
+        let opened =
+            call.block_on(|call| async move { ranged_get::open_if_changed(&call, &target, 0..first, &etag).await })?;
         opened.map(|opened| opening.reader(None, opened)).transpose()
     }
 
@@ -72,7 +69,7 @@ impl BlobReader {
         let only = version.map_or(Only::Any, Only::If);
         let opening = Opening::new(core, target)?;
         let (Opening { call, target, first, .. }, range) = (opening.clone(), part.clone());
-        let opened = block_on(async move { open_part(&call, &target, range, first, &only).await })?;
+        let opened = call.block_on(|call| async move { open_part(&call, &target, range, first, &only).await })?;
         opening.reader(Some(part), opened)
     }
 
@@ -107,14 +104,14 @@ impl BlobReader {
 
     fn read_next(&self, inner: &ReaderInner, to: CallerBuffer<'_>) -> Result<usize> {
         let call = inner.call()?;
-        let mut cursor = inner.lock_cursor();
-        let range = inner.blob.clip(cursor.position, to.len());
+        let mut pattern = inner.pattern.take()?;
+        let range = inner.blob.clip(inner.position.load(Ordering::Relaxed), to.len());
         if range.is_empty() {
             return Ok(0);
         }
-        let parts = inner.blob.plan_next(&call, &range, &mut cursor.pattern)?;
+        let parts = inner.blob.plan_next(&call, &range, &mut pattern)?;
         to.lend(|to| inner.blob.read(&call, parts, to))?;
-        cursor.position = range.end;
+        inner.position.store(range.end, Ordering::Relaxed);
         Ok((range.end - range.start) as usize)
     }
 
@@ -137,27 +134,25 @@ impl BlobReader {
     /// Moves the position and returns it. It may lie past the end, where reads return 0 bytes.
     pub fn seek(&self, to: SeekFrom) -> Result<u64> {
         let inner = self.inner()?;
-        let mut cursor = inner.lock_cursor();
+        let _turn = inner.pattern.take()?;
+        let position = inner.position.load(Ordering::Relaxed);
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::Current(offset) => cursor.position.checked_add_signed(offset),
+            SeekFrom::Current(offset) => position.checked_add_signed(offset),
             SeekFrom::End(offset) => inner.blob.size().checked_add_signed(offset),
         };
         // C and C++ streams have signed 64-bit positions.
-        cursor.position = target.filter(|&position| i64::try_from(position).is_ok()).ok_or_else(|| {
-            Error::invalid(format!(
-                "{}: cannot seek to {to:?} from position {} of {} bytes",
-                self.url,
-                cursor.position,
-                inner.blob.size()
-            ))
+        let target = target.filter(|&target| i64::try_from(target).is_ok()).ok_or_else(|| {
+            let size = inner.blob.size();
+            Error::invalid(format!("{}: cannot seek to {to:?} from position {position} of {size} bytes", self.url))
         })?;
-        Ok(cursor.position)
+        inner.position.store(target, Ordering::Relaxed);
+        Ok(target)
     }
 
     /// The current position in bytes.
     pub fn position(&self) -> Result<u64> {
-        Ok(self.inner()?.lock_cursor().position)
+        Ok(self.inner()?.position.load(Ordering::Relaxed))
     }
 
     /// The size of the blob, or of the part of it that was opened, in bytes.
@@ -214,10 +209,6 @@ impl ReaderInner {
         let size = self.blob.size();
         self.progress.during(size, read, |result, before| (before + *result.as_ref().unwrap_or(&0) as u64, size))
     }
-
-    fn lock_cursor(&self) -> MutexGuard<'_, ReadPosition> {
-        lock(&self.cursor)
-    }
 }
 
 /// The common part of the open functions: the call that opens a blob, and the values that the reader keeps from it.
@@ -248,8 +239,9 @@ impl Opening {
             blob.cache_first(&call, &first, body)?;
         }
         let size = blob.size();
+        let (position, pattern) = (AtomicU64::new(0), Turn::new(Pattern::default()));
         let (closed, progress) = (AtomicBool::new(false), Arc::default());
-        let inner = ReaderInner { core, blob, cursor: Mutex::default(), closed, progress };
+        let inner = ReaderInner { core, blob, position, pattern, closed, progress };
         Ok(BlobReader { url, version, size, inner: ProcessBound::new(inner) })
     }
 }

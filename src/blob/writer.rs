@@ -1,7 +1,7 @@
 //! Writes a blob: buffers the caller's bytes, uploads it in blocks, and publishes the blob when it is closed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use once_cell::sync::OnceCell;
 
@@ -10,7 +10,8 @@ use crate::blob::block_uploads::{BlockBuffer, BlockUploads};
 use crate::core::limits::LastError;
 use crate::core::parallel::Transfers;
 use crate::core::progress::{self, Progress};
-use crate::core::runtime::{block_on, spawn};
+use crate::core::runtime::spawn;
+use crate::core::turn::{Taken, Turn};
 use crate::error::{Error, Result, Status};
 use crate::memory::{EvictableHolder, Registration};
 use crate::service::client_core::{Call, ClientCore};
@@ -18,7 +19,6 @@ use crate::service::etag::quoted;
 use crate::service::operations::{self, WriteCondition};
 use crate::sys::blocking::check_may_block;
 use crate::sys::caller_buffer::lend_bytes;
-use crate::sys::lock::lock;
 use crate::sys::process::ProcessBound;
 use crate::url::Target;
 
@@ -48,7 +48,7 @@ struct WriterInner {
     mode: WriteMode,
     uploads: Arc<BlockUploads>,
     last_error: Arc<LastError>,
-    state: Mutex<WriterState>,
+    state: Turn<WriterState>,
     progress: Arc<Progress>,
 }
 
@@ -90,7 +90,7 @@ impl BlobWriter {
             mode,
             uploads: Arc::default(),
             last_error: Arc::default(),
-            state: Mutex::new(WriterState { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
+            state: Turn::new(WriterState { plan, ids: Vec::new(), buffer: None, condition, outcome: None }),
             progress: Arc::default(),
         };
         let (budget, inner) = (core.budget()?, Arc::new(inner));
@@ -108,11 +108,11 @@ impl BlobWriter {
 
     /// Publishes only over the version with this ETag; otherwise `close` fails with `Status::Modified`.
     pub fn set_if_match(&self, etag: &str) -> Result<()> {
-        // A progress callback runs while its call holds the lock that is taken below.
+        // A callback runs while its call has the state that is taken below.
         check_may_block()?;
         let etag = quoted(etag)?;
         let inner = self.inner.get()?;
-        let mut state = inner.lock_open(&self.url)?;
+        let mut state = inner.take_open(&self.url)?;
         if inner.mode == WriteMode::Create {
             return Err(Error::invalid("a writer that only creates a blob cannot also require a version of it"));
         }
@@ -128,7 +128,7 @@ impl BlobWriter {
 
     fn buffer_all(&self, data: &[u8]) -> Result<()> {
         let (inner, call) = self.begin()?;
-        let mut state = inner.lock_open(&self.url)?;
+        let mut state = inner.take_open(&self.url)?;
         if data.is_empty() {
             return Ok(());
         }
@@ -140,7 +140,7 @@ impl BlobWriter {
     /// Writes all bytes of `source`, the file `from`, without a buffer in between.
     pub(crate) fn write_from(&self, source: &mut impl std::io::Read, from: &std::path::Path) -> Result<()> {
         let (inner, call) = self.begin()?;
-        let mut state = inner.lock_open(&self.url)?;
+        let mut state = inner.take_open(&self.url)?;
         loop {
             // The file may grow as fast as it is read, so that the loop never ends by itself.
             call.limits.check()?;
@@ -161,9 +161,12 @@ impl BlobWriter {
 
     fn flush_all(&self) -> Result<()> {
         let (inner, call) = self.begin()?;
-        let mut state = inner.lock_open(&self.url)?;
+        let mut state = inner.take_open(&self.url)?;
         inner.upload_buffer(&call, &mut state).map_err(|error| inner.remember(error))?;
-        inner.uploads.wait_all(&call.limits)
+        inner.uploads.wait_all(&call.limits).map_err(|error| match call.limits.is_interrupted() {
+            true => inner.remember(error),
+            false => error,
+        })
     }
 
     /// Publishes the blob. A second call returns the same result.
@@ -198,7 +201,7 @@ impl BlobWriter {
 
     fn publish(&self) -> Result<()> {
         check_may_block()?;
-        let mut state = self.inner.get()?.lock();
+        let mut state = self.inner.get()?.take()?;
         if let Some(outcome) = &state.outcome {
             return outcome.clone();
         }
@@ -252,12 +255,14 @@ impl WriterInner {
         Ok(call)
     }
 
-    fn lock(&self) -> MutexGuard<'_, WriterState> {
-        lock(&self.state)
+    /// Waits for the state. If the wait is interrupted, the writer fails for good: its caller believes that this call has
+    /// been made.
+    fn take(&self) -> Result<Taken<'_, WriterState>> {
+        self.state.take().map_err(|error| self.remember(error))
     }
 
-    fn lock_open(&self, url: &str) -> Result<MutexGuard<'_, WriterState>> {
-        let state = self.lock();
+    fn take_open(&self, url: &str) -> Result<Taken<'_, WriterState>> {
+        let state = self.take()?;
         if state.outcome.is_some() {
             return Err(Error::unsupported(format!("{url}: the writer is closed")));
         }
@@ -331,7 +336,7 @@ impl WriterInner {
                 let (call, target) = (call.clone(), self.target.clone());
                 uploads.push(async move { operations::put_block(&call, &target, &id, &body).await });
             }
-            Transfers::start(uploads, call.connections())?.wait()
+            Transfers::start(uploads, call.connections())?.wait(&call.limits)
         })?;
         Ok(rest)
     }
@@ -360,23 +365,24 @@ impl WriterInner {
 
     fn publish(&self, call: &Call, state: &mut WriterState) -> Result<String> {
         self.uploads.check()?;
-        let (call_for_task, target, condition) = (call.clone(), self.target.clone(), state.condition.clone());
+        let (for_task, target, condition) = (call.clone(), self.target.clone(), state.condition.clone());
         if state.ids.is_empty() {
             let body = state.buffer.take().map(|buffer| self.uploads.freeze(buffer)).unwrap_or_default();
             let id = state.plan.next_id()?;
-            return block_on(async move { operations::put_blob(&call_for_task, &target, &condition, body, &id).await });
+            return for_task
+                .block_on(|call| async move { operations::put_blob(&call, &target, &condition, body, &id).await });
         }
         self.upload_buffer(call, state)?;
         self.uploads.wait_all(&call.limits)?;
         let ids = std::mem::take(&mut state.ids);
-        block_on(async move { operations::commit(&call_for_task, &target, &condition, &ids).await })
+        for_task.block_on(|call| async move { operations::commit(&call, &target, &condition, &ids).await })
     }
 }
 
 impl EvictableHolder for WriterInner {
     /// Uploads the buffer that was begun, as a shorter block.
     fn flush(&self) -> bool {
-        let Ok(mut state) = self.state.try_lock() else { return false };
+        let Some(mut state) = self.state.try_take() else { return false };
         let length = state.buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
         if state.outcome.is_some() || state.buffer.is_none() || !self.uploads.has_room(length) {
             return false;

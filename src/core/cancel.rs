@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::core::interrupt::Interruption;
 use crate::error::{Error, Result, Status};
 
 /// Whether an object, or the object that it was opened with, was cancelled. It has no lock, because a forked child
@@ -40,32 +41,45 @@ impl Cancellation {
     }
 }
 
-/// A cancellation that tasks can wait for. All cancellations of a client share one `Notify`: they are rare, so they may
-/// wake every waiting task of the client.
+/// The cancellation of a handle, and the interruption of one call on it, for which tasks can wait. All of a client share
+/// one `Notify`: they are rare, so they may wake every waiting task of the client.
 #[derive(Clone, Debug)]
 pub(crate) struct CancelToken {
     cancellation: Arc<Cancellation>,
+    interruption: Option<Arc<Interruption>>,
     notify: Arc<Notify>,
 }
 
 impl CancelToken {
+    /// The token of a call that begins on this thread.
     pub(crate) fn new(cancellation: Arc<Cancellation>, notify: Arc<Notify>) -> Self {
-        Self { cancellation, notify }
+        Self { cancellation, interruption: Interruption::of_new_call(&notify), notify }
     }
 
-    /// An error if it is cancelled.
+    /// The token of work that goes on after the call, so that an interruption does not end it.
+    pub(super) fn in_background(&self) -> Self {
+        Self { interruption: None, ..self.clone() }
+    }
+
+    /// The interruption of the call; `None` if its thread has no callback.
+    pub(super) fn interruption(&self) -> Option<&Arc<Interruption>> {
+        self.interruption.as_ref()
+    }
+
+    /// An error if it is cancelled or interrupted.
     pub(super) fn check(&self) -> Result<()> {
-        self.cancellation.check()
+        self.cancellation.check()?;
+        self.interruption.as_ref().map_or(Ok(()), |interruption| interruption.check())
     }
 
-    /// Waits for the cancellation, and returns its error.
+    /// Waits for the cancellation or interruption, and returns its error.
     pub(super) async fn cancelled(&self) -> Error {
         loop {
             let mut notified = pin!(self.notify.notified());
             // Registers before the check, so that no cancellation is missed.
             notified.as_mut().enable();
-            if self.cancellation.is_cancelled() {
-                return cancelled();
+            if let Err(error) = self.check() {
+                return error;
             }
             notified.await;
         }

@@ -1,4 +1,5 @@
-//! The limits of one call: how often its requests may be tried, and its early end (by a deadline or a cancellation).
+//! The limits of one call: how often its requests may be tried, and its early end (by a deadline, a cancellation or an
+//! interrupt).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -9,11 +10,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::time::Instant;
 
 use crate::core::cancel::CancelToken;
+use crate::core::interrupt::Interruption;
 use crate::error::{Error, Result, Status};
 use crate::observe::stats::Counters;
 use crate::sys::lock::lock;
 
-/// The limits of one call: the number of retries, the deadline, the cancellation.
+/// The limits of one call: the number of retries, the deadline, the cancellation and interruption.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_retries: u32,
@@ -28,9 +30,29 @@ impl Limits {
         Self { max_retries, deadline, last_error: Arc::default(), stats, cancel }
     }
 
-    /// The limits of background work: without a deadline, and with a last error of its own.
+    /// The limits of background work: without a deadline and interrupts, and with a last error of its own.
     pub(crate) fn in_background(&self) -> Self {
-        Self::new(self.max_retries, None, self.stats.clone(), self.cancel.clone())
+        Self::new(self.max_retries, None, self.stats.clone(), self.cancel.in_background())
+    }
+
+    /// The interruption of the call; `None` if its thread has no callback.
+    pub(crate) fn interruption(&self) -> Option<&Arc<Interruption>> {
+        self.cancel.interruption()
+    }
+
+    /// Whether the thread's callback has ended the call.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interruption().is_some_and(|interruption| interruption.check().is_err())
+    }
+
+    /// An error if this thread's callback has ended the call, or does so now.
+    pub(crate) fn ask(&self) -> Result<()> {
+        self.interruption().map_or(Ok(()), |interruption| interruption.ask())
+    }
+
+    /// When the call's thread has to stop waiting, because of the deadline or to ask its callback; `None` for never.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        earlier(self.deadline, self.interruption().and_then(|interruption| interruption.due()))
     }
 
     /// Runs `attempt`, and returns its result, or the error of the deadline or cancellation that ended the call first.
@@ -71,28 +93,47 @@ impl Limits {
         }
     }
 
-    /// Blocks until `changed` is notified; returns an error at `deadline`. A cancellation does not end the wait: the
-    /// work that it ends has to notify `changed`.
+    /// Blocks until `changed` is notified, or for a while. `state` is `mutex`, locked. An error ends the call: at its
+    /// deadline, with the last error of `work`, which is waited for; or when its thread's callback says so. A
+    /// cancellation does not end the wait: the work that it ends has to notify `changed`.
     pub(crate) fn wait_for<'a, T>(
         &self,
         changed: &Condvar,
+        mutex: &'a Mutex<T>,
         state: MutexGuard<'a, T>,
-        deadline: Option<Instant>,
+        work: &Self,
     ) -> Result<MutexGuard<'a, T>> {
-        let Some(deadline) = deadline else {
+        let Some(wake) = self.wakes_at() else {
             return Ok(changed.wait(state).unwrap_or_else(PoisonError::into_inner));
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(self.deadline_passed());
+        let left = wake.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Ok(changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0);
         }
-        Ok(changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+        // The callback runs without the lock.
+        drop(state);
+        self.end_wait(work)?;
+        Ok(lock(mutex))
+    }
+
+    /// An error if the deadline or the thread's callback ends the call, which waits for `work`.
+    pub(crate) fn end_wait(&self, work: &Self) -> Result<()> {
+        self.ask()?;
+        match self.deadline {
+            Some(deadline) if deadline <= Instant::now() => Err(work.deadline_passed()),
+            _ => Ok(()),
+        }
     }
 
     /// The error of a call that was ended by its deadline.
     pub(crate) fn deadline_passed(&self) -> Error {
         deadline_error(self.last_error.last().as_ref())
     }
+}
+
+/// The earlier of two times, if there are any.
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 /// Wakes a task when its call is interrupted, and records that it did: after a wake-up the wait has to be polled again.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::core::limits::Limits;
 use crate::core::runtime::{Started, start};
 use crate::error::{Error, Result, Status};
 
@@ -43,9 +44,9 @@ impl Transfers {
         self.cancel.notify_one();
     }
 
-    /// Blocks until all transfers have ended.
-    pub(crate) fn wait(mut self) -> Result<()> {
-        self.started.take().map_or(Ok(()), Started::wait)
+    /// Blocks until all transfers have ended, which are those of a call with these limits.
+    pub(crate) fn wait(mut self, limits: &Limits) -> Result<()> {
+        self.started.take().map_or(Ok(()), |started| started.wait(limits.interruption()))
     }
 }
 
@@ -54,7 +55,7 @@ impl Drop for Transfers {
         if let Some(started) = self.started.take() {
             self.cancel();
             // A caller that drops this early returns an error of its own.
-            let _ = started.wait();
+            let _ = started.end();
         }
     }
 }
@@ -94,6 +95,12 @@ mod tests {
     use std::pin::Pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use crate::core::cancel::{CancelToken, Cancellation};
+
+    fn limits() -> Limits {
+        Limits::new(0, None, Arc::default(), CancelToken::new(Arc::<Cancellation>::default(), Arc::default()))
+    }
+
     type Transfer = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
     struct Alive(Arc<AtomicUsize>);
@@ -118,7 +125,7 @@ mod tests {
                 std::future::pending().await
             }));
         }
-        let result = Transfers::start(parts, 4).unwrap().wait();
+        let result = Transfers::start(parts, 4).unwrap().wait(&limits());
         assert_eq!(result.unwrap_err().message(), "on purpose");
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     }
@@ -128,6 +135,6 @@ mod tests {
         let parts: Vec<Transfer> = vec![Box::pin(std::future::pending())];
         let transfers = Transfers::start(parts, 1).unwrap();
         transfers.cancel();
-        assert_eq!(transfers.wait().unwrap_err().status(), Status::Cancelled);
+        assert_eq!(transfers.wait(&limits()).unwrap_err().status(), Status::Cancelled);
     }
 }

@@ -2,12 +2,15 @@
 
 use std::future::Future;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::core::interrupt::Interruption;
+use crate::core::limits::{Limits, earlier};
 use crate::core::progress;
 use crate::error::{Error, Result};
 use crate::sys::blocking::{check_may_block, forbid_blocking};
@@ -83,25 +86,42 @@ pub(crate) fn ensure_started() -> Result<()> {
 pub(crate) struct Started<T>(Receiver<Result<T>>);
 
 impl<T> Started<T> {
-    /// Blocks until the task has ended; `None` if `deadline` passes before.
-    pub(crate) fn wait_until(self, deadline: Option<Instant>) -> Option<Result<T>> {
-        let Some(deadline) = deadline else { return Some(self.wait()) };
-        match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(result) => Some(result),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Err(panicked())),
-        }
-    }
-
-    /// Blocks until the task has ended, and reports the progress of this thread's call meanwhile.
-    pub(crate) fn wait(self) -> Result<T> {
-        while progress::is_reporting() {
-            match self.0.recv_timeout(progress::INTERVAL) {
-                Ok(result) => return result,
-                Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
-                Err(RecvTimeoutError::Timeout) => progress::report_current(),
+    /// Blocks until the task, a part of `work`, has ended. An error if the limits of the call end the wait before.
+    pub(crate) fn wait_within(self, limits: &Limits, work: &Limits) -> Result<Result<T>> {
+        while let Some(wake) = limits.wakes_at() {
+            match self.0.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(panicked())),
+                Err(RecvTimeoutError::Timeout) => limits.end_wait(work)?,
             }
         }
+        Ok(self.end())
+    }
+
+    /// Blocks until the task has ended. Meanwhile it reports the progress of this thread's call, and asks the thread's
+    /// callback whether to interrupt the call, which then ends the task.
+    pub(crate) fn wait(self, interruption: Option<&Arc<Interruption>>) -> Result<T> {
+        let next_report = || progress::is_reporting().then(|| Instant::now() + progress::INTERVAL);
+        let mut report = next_report();
+        while let Some(wake) = earlier(report, interruption.and_then(|interruption| interruption.due())) {
+            match self.0.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
+                Err(RecvTimeoutError::Timeout) => {
+                    if report.is_some_and(|report| report <= Instant::now()) {
+                        progress::report_current();
+                        report = next_report();
+                    }
+                    // The task returns the error.
+                    let _ = interruption.map(|interruption| interruption.ask());
+                }
+            }
+        }
+        self.end()
+    }
+
+    /// Blocks until the task has ended.
+    pub(crate) fn end(self) -> Result<T> {
         self.0.recv().unwrap_or_else(|_| Err(panicked()))
     }
 }
@@ -110,10 +130,13 @@ fn panicked() -> Error {
     Error::internal("a task of the library panicked")
 }
 
-/// Runs `task` on the library's threads and blocks until it has ended.
-pub(crate) fn block_on<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+/// Runs `task` on the library's threads and blocks until it has ended. `interruption` is that of its call.
+pub(crate) fn block_on<T: Send + 'static>(
+    interruption: Option<&Arc<Interruption>>,
+    task: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     check_may_block()?;
-    start(task)?.wait()
+    start(task)?.wait(interruption)
 }
 
 #[cfg(test)]
@@ -123,13 +146,13 @@ mod tests {
 
     #[test]
     fn blocking_inside_the_runtime_is_refused() {
-        let inner = block_on(async { Ok(block_on(async { Ok(1) })) }).unwrap();
+        let inner = block_on(None, async { Ok(block_on(None, async { Ok(1) })) }).unwrap();
         assert_eq!(inner.unwrap_err().status(), Status::Unsupported);
     }
 
     #[test]
     fn a_panic_in_a_task_is_an_error() {
-        let result: Result<()> = block_on(async { panic!("on purpose") });
+        let result: Result<()> = block_on(None, async { panic!("on purpose") });
         assert_eq!(result.unwrap_err().status(), Status::Internal);
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::Dataset;
 use crate::client::Client;
-use crate::core::runtime::block_on;
 use crate::dataset::entries::{Entries, EntrySource, Extent, NewEntry, SourceKind};
 use crate::dataset::gather::Gather;
 use crate::dataset::manifest;
@@ -34,7 +33,7 @@ impl Dataset {
         let core = client.core();
         let listing = listing(core, container_url, prefix)?;
         let call = core.call()?;
-        let entries = block_on(async move { list_all(&call, &listing).await })?;
+        let entries = call.block_on(|call| async move { list_all(&call, &listing).await })?;
         Ok(Self::new(client, entries))
     }
 
@@ -155,5 +154,5 @@ fn index_all(call: &Call, archives: &[(Container, String)]) -> Result<Vec<(Versi
         let (call, target) = (call.clone(), container.blob(blob));
         async move { tar_index::index(&call, &target).await }
     };
-    Gather::start(archives.iter().map(index).map(Ok), call.connections())?.wait()
+    Gather::start(archives.iter().map(index).map(Ok), call.connections())?.wait(&call.limits)
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
+use crate::core::limits::Limits;
 use crate::core::parallel::Transfers;
 use crate::error::{Error, Result};
 use crate::sys::lock::lock;
@@ -39,9 +40,10 @@ impl<T: Send + 'static> Gather<T> {
         Ok(Self { transfers, results })
     }
 
-    /// Waits for all operations. Returns their results in the order of the operations, or the first error.
-    pub(crate) fn wait(self) -> Result<Vec<T>> {
-        self.transfers.map_or(Ok(()), Transfers::wait)?;
+    /// Waits for all operations, which are those of a call with these limits. Returns their results in the order of the
+    /// operations, or the first error.
+    pub(crate) fn wait(self, limits: &Limits) -> Result<Vec<T>> {
+        self.transfers.map_or(Ok(()), |transfers| transfers.wait(limits))?;
         let results = std::mem::take(&mut *lock(&self.results));
         let results: Option<Vec<_>> = results.into_iter().collect();
         results.ok_or_else(|| Error::internal("an operation ended without a result"))

@@ -174,13 +174,12 @@ impl PendingLoad {
     }
 
     /// Waits for the bytes. `None` when the load failed, so that the caller has to load the entry itself; an error when
-    /// the deadline of `call` passes.
+    /// the deadline of `call` passes, or it is interrupted.
     pub(crate) fn wait(mut self, call: &Call) -> Result<Option<FilledBuffer>> {
         let Some(result) = self.result.take() else { return Ok(None) };
-        match result.wait_until(call.limits.deadline) {
-            Some(Ok((bytes, _memory))) => Ok(Some(bytes)),
-            Some(Err(_)) => Ok(None),
-            None => Err(self.limits.deadline_passed()),
+        match result.wait_within(&call.limits, &self.limits)? {
+            Ok((bytes, _memory)) => Ok(Some(bytes)),
+            Err(_) => Ok(None),
         }
     }
 }

@@ -97,8 +97,8 @@ impl Dataset {
         let arrived = pending.map(|pending| pending.wait(&call)).transpose()?.flatten();
         let bytes = match (arrived, direct) {
             (Some(bytes), _) => bytes,
-            (None, Some(direct)) => direct.wait()?,
-            (None, None) => block_on(self.load(&call, index)?.into_bytes())?,
+            (None, Some(direct)) => direct.wait(call.limits.interruption())?,
+            (None, None) => block_on(call.limits.interruption(), self.load(&call, index)?.into_bytes())?,
         };
         prefetcher.go_on(&call)?;
         Ok(self.sample(prefetcher, index, bytes))
@@ -134,9 +134,9 @@ impl Dataset {
                 None => failed.push(index),
             }
         }
-        loaded.extend(missing.into_iter().zip(direct.wait()?));
+        loaded.extend(missing.into_iter().zip(direct.wait(&call.limits)?));
         let again = self.load_all(&call, &failed)?;
-        loaded.extend(failed.into_iter().zip(again.wait()?));
+        loaded.extend(failed.into_iter().zip(again.wait(&call.limits)?));
         prefetcher.go_on(&call)?;
         self.in_order(prefetcher, indices, loaded)
     }
@@ -216,7 +216,7 @@ impl Dataset {
             let load = self.load(call, indices[slot])?;
             Ok(async move { load.load_into(&mut loan).await })
         });
-        Gather::start(loads, call.service.max_concurrency())?.wait()
+        Gather::start(loads, call.service.max_concurrency())?.wait(&call.limits)
     }
 
     /// Loads entries ahead, in this order, as far as the memory limit allows. Returns at once. An empty slice withdraws

@@ -4,6 +4,7 @@ use super::error::azt_error;
 use super::handle;
 use super::panic::catch_panic;
 use super::status::azt_status;
+use crate::core::interrupt;
 use crate::error::{Result, Status};
 
 /// Runs a call that can fail. `out_error` may be NULL; it is set to NULL, and to an error if the call fails.
@@ -12,6 +13,7 @@ pub(super) fn call(out_error: *mut *mut azt_error, body: impl FnOnce() -> Result
         // SAFETY: the caller keeps the header's rules: a pointer for an error can be written.
         unsafe { out_error.write(std::ptr::null_mut()) };
     }
+    let _entered = interrupt::enter();
     let Err(error) = catch_panic(body) else { return Status::Ok as azt_status };
     let status = error.status() as azt_status;
     if !out_error.is_null() {

@@ -30,6 +30,7 @@ mod stream;
 mod log;
 mod stats;
 mod progress;
+mod interrupt;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "how a test fails")]
@@ -45,6 +46,7 @@ pub use credential::*;
 pub use dataset::*;
 pub use dataset_entries::*;
 pub use error::*;
+pub use interrupt::*;
 pub use log::*;
 pub use operations::*;
 pub use progress::*;

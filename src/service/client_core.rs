@@ -1,6 +1,7 @@
 //! The state that all handles of a client share: its settings, connections, credential and memory budget; and the part
 //! that one call gets.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,9 @@ use http::Uri;
 use tokio::time::Instant;
 
 use crate::core::cancel::{CancelToken, Cancellation};
+use crate::core::interrupt;
 use crate::core::limits::Limits;
+use crate::core::runtime::block_on;
 use crate::credential::Signer;
 use crate::error::Result;
 use crate::http::Network;
@@ -58,6 +61,16 @@ impl Call {
     /// How many requests of this call may be under way at once.
     pub(crate) fn connections(&self) -> usize {
         self.service.max_concurrency().min(MAX_CONNECTIONS)
+    }
+
+    /// Runs `task` with this call on the library's threads, and blocks until it has ended.
+    pub(crate) fn block_on<T, F>(self, task: impl FnOnce(Self) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let interruption = self.limits.interruption().cloned();
+        block_on(interruption.as_ref(), task(self))
     }
 
     /// Counts bytes that were sent, or received and accepted.
@@ -114,6 +127,7 @@ impl ClientCore {
     /// Begins a call. Its deadline counts from now.
     pub(crate) fn call(&self) -> Result<Call> {
         self.check_cancelled()?;
+        interrupt::check()?;
         let service = self.service()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let cancel = CancelToken::new(self.cancellation.clone(), service.cancel_notify().clone());

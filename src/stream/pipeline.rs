@@ -156,7 +156,7 @@ impl Pipeline {
             if state.page.is_none() {
                 return Ok(None);
             }
-            state = call.limits.wait_for(&self.changed, state, call.limits.deadline)?;
+            state = call.limits.wait_for(&self.changed, &self.state, state, &call.limits)?;
         }
     }
 
@@ -237,7 +237,7 @@ fn load(item: &Item, pending: Option<PendingLoad>, call: &Call) -> Result<Filled
     if let Some(bytes) = pending.map(|pending| pending.wait(call)).transpose()?.flatten() {
         return Ok(bytes);
     }
-    block_on(EntryLoad::new(call.clone(), &item.entry()?).into_bytes())
+    block_on(call.limits.interruption(), EntryLoad::new(call.clone(), &item.entry()?).into_bytes())
 }
 
 fn may_be_temporary(error: &Error) -> bool {

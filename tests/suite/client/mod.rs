@@ -6,6 +6,7 @@ mod cancel;
 mod checksums;
 mod error_statuses;
 mod files_and_containers;
+mod interrupts;
 mod local_files;
 mod statistics;
 mod urls;

@@ -1,0 +1,146 @@
+//! Interrupts: a thread's callback ends the call in which the thread waits. It is for languages that only note a Ctrl-C
+//! while foreign code runs.
+//!
+//! A call that begins on a thread with a callback has an [`Interruption`]. While the thread waits, it asks the callback,
+//! and if that says so, it interrupts the call: the tasks of this call end as they do at a deadline, and the tasks that
+//! other calls share go on.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::error::{Error, Result, Status};
+use crate::sys::blocking::without_blocking;
+
+/// How often a waiting thread asks its callback. A person takes an answer within a tenth of a second for immediate, and
+/// forty short wake-ups a second cost nothing that could be measured.
+const INTERVAL: Duration = Duration::from_millis(25);
+
+/// Says whether the running call is to end.
+pub(crate) type InterruptCallback = dyn Fn() -> bool;
+
+thread_local! {
+    static CALLBACK: RefCell<Option<Rc<InterruptCallback>>> = const { RefCell::new(None) };
+    static CURRENT: Cell<CurrentCall> = const { Cell::new(CurrentCall { due: None, entered: false, ended: false }) };
+}
+
+/// What a thread knows of the call that it is in.
+#[derive(Clone, Copy)]
+struct CurrentCall {
+    /// When the callback is asked next. It is set by the first wait of a call, so that short calls never ask.
+    due: Option<Instant>,
+    /// Whether the beginning of the call is known, which it is in calls from C.
+    entered: bool,
+    /// Whether the callback has ended the call. It is not asked again in this call.
+    ended: bool,
+}
+
+/// Sets the callback of this thread. While a call of this library waits on this thread, the callback runs on it about
+/// every 25 ms. If it returns true, the call fails within 100 ms with [`Status::Cancelled`]; other than after a
+/// cancellation, later calls work. `None` removes the callback.
+///
+/// Only a writer does not recover: it fails for good, as after every failed write. Blocking calls of this library fail
+/// inside the callback.
+pub fn set_interrupt_callback(callback: Option<Box<dyn Fn() -> bool>>) -> Result<()> {
+    let new = callback.map(Rc::from);
+    let old = CALLBACK.try_with(|current| current.replace(new));
+    // Dropped here, since its drop may run code of the caller.
+    old.map(drop).map_err(|_| Error::unsupported("this thread is ending"))
+}
+
+/// The beginning of a call from C. The interrupts of the calls around it, if it is made from a callback, are kept apart.
+pub(crate) fn enter() -> Entered {
+    Entered(CURRENT.replace(CurrentCall { due: None, entered: true, ended: false }))
+}
+
+/// A call from C, until it is dropped.
+pub(crate) struct Entered(CurrentCall);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// An error if this thread's call from C was interrupted. Then its further steps must not begin.
+pub(crate) fn check() -> Result<()> {
+    if CURRENT.get().ended { Err(interrupted()) } else { Ok(()) }
+}
+
+fn interrupted() -> Error {
+    Error::new(Status::Cancelled, "interrupted by the caller")
+}
+
+/// `None` also in a static destructor, after the thread's variables were destroyed.
+fn callback() -> Option<Rc<InterruptCallback>> {
+    CALLBACK.try_with(|callback| callback.borrow().clone()).ok().flatten()
+}
+
+fn has_callback() -> bool {
+    CALLBACK.try_with(|callback| callback.borrow().is_some()).unwrap_or(false)
+}
+
+/// When this thread has to ask its callback next; `None` if it has none.
+pub(super) fn due() -> Option<Instant> {
+    let mut current = CURRENT.get();
+    if current.ended || !has_callback() {
+        return None;
+    }
+    let due = current.due.unwrap_or_else(|| Instant::now() + INTERVAL);
+    current.due = Some(due);
+    CURRENT.set(current);
+    Some(due)
+}
+
+/// Asks this thread's callback, if it is time to. An error if it ends the call. Call it without a lock.
+pub(super) fn ask() -> Result<()> {
+    if due().is_none_or(|due| Instant::now() < due) {
+        return Ok(());
+    }
+    let ends = callback().is_some_and(|callback| without_blocking(|| callback()));
+    // Counted from its end, so that a slow callback is not called without a pause.
+    let current = CURRENT.get();
+    let ended = current.ended || ends && current.entered;
+    CURRENT.set(CurrentCall { due: Some(Instant::now() + INTERVAL), ended, ..current });
+    if ends { Err(interrupted()) } else { Ok(()) }
+}
+
+/// Whether a call was interrupted. The call's tasks share it, and the caller's thread sets it.
+#[derive(Debug)]
+pub(crate) struct Interruption {
+    interrupted: AtomicBool,
+    /// Wakes the tasks that wait for a cancellation.
+    notify: Arc<Notify>,
+}
+
+impl Interruption {
+    /// The interruption of a call that begins on this thread; `None` if the thread has no callback.
+    pub(super) fn of_new_call(notify: &Arc<Notify>) -> Option<Arc<Self>> {
+        has_callback().then(|| Arc::new(Self { interrupted: AtomicBool::new(false), notify: notify.clone() }))
+    }
+
+    /// An error if the call was interrupted.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.interrupted.load(Ordering::Acquire) { Err(interrupted()) } else { Ok(()) }
+    }
+
+    /// When the call's thread has to ask next; `None` if it need not.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.check().is_err() { None } else { due() }
+    }
+
+    /// Asks the callback of the call's thread, if it is time to, and interrupts the call if that says so. Call it on this
+    /// thread, without a lock.
+    pub(crate) fn ask(&self) -> Result<()> {
+        self.check()?;
+        ask().inspect_err(|_| {
+            self.interrupted.store(true, Ordering::Release);
+            self.notify.notify_waiters();
+        })
+    }
+}
