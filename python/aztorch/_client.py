@@ -211,8 +211,7 @@ _sources: weakref.WeakValueDictionary[int, _TokenSource] = weakref.WeakValueDict
 _running: set[int] = set()
 
 
-@ffi.callback("azt_token_callback", error=lib.AZT_STATUS_INTERNAL)
-def _TOKEN_CALLBACK(user_data: Any, scope: Any, tenant: Any, token: Any) -> int:  # noqa: N802
+def _on_token(user_data: Any, scope: Any, tenant: Any, token: Any) -> int:
     _running.add(threading.get_ident())
     try:
         source = _sources.get(int(ffi.cast("uintptr_t", user_data)))
@@ -221,6 +220,9 @@ def _TOKEN_CALLBACK(user_data: Any, scope: Any, tenant: Any, token: Any) -> int:
         return source.fetch(text(scope), text(tenant), token)
     finally:
         _running.discard(threading.get_ident())
+
+
+_TOKEN_CALLBACK = ffi.callback("azt_token_callback", _on_token, error=lib.AZT_STATUS_INTERNAL)
 
 
 @atexit.register

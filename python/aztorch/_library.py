@@ -9,11 +9,12 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from aztorch._native.abi import ffi
+from aztorch._native import abi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ffi: Any = abi.ffi
 lib: Any = ffi.dlopen(os.path.join(os.path.dirname(__file__), "_native", "libaztorch.so"))
 new: Callable[..., Any] = ffi.new
 
@@ -78,12 +79,11 @@ class _Interrupt:
         def on_error(_type: type, exception: BaseException, _traceback: object) -> None:
             self._raised = exception
 
-        @ffi.callback("bool(void *)", error=True, onerror=on_error)
         def callback(_user_data: Any) -> bool:
             # Signal handlers run while this is interpreted.
             return self._raised is not None
 
-        self._callback = callback
+        self._callback = ffi.callback("bool(void *)", callback, error=True, onerror=on_error)
         os.register_at_fork(after_in_child=self._forget)
         self.install()
 

@@ -20,11 +20,13 @@ _current: int = lib.AZT_LOG_LEVEL_OFF
 _stopped = False
 
 
-@ffi.callback("azt_log_callback")
 def _on_message(_user_data: Any, level: int, target: Any, message: Any) -> None:
     part = text(target)
     name = f"aztorch.{part.rpartition('::')[2]}" if part else "aztorch"
     logging.getLogger(name).log(_LEVELS.get(level, logging.DEBUG), "%s", text(message))
+
+
+_CALLBACK = ffi.callback("azt_log_callback", _on_message)
 
 
 def follow() -> None:
@@ -37,7 +39,7 @@ def follow() -> None:
     wanted = max((level for level, of_python in _LEVELS.items() if of_python >= effective), default=0)
     if wanted == _current or _stopped:
         return
-    check(lib.azt_log_set_callback, wanted, _on_message if wanted else ffi.NULL, ffi.NULL, ffi.NULL)
+    check(lib.azt_log_set_callback, wanted, _CALLBACK if wanted else ffi.NULL, ffi.NULL, ffi.NULL)
     _current = wanted
 
 

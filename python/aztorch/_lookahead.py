@@ -28,28 +28,33 @@ _FEWEST_BATCHES = 2
 _MOST_FRAMES = 4
 
 
-def follow_loader(dataset: BlobDataset[Any]) -> None:
-    """Fetch ahead for the DataLoader that has called the dataset, if it has no workers."""
+def follow_loader(dataset: BlobDataset[Any]) -> bool:
+    """Fetch ahead for the DataLoader that has called the dataset, if it has no workers. Return whether that is done."""
     frame: Any = sys._getframe(2)  # noqa: SLF001
     for _ in range(_MOST_FRAMES):
         if frame is None:
-            return
+            return False
         if frame.f_code.co_name == "_next_data":
             break
         frame = frame.f_back
     else:
-        return
+        return False
     loader = frame.f_locals.get("self")
     kind = type(loader)
     # Not torchdata's: it saves the state of the sampler, which would then be ahead.
     if kind.__name__ != "_SingleProcessDataLoaderIter" or kind.__module__ != "torch.utils.data.dataloader":
-        return
+        return False
     if getattr(loader, "_dataset", None) is not dataset:
-        return
+        return False
     batches = getattr(loader, "_sampler_iter", None)
-    if batches is not None and not isinstance(batches, _Lookahead):
+    if batches is None:
+        return False
+    if not isinstance(batches, _Lookahead):
         loader._sampler_iter = _Lookahead(batches, dataset)  # noqa: SLF001
         loader._sampler_iter.fill()  # noqa: SLF001
+        # The batch that is read now was not announced.
+        return False
+    return True
 
 
 class _Lookahead:

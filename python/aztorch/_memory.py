@@ -20,7 +20,7 @@ if sys.implementation.name == "cpython":
         made: bytes = _uninitialised(None, size)
         return made, ffi.from_buffer(made)
 
-    def finish_bytes(made: bytes, _memory: Any) -> bytes:
+    def finish_bytes(made: bytes, memory: Any) -> bytes:  # noqa: ARG001
         """Return the `bytes` of `new_bytes`, once it is filled."""
         return made
 
@@ -30,7 +30,7 @@ else:
         """Return nothing yet, and memory for the library to fill. `size` is at least 1."""
         return b"", ffi.new("char[]", size)
 
-    def finish_bytes(_made: bytes, memory: Any) -> bytes:
+    def finish_bytes(made: bytes, memory: Any) -> bytes:  # noqa: ARG001
         """Return a copy of the filled memory as `bytes`."""
         return bytes(ffi.buffer(memory))
 

@@ -289,8 +289,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
     def __getitems__(self, indices: list[int]) -> list[Sample_co]:
         """Fetch several blobs at once, and return their samples: torch's ``DataLoader`` calls this for a batch."""
         positions = [self._position(index) for index in indices]
-        if self._fetches_ahead():
-            _lookahead.follow_loader(self)
+        announced = self._fetches_ahead() and _lookahead.follow_loader(self)
         if self._transform is None:
             contents = fetch_entries(self._client, self._handle, positions)
             return [
@@ -298,7 +297,6 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
                 for position, data in zip(positions, contents)
             ]
         samples = []
-        announced = False
         for number, position in enumerate(positions):
             # The first transform shows whether the blobs are read as a whole.
             if self._habit.reads_whole and not announced:
@@ -380,7 +378,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         self._shard: tuple[int, int] | None = None
         self._epoch = 0
         self._loaded: dict[str, Any] | None = None
-        self._current: _Iteration | None = None
+        self._current: _Iteration[Sample_co] | _LazyIteration[Sample_co] | None = None
 
     @classmethod
     def from_blob_urls(
@@ -507,6 +505,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         seed = loaded["seed"] if loaded is not None else self._draw_seed()
         place = _Place(self._epoch, seed, shard, shards, None if self._shuffle is None else self._shuffle[0])
         client = client_for(self._credential)
+        current: _Iteration[Sample_co] | _LazyIteration[Sample_co]
         if isinstance(self._source, Source):
             current = _Iteration(self._source, client, place, self._transform, self._habit)
         else:
@@ -515,7 +514,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
             current.resume(loaded["cursor"])
         self._current = current
         self._epoch += 1
-        return cast("Iterator[Sample_co]", current)
+        return current
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last sample that the newest iterator returned: a dict of numbers and strings."""

@@ -297,7 +297,7 @@ class BlobIO(io.BufferedIOBase):
         if self._content is not None:
             return self._take_content(_line_length(self._content, self._position, limit))
         start = self._position
-        parts = []
+        parts: list[bytes] = []
         taken = 0
         try:
             while True:
@@ -684,7 +684,7 @@ def _line_length(content: bytes, start: int, limit: int) -> int:
 
 def _is_torch_archive(caller: Any) -> bool:
     # torch's writer in C++ has no frame of its own, so the caller is the module that drives it.
-    return caller.f_globals.get("__name__") == "torch.serialization"
+    return bool(caller.f_globals.get("__name__") == "torch.serialization")
 
 
 class _ProgressReport:
@@ -722,7 +722,7 @@ class _ProgressReport:
 
 def _new_bar(name: str) -> Any:
     try:
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         return None
     return tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc=name.rpartition("/")[2])
