@@ -7,6 +7,7 @@ sample.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypedDict, TypeVar, cast
 
@@ -316,8 +317,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         return self._transform is None or self._habit.reads_whole
 
     def _position(self, index: Any) -> int:
-        # Raises TypeError, as a list does.
-        position: int = index if type(index) is int else index.__index__()
+        position = operator.index(index)
         length = len(self)
         if position < 0:
             position += length
@@ -371,6 +371,9 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
             raise TypeError(f"{type(self).__name__} is made with from_container_url(), from_blob_urls() and others")
         check_transform(transform)
         self._source = blobs.source
+        if isinstance(self._source, (ContainerSource, UrlsSource)):
+            # Raises for a bad URL. Nothing is sent.
+            self._source.make_stream(client_for(False), 0, 1)
         self._credential = blobs.credential
         self._transform = transform
         self._habit = Habit()

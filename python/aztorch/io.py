@@ -34,6 +34,8 @@ _MODES = {"rb": lib.AZT_BLOB_MODE_READ, "wb": lib.AZT_BLOB_MODE_WRITE, "xb": lib
 # How many bytes readline() takes from the library at a time. The library itself reads further ahead. 256 KiB stay in
 # the processor's cache.
 _LINES_SIZE = 256 * 1024
+# The modules of torch that write archives by its writer in C++, which ends the process when a write raises.
+_ARCHIVE_MODULES = ("torch.serialization", "torch.export.", "torch.package.")
 _BUFFER_TYPES = (bytes, bytearray, memoryview)
 
 
@@ -683,8 +685,8 @@ def _line_length(content: bytes, start: int, limit: int) -> int:
 
 
 def _is_torch_archive(caller: Any) -> bool:
-    # torch's writer in C++ has no frame of its own, so the caller is the module that drives it.
-    return bool(caller.f_globals.get("__name__") == "torch.serialization")
+    # torch's writer of archives is in C++ and has no frame of its own, so the caller is the module that drives it.
+    return str(caller.f_globals.get("__name__")).startswith(_ARCHIVE_MODULES)
 
 
 class _ProgressReport:

@@ -1,0 +1,380 @@
+"""Loading distributed checkpoints."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any, Callable
+
+import torch
+from torch.distributed.checkpoint.planner import LoadItemType
+from torch.distributed.checkpoint.storage import StorageReader
+from torch.futures import Future
+
+from aztorch import exceptions
+from aztorch._client import client_for
+from aztorch._library import failure, ffi, lib, new
+from aztorch.checkpoint import _threads
+from aztorch.checkpoint._folder import METADATA, Folder, is_folder_url
+from aztorch.checkpoint._writer import ALIGNMENT, StorageMeta
+
+if TYPE_CHECKING:
+    import os
+
+    from torch.distributed.checkpoint.metadata import Metadata
+    from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+
+    from aztorch._client import Credential
+
+# Items of a file are fetched together if no more bytes are between them: these take less time than another request.
+_GAP = 1024 * 1024
+# And up to this size together, so that loading begins before all is there.
+_RANGE_SIZE = 64 * 1024 * 1024
+# Ranges that are fetched, or wait for being loaded, at once. Large ones are received over several connections each.
+_THREADS = 8
+_MEMORY = 512 * 1024 * 1024
+# From this size on, the copy that is saved takes longer than a second look at the archive.
+_LARGE = 256 * 1024
+_ARCHIVE = b"PK\3\4"
+
+
+class BlobStorageReader(StorageReader):
+    """Reads distributed checkpoints from blobs, for ``torch.distributed.checkpoint.load``.
+
+    Only what a rank needs is fetched: of each data file the ranges of its items, neighbours in one request, ranges in
+    parallel, with at most 512 MiB (or one item) of memory besides the tensors. A data file that is replaced while it is
+    read raises an error, and two versions are never mixed.
+
+    Also loads what DCP's own ``FileSystemWriter`` has written and was copied to blobs. Compressed checkpoints, and
+    those with ``SerializationFormat.SAFETENSORS``, are refused.
+
+    As with all of DCP, load only checkpoints that you trust: torch unpickles them.
+
+    A reader may be used for many loads, one at a time, and pickles.
+
+    :param url: the URL of the checkpoint, as for :class:`BlobStorageWriter`. A SAS needs the permission to read.
+    :param credential: as for :class:`aztorch.BlobIO`. All ranks use their own.
+    :raises ValueError: for a bad URL.
+    :raises TypeError: for a credential of no supported kind.
+    """
+
+    def __init__(self, url: str, *, credential: Credential = None) -> None:
+        super().__init__()
+        self._folder = Folder(url, credential)
+        self._load_id = uuid.uuid4().hex
+        self._storage_data: dict[Any, Any] = {}
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The URL of the checkpoint without its query. torch logs it."""
+        return self._folder.url
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        """Return whether `checkpoint_id` is the URL of a folder of blobs. Nothing is sent."""
+        return is_folder_url(checkpoint_id)
+
+    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
+        """Begin a new load.
+
+        :param checkpoint_id: the URL of the checkpoint, if it is another one. If it has no query and the same host,
+            the SAS of the previous URL is used.
+        """
+        if checkpoint_id is not None:
+            self._folder = self._folder.at(checkpoint_id)
+        self._storage_data = {}
+        self._load_id = uuid.uuid4().hex
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return the metadata of the checkpoint.
+
+        :param kwargs: `rank`, if it was saved without collectives: then each rank has its own.
+        :raises aztorch.exceptions.BlobNotFoundError: if there is none, and so no complete checkpoint. It is a
+            ``FileNotFoundError``.
+        """
+        rank = kwargs.get("rank")
+        name = METADATA if rank is None else f"__{rank}{METADATA}"
+        try:
+            with self._folder.open_to_read(name) as blob:
+                pickled = blob.read()
+        except exceptions.BlobNotFoundError as error:
+            message = f"{self._folder.url}: there is no complete checkpoint, since its last file, {name}, is missing"
+            raise exceptions.BlobNotFoundError(f"{message} ({error})") from error
+        metadata: Metadata = pickle.loads(pickled)  # so says the documentation of the class
+        if StorageMeta is not None:
+            if getattr(metadata, "storage_meta", None) is None:
+                metadata.storage_meta = StorageMeta()
+            metadata.storage_meta.load_id = self._load_id  # type: ignore[union-attr]
+        return metadata
+
+    def set_up_storage_reader(
+        self,
+        metadata: Metadata,
+        is_coordinator: bool,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Take the metadata, on all ranks."""
+        if metadata.storage_data is None:
+            raise exceptions.CorruptDataError(f"{self._folder.url}: the metadata names no data files")
+        self._storage_data = metadata.storage_data
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        """Return the plan of this rank."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        """Return the plans of all ranks."""
+        return plans
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Fetch the items of the plan, and load them into the tensors of the planner.
+
+        :raises aztorch.exceptions.StorageError: if data could not be read.
+        :raises ValueError: if the data is compressed, or no archive of torch.
+        """
+        files: dict[str, _File] = {}
+        for request in plan.items:
+            info = self._storage_data[request.storage_index]
+            if getattr(info, "transform_descriptors", None):
+                raise ValueError(
+                    f"{self._folder.url}: {request.storage_index.fqn} is compressed or encrypted "
+                    f"({', '.join(info.transform_descriptors)}), which is not supported"
+                )
+            file = files.setdefault(info.relative_path, _File(self._folder, info.relative_path))
+            file.add(info.offset, info.length, request)
+        tasks: list[tuple[int, Callable[[], _Part]]] = [
+            (part.size, part.fetch) for file in files.values() for part in file.parts()
+        ]
+
+        def cancel() -> None:
+            for file in files.values():
+                file.cancel()
+
+        for part in _threads.run(tasks, thread_count=_THREADS, limit=_MEMORY, cancel=cancel):
+            part.load(planner)
+            part.free()
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+
+class _File:
+    """A data file, and what is wanted of it."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self.name = name
+        # Resharding reads different parts of the same item.
+        self._requests: dict[tuple[int, int], list[ReadItem]] = {}
+        self._lock = threading.Lock()
+        self._handle: Any = None
+        self._cancelled = False
+
+    def add(self, offset: int, length: int, request: ReadItem) -> None:
+        self._requests.setdefault((offset, length), []).append(request)
+
+    def parts(self) -> list[_Part]:
+        """Return what to fetch: ranges of neighbours, and together those that are small."""
+        ranges: list[_Range] = []
+        for (offset, length), requests in sorted(self._requests.items(), key=lambda entry: entry[0]):
+            end = offset + length
+            last = ranges[-1] if ranges else None
+            if last is None or offset > last.end + _GAP or max(end, last.end) > last.start + _RANGE_SIZE:
+                last = _Range(offset)
+                ranges.append(last)
+            last.end = max(last.end, end)
+            last.items.append((offset, length, requests))
+        parts: list[_Part] = []
+        for found in ranges:
+            if not parts or parts[-1].size + found.end - found.start > _RANGE_SIZE:
+                parts.append(_Part(self))
+            parts[-1].add(found)
+        return parts
+
+    def open(self) -> Any:
+        """Return the open blob: all threads read the same version."""
+        with self._lock:
+            if self._handle is None:
+                if self._cancelled:
+                    raise exceptions.OperationCancelledError("another file of the checkpoint could not be read")
+                client = client_for(self._folder.credential)
+                url = self._folder.blob_url(self.name).encode()
+                opened, error = new("azt_blob **"), new("azt_error **")
+                if lib.azt_blob_open(client.handle, url, lib.AZT_BLOB_MODE_READ, opened, error):
+                    raise failure(error, client.cause())
+                self._handle = ffi.gc(opened[0], lib.azt_blob_free)
+            return self._handle
+
+    def cancel(self) -> None:
+        """End the reads of all threads."""
+        self._cancelled = True
+        lib.azt_blob_cancel(self._handle or ffi.NULL)
+
+    def check(self, *, holds: bool, what: str) -> None:
+        if not holds:
+            raise exceptions.CorruptDataError(f"{self._folder.url}/{self.name}: {what}")
+
+
+class _Range:
+    """A range of a file, and the memory that it is read into."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.end = start
+        self.items: list[tuple[int, int, list[ReadItem]]] = []
+        self.memory = torch.empty(0, dtype=torch.uint8)
+
+    def allocate(self) -> Any:
+        """Return new memory as a pointer. It is aligned as the file is, so that tensors are aligned in it."""
+        shift = self.start % ALIGNMENT
+        self.memory = torch.empty(shift + self.end - self.start, dtype=torch.uint8)[shift:]
+        return ffi.cast("char *", self.memory.data_ptr())
+
+
+class _Part:
+    """Ranges of a file that are fetched together."""
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+        self._ranges: list[_Range] = []
+        self.size = 0
+
+    def add(self, found: _Range) -> None:
+        self._ranges.append(found)
+        self.size += found.end - found.start
+
+    def fetch(self) -> _Part:
+        """Fetch the ranges, straight into their memory. For any thread."""
+        handle = self._file.open()
+        ranges = [found for found in self._ranges if found.end > found.start]
+        if hasattr(lib, "azt_blob_read_ranges"):
+            wanted = new("azt_range[]", len(ranges))
+            for found, into in zip(ranges, wanted):
+                into.offset, into.buffer, into.length = found.start, found.allocate(), found.end - found.start
+            self._check(lib.azt_blob_read_ranges, handle, wanted, len(ranges))
+            read = [into.read for into in wanted]
+        else:  # TEMPORARY
+            read = []
+            for found in ranges:
+                count = new("size_t *")
+                self._check(
+                    lib.azt_blob_read_at, handle, found.start, found.allocate(), found.end - found.start, count
+                )
+                read.append(count[0])
+        for found, count in zip(ranges, read):
+            self._file.check(holds=count == found.end - found.start, what="the file is too short")
+        return self
+
+    def _check(self, function: Any, *arguments: Any) -> None:
+        error = new("azt_error **")
+        if function(*arguments, error):
+            raise failure(error)
+
+    def load(self, planner: LoadPlanner) -> None:
+        """Load the items. On the caller's thread, since planners need not be thread-safe."""
+        for found in self._ranges:
+            view = memoryview(ffi.buffer(ffi.cast("char *", found.memory.data_ptr()), found.memory.numel()))
+            for offset, length, requests in found.items:
+                place = offset - found.start
+                data = view[place : place + length]
+                tensor = None
+                for request in requests:
+                    if request.type == LoadItemType.BYTE_IO:
+                        planner.load_bytes(request, io.BytesIO(data))
+                        continue
+                    if tensor is None:
+                        self._check_archive(data, request)
+                        tensor = _load_tensor(data, found.memory, place)
+                    self._copy(tensor, request, planner)
+
+    def _check_archive(self, data: memoryview, request: ReadItem) -> None:
+        if data[: len(_ARCHIVE)] != _ARCHIVE:
+            raise ValueError(
+                f"{self._file.name}: {request.storage_index.fqn} is no archive of torch.save(). Checkpoints with "
+                "SerializationFormat.SAFETENSORS are not supported"
+            )
+
+    def _copy(self, tensor: torch.Tensor, request: ReadItem, planner: LoadPlanner) -> None:
+        for dimension, (start, length) in enumerate(zip(request.storage_offsets, request.lengths)):
+            tensor = tensor.narrow(dimension, start, length)
+        target = planner.resolve_tensor(request).detach()
+        self._file.check(
+            holds=target.size() == tensor.size(),
+            what=f"{request.storage_index.fqn} has the size {tuple(tensor.size())}, not {tuple(target.size())}",
+        )
+        target.copy_(tensor)
+        planner.commit_tensor(request, target)
+
+    def free(self) -> None:
+        """Free the memory of what is loaded."""
+        self._ranges.clear()
+
+
+class _MemoryFile(io.RawIOBase):
+    """Memory as a file, without a copy."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = (0, self._position, len(self._data))[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        target = memoryview(buffer).cast("B")
+        found = self._data[self._position : self._position + len(target)]
+        target[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+
+def _load_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Tensor:
+    """Return the tensor of an archive, if possible without a copy: then it lies in the archive.
+
+    :param data: the archive.
+    :param memory: the bytes that have the archive.
+    :param place: where in them it begins.
+    """
+    if len(data) >= _LARGE and _tells_offsets():
+        tensor = _view_tensor(data, memory, place)
+        if tensor is not None:
+            return tensor
+    loaded: torch.Tensor = torch.load(_MemoryFile(data), map_location="cpu", weights_only=True)
+    return loaded
+
+
+def _view_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Tensor | None:
+    shape = torch.load(_MemoryFile(data), map_location="meta", weights_only=True)
+    if type(shape) is not torch.Tensor or shape.layout is not torch.strided or shape.is_quantized:
+        return None
+    storage = shape.untyped_storage()
+    start = place + storage._checkpoint_offset  # noqa: SLF001
+    if shape.is_conj() or shape.is_neg() or (memory.data_ptr() + start) % shape.element_size():
+        return None
+    whole = memory[start : start + storage.nbytes()]
+    return whole.view(shape.dtype).as_strided(shape.size(), shape.stride(), shape.storage_offset())
+
+
+@functools.cache
+def _tells_offsets() -> bool:
+    """Whether this torch tells where in an archive the data of a tensor is. It does since 2.10."""
+    archive = io.BytesIO()
+    torch.save(torch.zeros(1), archive)
+    archive.seek(0)
+    loaded = torch.load(archive, map_location="meta", weights_only=True)
+    return hasattr(loaded.untyped_storage(), "_checkpoint_offset")
