@@ -1,9 +1,9 @@
 """Adds the shared library and its Python declarations to the package: hatchling's build hook.
 
 The library is the one that the tarball and the Debian packages have: scripts/stage.sh builds it, and links it against
-glibc 2.28 with zig. AZTORCH_LINK=native links it with the machine's compiler against the machine's glibc instead; such a
-wheel is for this machine only. AZTORCH_TREE names a tree, absolute or from the
-repository, that `scripts/stage.sh TREE --doctor` has already made.
+glibc 2.28 with zig. AZTORCH_LINK=native links it with the machine's compiler against the machine's glibc instead; such
+a wheel is for this machine only. AZTORCH_TREE names a tree, absolute or from the repository, that `scripts/stage.sh TREE
+--doctor` has already made.
 
 Run as a program, it fills aztorch/_native, so that the package can be imported from its sources.
 """
@@ -82,15 +82,14 @@ def write_native(folder: Path) -> None:
 
 def fill_sources() -> None:
     """Fill aztorch/_native. Of several processes one does so at a time, and a failure leaves it as it was."""
-    with tempfile.TemporaryDirectory(prefix="_native.", dir=NATIVE.parent) as temporary, HERE.joinpath(
-        "pyproject.toml"
-    ).open() as lock:
+    with tempfile.TemporaryDirectory(prefix="_native.", dir=NATIVE.parent) as temporary:
         made = Path(temporary, "made")
         write_native(made)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if NATIVE.exists():
-            NATIVE.rename(Path(temporary, "earlier"))
-        made.rename(NATIVE)
+        with Path(__file__).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if NATIVE.exists():
+                NATIVE.rename(Path(temporary, "earlier"))
+            made.rename(NATIVE)
 
 
 try:

@@ -7,14 +7,15 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 readonly logs=target/gates
-# A test that did not run is a failure. These are the words of cargo, unittest and ctest.
-readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)'
+# A test that did not run is a failure. These are the words of cargo, unittest, ctest and pytest.
+readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)|[1-9][0-9]* (skipped|xfailed|xpassed)\b'
 readonly shown_lines=300 digest_lines=40
 
 quick=(fmt links shell workflows release aks clippy library header notices fuzz header_c header_cpp exports abi linkage)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
-torch2=(library cpp_torch2 examples_torch2 training_torch2 distributed_torch2 python_torch2)
+torch2=(library cpp_torch2 examples_torch2 training_torch2 distributed_torch2 python_torch2 python_types_torch2
+    python_tests_torch2 python_tests_tls_torch2)
 [[ ${1:-} == --torch2 ]] && chosen=("${torch2[@]}")
 passed=0 failed=() known=()
 declare -A reasons
@@ -106,6 +107,10 @@ gate c              '60 s'             'C tests'
 gate c_asan         '8 s'              'C tests under AddressSanitizer'
 gate valgrind       '15 s'             'C tests under valgrind: no leak'
 gate python         '8 s'              'Python tests over ctypes'
+gate python_types   '3 s, cold 5 s'    'Python package: types, lints, format, nothing newer than Python 3.9'
+gate python_package '20 s'             'pip install ./python; the wheel; what was installed is used'
+gate python_tests   '60 s'             'tests of the Python package'
+gate python_tests_tls '10 s'           'tests of the Python package over https'
 gate coexistence    '15 s'             'in one process with torch, pyarrow and grpc'
 gate cpp            '15 s, cold 80 s'  'C++ and LibTorch tests'
 gate cpp_asan       '5 s, cold 40 s'   'C++ tests without torch under AddressSanitizer'
@@ -123,6 +128,9 @@ gate examples_torch2    '5 s, cold 2 min'  "the example programs with PyPI's tor
 gate training_torch2    '20 s'             "training with PyPI's torch"
 gate distributed_torch2 '50 s'             "training on several ranks with PyPI's torch"
 gate python_torch2      '10 s'             "PyPI's torch and C++ read what the other wrote"
+gate python_types_torch2 '5 s, cold 40 s'  "the types of the Python package with PyPI's torch"
+gate python_tests_torch2 '60 s'            "tests of the Python package with PyPI's torch"
+gate python_tests_tls_torch2 '15 s'        "the same over https"
 
 for name in ${chosen[@]+"${chosen[@]}"}; do
     [[ " ${known[*]} " == *" $name "* ]] && continue
