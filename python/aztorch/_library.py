@@ -92,8 +92,7 @@ class _Interrupt:
         thread = threading.get_ident()
         if thread == self._thread or threading.current_thread() is not threading.main_thread():
             return
-        if hasattr(lib, "azt_thread_set_interrupt_callback"):  # TEMPORARY
-            check(lib.azt_thread_set_interrupt_callback, self._callback, ffi.NULL)
+        check(lib.azt_thread_set_interrupt_callback, self._callback, ffi.NULL)
         self._thread = thread
 
     def _forget(self) -> None:

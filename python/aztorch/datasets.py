@@ -492,7 +492,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
     def _copy(self, **changes: Any) -> Self:
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__)
-        made.__dict__.update(changes, _loaded=None, _current=None, _habit=Habit())
+        made.__dict__.update(changes, _loaded=None, _current=None, _epoch=0, _habit=Habit())
         return made
 
     def __iter__(self) -> Iterator[Sample_co]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import pickle
+import sys
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Callable
@@ -154,9 +156,10 @@ class BlobStorageReader(StorageReader):
             for file in files.values():
                 file.cancel()
 
-        for part in _threads.run(tasks, thread_count=_THREADS, limit=_MEMORY, cancel=cancel):
-            part.load(planner)
-            part.free()
+        with contextlib.closing(_threads.run(tasks, thread_count=_THREADS, limit=_MEMORY, cancel=cancel)) as parts:
+            for part in parts:
+                part.load(planner)
+                part.free()
         future: Future[None] = Future()
         future.set_result(None)
         return future
@@ -261,9 +264,7 @@ class _Part:
             read = []
             for found in ranges:
                 count = new("size_t *")
-                self._check(
-                    lib.azt_blob_read_at, handle, found.start, found.allocate(), found.end - found.start, count
-                )
+                self._check(lib.azt_blob_read_at, handle, found.start, found.allocate(), found.end - found.start, count)
                 read.append(count[0])
         for found, count in zip(ranges, read):
             self._file.check(holds=count == found.end - found.start, what="the file is too short")
@@ -359,6 +360,10 @@ def _load_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Te
 
 
 def _view_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Tensor | None:
+    # torch crashes if it is to swap the bytes of a tensor that has none.
+    order = _byte_order(data)
+    if order != sys.byteorder:
+        return None
     shape = torch.load(_MemoryFile(data), map_location="meta", weights_only=True)
     if type(shape) is not torch.Tensor or shape.layout is not torch.strided or shape.is_quantized:
         return None
@@ -366,15 +371,23 @@ def _view_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Te
     start = place + storage._checkpoint_offset  # noqa: SLF001
     if shape.is_conj() or shape.is_neg() or (memory.data_ptr() + start) % shape.element_size():
         return None
-    whole = memory[start : start + storage.nbytes()]
-    return whole.view(shape.dtype).as_strided(shape.size(), shape.stride(), shape.storage_offset())
+    saved = memory[start : start + storage.nbytes()].view(shape.dtype)
+    return saved.as_strided(shape.size(), shape.stride(), saved.storage_offset() + shape.storage_offset())
+
+
+def _byte_order(data: memoryview) -> str:
+    archive = torch._C.PyTorchFileReader(_MemoryFile(data))  # noqa: SLF001
+    return archive.get_record("byteorder").decode() if archive.has_record("byteorder") else ""
 
 
 @functools.cache
 def _tells_offsets() -> bool:
-    """Whether this torch tells where in an archive the data of a tensor is. It does since 2.10."""
+    """Whether this torch tells where in an archive the data of a tensor is."""
     archive = io.BytesIO()
     torch.save(torch.zeros(1), archive)
-    archive.seek(0)
-    loaded = torch.load(archive, map_location="meta", weights_only=True)
-    return hasattr(loaded.untyped_storage(), "_checkpoint_offset")
+    try:
+        known = _byte_order(archive.getbuffer()) == sys.byteorder
+    except (AttributeError, RuntimeError):
+        return False
+    loaded = torch.load(_MemoryFile(archive.getbuffer()), map_location="meta", weights_only=True)
+    return known and hasattr(loaded.untyped_storage(), "_checkpoint_offset")
