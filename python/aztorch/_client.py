@@ -187,13 +187,13 @@ class _TokenSource:
         try:
             options = {"tenant_id": tenant} if tenant else {}
             access = self._credential.get_token(scope, **options)
+            if hasattr(access, "__await__"):
+                raise TypeError(f"{type(self._credential)} is asynchronous: pass the credential of azure.identity, not .aio")
             value, expires = access.token, access.expires_on
             if not isinstance(value, str) or not value:
                 raise TypeError(f"get_token() of {type(self._credential)} returned a token that is no text")
             if isinstance(expires, bool) or not isinstance(expires, (int, float)):
                 raise TypeError(f"get_token() of {type(self._credential)} returned no time of expiry")
-            if expires <= time.time():
-                raise ValueError(f"get_token() of {type(self._credential)} returned a token that has expired")
             if lib.azt_token_set(token, value.encode(), int(expires)):
                 raise ValueError(f"get_token() of {type(self._credential)} returned a malformed token")
         except BaseException as error:  # noqa: BLE001 # it becomes the cause of the call's exception
