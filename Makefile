@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall header abi notices docs dist test-dist demo test test-torch2 check check-account \
+.PHONY: help setup build install uninstall header abi notices docs dist wheel test-dist demo test test-torch2 check check-account \
 	bench bench-quick fuzz miri deny clean toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
@@ -33,13 +33,17 @@ install: ## build, and install into PREFIX (/usr/local): make install PREFIX=…
 uninstall: ## remove what `make install` has installed into PREFIX
 	@PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
 
-dist: ## what a release ships, under target/dist: tarball, Debian packages, SBOM, SHA256SUMS (7 min the first time, then 30 s)
+dist: ## what a release ships, under target/dist: tarball, Debian packages, wheel, SBOM, SHA256SUMS (7 min the first time, then 30 s)
 	@scripts/setup.sh dist
 	@scripts/dist.sh
 
+wheel: ## the Python wheel only, under target/dist (5 min the first time, then 5 s)
+	@scripts/setup.sh wheel
+	@scripts/dist.sh --wheel
+
 test-dist: ## test what `make dist` has made, also by installing and removing the packages; needs root
 	@scripts/setup.sh test
-	@scripts/test.sh exports linkage versions glibc tarball deb
+	@scripts/test.sh exports linkage versions glibc tarball wheel deb
 
 check-account: ## try a real account: make check-account AZTORCH_URL='https://ACCOUNT.blob.core.windows.net/CONTAINER[?SAS]'
 	@scripts/setup.sh build

@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from packaging.version import Version
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "python" / "aztorch"
 NATIVE = ["__init__.py", "abi.py", "aztorch-doctor", "libaztorch.so"]
@@ -15,7 +17,8 @@ DIST_INFO = ["METADATA", "RECORD", "WHEEL", "licenses/LICENSE", "licenses/THIRD-
 EXTRAS = {"azure", "lightning", "progress", "torch"}
 
 wheel = Path(sys.argv[1])
-version = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+# Python writes 1.0.0-rc.1 as 1.0.0rc1.
+version = str(Version(re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]))
 tag = f"py3-none-manylinux_2_28_{platform.machine()}"
 info = f"aztorch-{version}.dist-info"
 errors = []

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes what a release ships, in target/dist/: the tarball, the Debian packages, the SBOM, and SHA256SUMS of them.
+# Makes what a release ships, in target/dist/: the tarball, the Debian packages, the Python wheel, the SBOM, and SHA256SUMS
+# of them. dist.sh --wheel: the wheel only, and SHA256SUMS.
 #
 # All of it is made from one tree, target/shipped, which scripts/stage.sh links against an old glibc. Times in the files
 # are that of the commit, so that the same commit gives the same bytes.
@@ -27,8 +28,11 @@ sbom() {
 scripts/stage.sh "$tree" --portable --doctor
 rm -rf $dist
 mkdir -p $dist
-tarball
-scripts/deb.sh "$tree" $dist
-sbom
+scripts/wheel.sh $dist
+if [[ ${1:-} != --wheel ]]; then
+    tarball
+    scripts/deb.sh "$tree" $dist
+    sbom
+fi
 (cd $dist && sha256sum -- * >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS)
 ls -l $dist

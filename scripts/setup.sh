@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that this machine has everything that `make PURPOSE` needs:
-# setup.sh build|check|demo|dist|docs|test|test-torch2
+# setup.sh build|check|demo|dist|docs|test|test-torch2|wheel
 # Lists everything that is missing or too old at once, each with the command that installs it. As root, it then installs
 # the packages that Debian's apt has. Azurite, its Node and packages for Python are installed under target/ only, PyPI's
 # torch in a cache.
@@ -20,8 +20,8 @@ readonly apt_install='apt-get install -y --no-install-recommends'
 
 purpose=${1:-test}
 case $purpose in
-build | check | demo | dist | docs | test | test-torch2) ;;
-*) echo "usage: $0 build|check|demo|dist|docs|test|test-torch2" >&2 && exit 2 ;;
+build | check | demo | dist | docs | test | test-torch2 | wheel) ;;
+*) echo "usage: $0 build|check|demo|dist|docs|test|test-torch2|wheel" >&2 && exit 2 ;;
 esac
 
 lines=()    # the missing requirements, one readable line each
@@ -128,13 +128,16 @@ check_all() {
         need_command strip binutils
     fi
     [[ $purpose == docs ]] && return
-    if [[ $purpose == check || $purpose == dist || $purpose == test* ]]; then
+    if [[ $purpose == check || $purpose == dist || $purpose == test* || $purpose == wheel ]]; then
         need_command "$python" python3
         need_venv
         need_command readelf binutils
     fi
-    if [[ $purpose == dist || $purpose == test ]]; then
+    if [[ $purpose == dist || $purpose == test || $purpose == wheel ]]; then
         need_command git git
+    fi
+    [[ $purpose == wheel ]] && return
+    if [[ $purpose == dist || $purpose == test ]]; then
         need_command dh debhelper
     fi
     [[ $purpose == dist ]] && return
@@ -320,7 +323,7 @@ fi
 if [[ $purpose == test ]]; then
     need_wheels
 fi
-if [[ $purpose == check || $purpose == dist || $purpose == test* ]]; then
+if [[ $purpose == check || $purpose == dist || $purpose == test* || $purpose == wheel ]]; then
     need_python_tools
 fi
 if [[ $purpose == test ]]; then

@@ -23,8 +23,8 @@ install_package() { # VENV ARGUMENT-OF-PIP…
 # `pip install ./python` in a copy of what a clone has. AZTORCH_TREE spares the gate a second build of the library: all the
 # rest is what pip does for a user. The editable installation runs at the same time, since one must not disturb the other.
 gate_python_package() {
-    local folder=$work/$gate editable clone wheel said
-    clone=$folder/clone wheel=$folder/wheel
+    local folder=$work/$gate editable clone said
+    clone=$folder/clone
     rm -rf "$folder"
     mkdir -p "$clone"
     git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- --ignore-failed-read |
@@ -34,55 +34,64 @@ gate_python_package() {
     editable=$!
     install_package "$folder/venv" "$clone/python"
     wait "$editable"
-    "$clone/scripts/wheel.sh" "$wheel"
-
-    echo '== the wheel'
-    target/tools/bin/python "$clone/scripts/check_wheel.py" "$wheel"/*.whl
-    said=$(target/tools/bin/auditwheel show "$wheel"/*.whl 2>&1)
-    echo "$said"
-    grep -qE "consistent with the following *platform tag: *\"manylinux_2_([0-9]|1[0-9]|2[0-8])_$(uname -m)\"" \
-        <<<"${said//$'\n'/ }" || fail 'auditwheel finds that the wheel needs a newer system than manylinux_2_28'
-
-    echo '== what pip has installed'
-    "$python" -m zipfile -e "$wheel"/*.whl "$folder/unpacked"
-    # pip compiles the modules, and RECORD then has them, too.
-    diff -r --exclude=__pycache__ "$folder/unpacked/aztorch" "$(echo "$folder"/venv/lib/python3*/site-packages)/aztorch" ||
+    "$clone/scripts/wheel.sh" "$folder"
+    "$python" -m zipfile -e "$folder"/*.whl "$folder/wheel"
+    # pip compiles the modules.
+    diff -r --exclude=__pycache__ "$folder/wheel/aztorch" "$(echo "$folder"/venv/lib/python3*/site-packages)/aztorch" ||
         fail 'pip install ./python has installed another package than the wheel has'
-    # The gates glibc and linkage have checked these.
-    cmp "$shipped/lib/libaztorch.so" "$folder/unpacked/aztorch/_native/libaztorch.so"
-    cmp "$shipped/bin/aztorch-doctor" "$folder/unpacked/aztorch/_native/aztorch-doctor"
     with_server scripts/gates.sh "run_$gate"
 
-    echo '== no source distribution'
-    ! said=$(cd "$clone/python" && "$OLDPWD/target/tools/bin/python" -m hatchling build -t sdist 2>&1) ||
+    ! said=$(cd "$clone/python" && ../target/tools/bin/python -m hatchling build -t sdist 2>&1) ||
         fail 'a source distribution was made, from which nothing can be built'
     grep -q 'there is no source distribution of aztorch' <<<"$said" || fail "not said why: $said"
 }
 
 gate_run_python_package() {
-    local folder=$work/python_package version command
-    version=$(scripts/version.sh)
+    local folder=$work/python_package command
     uses_package "$folder/venv/bin/python" "$(echo "$folder"/venv/lib/python3*/site-packages)"
     uses_package "$folder/editable/bin/python" "$folder/clone/python"
     command=("$folder/venv/bin/python" -I -m aztorch)
-    says "$version" "${command[@]}" version
     refuses 'usage: python -m aztorch' "${command[@]}"
     refuses 'usage: aztorch-doctor' "${command[@]}" doctor
-    "${command[@]}" doctor "$AZTORCH_TEST_CONTAINER_URL"
+    says "$(scripts/version.sh)" "${command[@]}" version
 }
 
 uses_package() { # PYTHON FOLDER
     local declared
     # -I: nothing of the checkout or of the user.
-    declared=$("$1" -I tests/install/package.py "$version" "$2")
+    declared=$("$1" -I tests/install/package.py "$(scripts/version.sh)" "$2")
     diff --label 'declared in the header' --label "declared in $2" -u <(declared_functions) <(echo "$declared") ||
         fail 'the package declares other functions than the header'
+}
+
+# The wheel in target/dist, also on machines that only build a release.
+gate_wheel() {
+    local wheel folder=$work/$gate said
+    wheel=$(echo "$dist"/*.whl)
+    rm -rf "$folder"
+    target/tools/bin/python scripts/check_wheel.py "$wheel"
+    said=$(target/tools/bin/auditwheel show "$wheel" 2>&1)
+    echo "$said"
+    grep -qE "consistent with the following *platform tag: *\"manylinux_2_([0-9]|1[0-9]|2[0-8])_$(uname -m)\"" \
+        <<<"${said//$'\n'/ }" || fail 'auditwheel finds that the wheel needs a newer system than manylinux_2_28'
+    install_package "$folder" "$wheel"
+    with_server scripts/gates.sh "run_$gate"
+}
+
+gate_run_wheel() {
+    local folder=$work/wheel site
+    site=$(echo "$folder"/lib/python3*/site-packages)
+    uses_package "$folder/bin/python" "$site"
+    # The gates glibc, linkage and versions have checked these.
+    cmp "$shipped/lib/libaztorch.so" "$site/aztorch/_native/libaztorch.so"
+    cmp "$shipped/bin/aztorch-doctor" "$site/aztorch/_native/aztorch-doctor"
+    "$folder/bin/python" -I -m aztorch doctor "$AZTORCH_TEST_CONTAINER_URL"
 }
 
 # Without torch here: what is of torch has no type then, so some of what --strict demands cannot be had. The gate
 # python_types_torch2 checks it all.
 gate_python_types() {
-    local tools=target/tools/bin paths=(python/aztorch python/hatch_build.py $package_tests)
+    local tools=target/tools/bin paths=(python/aztorch python/hatch_build.py "$package_tests")
     "$tools/ruff" check --config python/pyproject.toml --no-cache "${paths[@]}"
     "$tools/ruff" format --check --diff --config python/pyproject.toml --no-cache "${paths[@]}"
     # There is no other Python here to try. Annotations are not evaluated.
@@ -116,7 +125,7 @@ run_package_tests() {
         echo "Without the files for torch 2: ${ignored[*]}"
     fi
     PYTHONPATH=$site "$1" $package_env/bin/python -m pytest -p no:cacheprovider -ra --strict-markers \
-        --durations=5 ${ignored[@]+"${ignored[@]}"} "${@:2}" $package_tests
+        -o 'markers=tls: runs beside a server with https, which takes tokens' --durations=5 ${ignored[@]+"${ignored[@]}"} "${@:2}" $package_tests
 }
 
 gate_python_tests() { run_package_tests with_server -m 'not tls'; }
