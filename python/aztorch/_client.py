@@ -66,6 +66,11 @@ def has_signature(credential: object) -> bool:
     return not isinstance(credential, type) and isinstance(getattr(credential, "signature", None), str)
 
 
+def is_token(credential: object) -> bool:
+    """Whether a credential that was checked makes tokens, which are sent over https only."""
+    return credential is not None and credential is not False and not has_signature(credential)
+
+
 class Client:
     """A client of the library (`azt_client`), and the Python objects that it needs."""
 

@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Callable, Literal, Union, overload
 
 from aztorch import exceptions
-from aztorch._client import Client, check_credential, client_for
+from aztorch._client import Client, check_credential, client_for, is_token
 from aztorch._library import FORKED, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
 from aztorch._memory import finish_bytes, new_bytes
 
@@ -80,13 +80,17 @@ class BlobIO(io.BufferedIOBase):
         if_match: str | None = None,
         progress: Progress = None,
     ) -> None:
-        if mode not in _MODES:
+        if not isinstance(mode, str) or mode not in _MODES:
             raise ValueError(f"Unsupported mode: {mode}. It is one of: {', '.join(_MODES)}")
         check_credential(credential)
         url = complete_url(blob_url)
         if mode == "xb" and if_match is not None:
             raise ValueError('if_match is for blobs that exist, and mode "xb" is for new ones')
         check_blob_url(url)
+        if has_sas(url):
+            credential = False
+        elif is_token(credential) and not url.lower().startswith("https:"):
+            raise ValueError("Token credential is only supported with HTTPS.")
         self._set_up(url, mode, credential, if_match, progress, None)
 
     def _set_up(
@@ -254,22 +258,17 @@ class BlobIO(io.BufferedIOBase):
         :param buffer: a writable object with contiguous memory: a bytearray, a memoryview, a NumPy array.
         :returns: the size of `buffer` in bytes, or less at the end of the blob.
         """
-        if isinstance(buffer, str):
-            raise TypeError("readinto() needs a writable bytes-like object, not str")
-        target = memoryview(buffer)
-        if target.readonly:
-            raise TypeError("readinto() needs a writable bytes-like object")
-        if not target.c_contiguous:
-            raise BufferError("readinto() needs contiguous memory")
+        if not _has_buffer(buffer) or memoryview(buffer).readonly:
+            raise TypeError(f"readinto() needs a writable bytes-like object, not {type(buffer)}")
+        target = _memory_of(buffer)
         self._check_reads("read")
-        wanted = target.nbytes
+        wanted = len(target)
         if wanted == 0:
             return 0
-        target = target.cast("B")
         left = len(self._lines) - self._lines_used
         if self._content is not None or wanted <= left:
             data = self.read(wanted)
-            target[: len(data)] = data
+            ffi.memmove(target, data, len(data))
             return len(data)
         self._drop_lines()
         self._open_reader()
@@ -278,7 +277,7 @@ class BlobIO(io.BufferedIOBase):
         count = min(wanted, self._size - self._position)
         if count <= 0:
             return 0
-        self._receive(ffi.from_buffer(target), count)
+        self._receive(target, count)
         return count
 
     def readinto1(self, buffer: Buffer, /) -> int:
@@ -292,7 +291,7 @@ class BlobIO(io.BufferedIOBase):
         :returns: the line; ``b""`` at the end of the blob.
         """
         limit = -1 if size is None else _as_integer("size", size)
-        self._check_reads("readline")
+        self._check_reads("read")
         if limit == 0:
             return b""
         self._open_reader()
@@ -464,13 +463,13 @@ class BlobIO(io.BufferedIOBase):
 
     # ---- writing ----
 
-    def write(self, data: Buffer, /) -> int:
-        """Write all of `data`, and return its size in bytes.
+    def write(self, b: Buffer, /) -> int:
+        """Write all of `b`, and return its size in bytes.
 
         Small writes are copied and sent in the background. A failure in the background is raised by a later call.
 
-        :param data: bytes, bytearray, memoryview or another object with contiguous memory. Items of a memoryview count
-            by their size in bytes.
+        :param b: bytes, bytearray, memoryview or another object with contiguous memory. Items of a memoryview count by
+            their size in bytes.
         :raises TypeError: for other objects.
         :raises BufferError: for memory that is not contiguous.
         :raises io.UnsupportedOperation: in a reader.
@@ -479,14 +478,14 @@ class BlobIO(io.BufferedIOBase):
             published. While ``torch.save`` writes an archive, its :meth:`flush` at the end raises it instead, since
             torch ends the process when a write raises.
         """
-        if isinstance(data, str) or not (isinstance(data, _BUFFER_TYPES) or _has_buffer(data)):
+        if not (isinstance(b, _BUFFER_TYPES) or _has_buffer(b)):
             names = ", ".join(kind.__name__ for kind in _BUFFER_TYPES)
-            raise TypeError(f"Unsupported type for write: {type(data)}. Supported types: {names} and other buffers")
+            raise TypeError(f"Unsupported type for write: {type(b)}. Supported types: {names} and other buffers")
         if self._reads:
             raise io.UnsupportedOperation("write")
         if self._closed:
             raise ValueError("I/O operation on closed file")
-        memory = ffi.from_buffer(data)
+        memory = _memory_of(b)
         size = len(memory)
         try:
             if self._error is not None:
@@ -657,6 +656,11 @@ def check_blob_url(url: str) -> None:
     lib.azt_blob_free(opened[0])
 
 
+def has_sas(url: str) -> bool:
+    """Whether a URL has a SAS, which then takes the place of the credential."""
+    return any(part.partition("=")[0] == "sig" for part in url.partition("?")[2].split("&"))
+
+
 def _as_integer(name: str, value: object) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
@@ -670,6 +674,16 @@ def _has_buffer(data: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+class _StridedError(BufferError, TypeError):
+    """Memory with gaps: a BufferError in Python, and a TypeError in azstoragetorch."""
+
+
+def _memory_of(data: object) -> Any:
+    if not memoryview(data).c_contiguous:  # type: ignore[arg-type]
+        raise _StridedError("memory that is not contiguous cannot be read or written")
+    return ffi.from_buffer(data)
 
 
 def _bare(etag: str) -> str:
