@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # A path that Azure's packages quote the same way as this library.
 _PLAIN = re.compile(r"[A-Za-z]+://[^/]*/[\w.~/-]*", re.ASCII)
-_URL_CAPACITY = 2048
+_URL_CAPACITY = 512
 
 
 def quote_url(url: str) -> str:
@@ -267,7 +267,9 @@ def fetch_entries(client: Client, handle: Any, indices: list[int]) -> list[bytes
     if all(expected):
         made = [new_bytes(size or 0) for size in expected]
         buffers, sizes = new("void *[]", [memory for _, memory in made]), new("size_t[]", count)
-        status = lib.azt_dataset_get_batch_into(handle, numbers, count, buffers, new("size_t[]", expected), sizes, error)
+        status = lib.azt_dataset_get_batch_into(
+            handle, numbers, count, buffers, new("size_t[]", expected), sizes, error
+        )
         if status == 0:
             whole = [finish_bytes(data, memory) for data, memory in made]
             return [data if size == len(data) else data[:size] for data, size in zip(whole, sizes)]
@@ -278,3 +280,26 @@ def fetch_entries(client: Client, handle: Any, indices: list[int]) -> list[bytes
     if lib.azt_dataset_get_batch(handle, numbers, count, samples, error):
         raise failure(error, client.cause())
     return [bytes(view_sample(sample)) for sample in [own_sample(samples[number]) for number in range(count)]]
+
+
+def serialize_entries(handle: Any) -> bytes:
+    """Return the entries of an `azt_dataset *`, for another process."""
+    capacity = 0
+    while True:
+        buffer = new("char[]", capacity) if capacity else ffi.NULL
+        size, error = new("size_t *"), new("azt_error **")
+        status = lib.azt_dataset_serialize(handle, buffer, capacity, size, error)
+        if status == 0:
+            return bytes(ffi.buffer(buffer, size[0])) if size[0] else b""
+        if status != BUFFER_TOO_SMALL:
+            raise failure(error)
+        lib.azt_error_free(error[0])
+        # A read may fill in the size of an entry meanwhile.
+        capacity = size[0] + 64
+
+
+def deserialize_entries(client: Client, entries: bytes) -> Any:
+    """Return the `azt_dataset *` of what :func:`serialize_entries` returned. Nothing is sent."""
+    handle = new("azt_dataset **")
+    check(lib.azt_dataset_deserialize, client.handle, entries, len(entries), handle)
+    return ffi.gc(handle[0], lib.azt_dataset_free)

@@ -6,45 +6,35 @@ sample.
 
 from __future__ import annotations
 
-import itertools
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Callable, Generic, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Callable, TypedDict, TypeVar, cast
 
 import torch.utils.data
 
 from aztorch import _lookahead
+from aztorch._blob import Blob
 from aztorch._client import check_credential, client_for
 from aztorch._entry import (
     DatasetEntry,
-    Entry,
     Habit,
-    SampleEntry,
+    deserialize_entries,
     entry_url,
     fetch_entries,
     fetch_entry,
-    quote_url,
+    serialize_entries,
 )
-from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
-from aztorch._memory import own_sample, view_sample
-from aztorch._source import (
-    ContainerSource,
-    Source,
-    UrlsSource,
-    manifest_source,
-    ranges_source,
-    stream_of,
-    tars_source,
-    urls_of,
-)
-from aztorch.io import BlobIO, complete_url
+from aztorch._iteration import Iteration, LazyIteration, LazyUrls, Place
+from aztorch._library import failure, lib, new
+from aztorch._source import ContainerSource, Source, UrlsSource, manifest_source, ranges_source, tars_source, urls_of
+from aztorch.io import complete_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from typing_extensions import Self
 
-    from aztorch._client import Client, Credential
+    from aztorch._client import Credential
 
 __all__ = ["Blob", "BlobDataset", "IterableBlobDataset"]
 
@@ -60,75 +50,13 @@ class DefaultSample(TypedDict):
     data: bytes
 
 
-class Blob:
-    """A blob of a dataset, which a ``transform`` gets.
-
-    Nothing is fetched before it is read. If a dataset's transform reads the blobs as a whole, the following blobs are
-    fetched ahead. It can be pickled, with its SAS and its credential; not so a part of a blob.
-
-    ::
-
-        def decode(blob: Blob) -> torch.Tensor:
-            return torch.frombuffer(blob.data, dtype=torch.float32)   # no copy
-
-        dataset = BlobDataset.from_container_url(url, transform=decode)
-    """
-
-    __slots__ = ("_entry",)
-
-    def __init__(self, entry: Entry) -> None:
-        self._entry = entry
-
-    @property
-    def url(self) -> str:
-        """The URL of the blob, without its query, and so without a SAS. For a file in a tar archive, the archive's."""
-        return self._entry.url
-
-    @property
-    def blob_name(self) -> str:
-        """The name of the blob in its container; for a file in a tar archive, its path there."""
-        return self._entry.blob_name
-
-    @property
-    def container_name(self) -> str:
-        """The name of the blob's container."""
-        return self._entry.container_name
-
-    @property
-    def size(self) -> int | None:
-        """The size in bytes, without a request: None where only a read can tell, as for a URL."""
-        return self._entry.size
-
-    @property
-    def data(self) -> memoryview:
-        """The whole content, without a copy: a writable ``memoryview`` of bytes, aligned to 64 bytes.
-
-        The memory belongs to the view alone, and lives as long as it. Each access fetches the blob; keep the view.
-        """
-        return self._entry.view()
-
-    def reader(self) -> BlobIO:
-        """Return a new file over the content. A transform may open several, and read only parts."""
-        return BlobIO._of_entry(self._entry)  # noqa: SLF001
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__qualname__} {self.url!r}>"
-
-
 class _Blobs:
     """What a dataset is made of: the argument of the datasets' constructors."""
 
-    def __init__(self, source: Source | _LazyUrls, credential: Credential) -> None:
+    def __init__(self, source: Source | LazyUrls, credential: Credential) -> None:
         check_credential(credential)
         self.source = source
         self.credential = credential
-
-
-class _LazyUrls:
-    """URLs of an iterator, which are taken while a stream is read."""
-
-    def __init__(self, urls: Iterable[str]) -> None:
-        self.urls = urls
 
 
 class BlobDataset(torch.utils.data.Dataset[Sample_co]):
@@ -338,7 +266,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         state = self.__dict__.copy()
         for name in ("_handle", "_client", "_habit"):
             del state[name]
-        state["_entries"] = serialize(self._handle)
+        state["_entries"] = serialize_entries(self._handle)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -347,9 +275,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         self.__dict__.update(state)
         self._client = client_for(self._credential)
         self._habit = Habit()
-        handle = new("azt_dataset **")
-        check(lib.azt_dataset_deserialize, self._client.handle, entries, len(entries), handle)
-        self._handle = ffi.gc(handle[0], lib.azt_dataset_free)
+        self._handle = deserialize_entries(self._client, entries)
 
 
 class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
@@ -381,7 +307,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         self._shard: tuple[int, int] | None = None
         self._epoch = 0
         self._loaded: dict[str, Any] | None = None
-        self._current: _Iteration[Sample_co] | _LazyIteration[Sample_co] | None = None
+        self._current: Iteration[Sample_co] | LazyIteration[Sample_co] | None = None
 
     @classmethod
     def from_blob_urls(
@@ -400,7 +326,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         :raises ValueError: for a bad URL; for one of an iterator, when it is reached.
         """
         urls = urls_of(blob_urls)
-        source = UrlsSource(urls) if isinstance(urls, (list, tuple)) else _LazyUrls(urls)
+        source = UrlsSource(urls) if isinstance(urls, (list, tuple)) else LazyUrls(urls)
         return cls(_Blobs(source, credential), transform=transform)
 
     @classmethod
@@ -506,13 +432,13 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         if loaded is not None:
             self._epoch = loaded["epoch"]
         seed = loaded["seed"] if loaded is not None else self._draw_seed()
-        place = _Place(self._epoch, seed, shard, shards, None if self._shuffle is None else self._shuffle[0])
+        place = Place(self._epoch, seed, shard, shards, None if self._shuffle is None else self._shuffle[0])
         client = client_for(self._credential)
-        current: _Iteration[Sample_co] | _LazyIteration[Sample_co]
+        current: Iteration[Sample_co] | LazyIteration[Sample_co]
         if isinstance(self._source, Source):
-            current = _Iteration(self._source, client, place, self._transform, self._habit)
+            current = Iteration(self._source, client, place, self._transform, self._habit)
         else:
-            current = _LazyIteration(self._source, client, place, self._transform, self._habit)
+            current = LazyIteration(self._source, client, place, self._transform, self._habit)
         if loaded is not None:
             current.resume(loaded["cursor"])
         self._current = current
@@ -567,204 +493,10 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         self.__dict__.update(state, _habit=Habit())
 
 
-class _Place:
-    """Which part of which epoch, in which order."""
-
-    def __init__(self, epoch: int, seed: int | None, shard: int, shards: int, buffer_size: int | None) -> None:
-        self.epoch = epoch
-        self.seed = seed
-        self.shard = shard
-        self.shards = shards
-        self.buffer_size = buffer_size
-
-
-class _Iteration(Generic[Sample_co]):
-    """An iterator over a stream of the library."""
-
-    def __init__(
-        self,
-        source: Source,
-        client: Client,
-        place: _Place,
-        transform: Callable[[Blob], Sample_co] | None,
-        habit: Habit,
-    ) -> None:
-        self._source = source
-        self._client = client
-        self._place = place
-        self._transform = transform
-        self._habit = habit
-        # A transform that does not read its blobs as a whole gets them without their bytes.
-        self._lazy = transform is not None and not habit.reads_whole
-        self._dataset: Any = None
-        self._stream: Any = None
-        self._cursor: bytes | None = None
-        self._ended = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Sample_co:
-        sample = self._next_sample()
-        if sample is None:
-            raise StopIteration
-        if self._transform is None:
-            url = quote_url(text(lib.azt_sample_url(sample)))
-            return cast("Sample_co", {"url": url, "data": bytes(view_sample(sample))})
-        entry = SampleEntry(self._source, self._client, sample, has_bytes=not self._lazy, habit=self._habit)
-        self._habit.before()
-        value = self._transform(Blob(entry))
-        self._habit.after()
-        if self._lazy and self._habit.reads_whole:
-            # From here on the samples come with their bytes, fetched ahead.
-            self._cursor = self._take_cursor()
-            self._lazy = False
-            self._stream = None
-        return value
-
-    def _next_sample(self) -> Any:
-        if self._stream is None:
-            self._open()
-        sample, error = new("azt_sample **"), new("azt_error **")
-        if lib.azt_stream_next(self._stream, sample, error):
-            raise failure(error, self._client.cause())
-        return None if sample[0] == ffi.NULL else own_sample(sample[0])
-
-    def _open(self) -> None:
-        place = self._place
-        stream = self._make_stream()
-        if place.buffer_size is not None:
-            check(lib.azt_stream_set_shuffle, stream, place.buffer_size, place.seed or 0)
-        if self._lazy:
-            check(lib.azt_stream_set_lazy, stream)
-        if self._cursor is not None:
-            check(lib.azt_stream_resume, stream, self._cursor)
-        else:
-            for _ in range(place.epoch if place.buffer_size is not None else 0):
-                check(lib.azt_stream_reset, stream)
-        self._stream = stream
-
-    def _make_stream(self) -> Any:
-        place = self._place
-        if isinstance(self._source, (ContainerSource, UrlsSource)):
-            return self._source.make_stream(self._client, place.shard, place.shards)
-        if self._dataset is None:
-            self._dataset = self._source.make_dataset(self._client)
-        return stream_of(self._dataset, place.shard, place.shards)
-
-    def _take_cursor(self) -> bytes | None:
-        if self._stream is None:
-            return self._cursor
-        capacity = 1024
-        while True:
-            buffer, size, error = new("char[]", capacity), new("size_t *"), new("azt_error **")
-            status = lib.azt_stream_cursor(self._stream, UNKNOWN_SIZE, buffer, capacity, size, error)
-            if status == 0:
-                return bytes(ffi.unpack(buffer, size[0] - 1))
-            if status != BUFFER_TOO_SMALL:
-                raise failure(error)
-            lib.azt_error_free(error[0])
-            capacity = size[0]
-
-    def resume(self, cursor: str | None) -> None:
-        self._cursor = None if cursor is None else cursor.encode()
-        self._open()
-
-    def state(self) -> dict[str, Any]:
-        cursor = self._take_cursor()
-        return {
-            "version": 1,
-            "epoch": self._place.epoch,
-            "seed": self._place.seed,
-            "cursor": None if cursor is None else cursor.decode(),
-        }
-
-
-# How many URLs are taken from an iterator at a time: few at first, so that the first sample comes soon, and enough then
-# to keep all connections busy.
-_FIRST_URLS, _MOST_URLS = 16, 1024
-
-
-class _LazyIteration(Generic[Sample_co]):
-    """An iterator over the blobs whose URLs come from an iterator."""
-
-    def __init__(
-        self,
-        source: _LazyUrls,
-        client: Client,
-        place: _Place,
-        transform: Callable[[Blob], Sample_co] | None,
-        habit: Habit,
-    ) -> None:
-        self._urls = source.urls
-        self._client = client
-        self._place = place
-        self._transform = transform
-        self._habit = habit
-        self._returned = 0
-        self._samples: Iterator[Sample_co] | None = None
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Sample_co:
-        if self._samples is None:
-            self._samples = self._read()
-        sample = next(self._samples)
-        self._returned += 1
-        return sample
-
-    def _read(self) -> Iterator[Sample_co]:
-        place = self._place
-        own = itertools.islice(self._urls, place.shard, None, place.shards)
-        own = itertools.islice(own, self._returned, None)
-        count = _FIRST_URLS
-        if place.buffer_size is not None:
-            # Shuffling needs all names, or many of them.
-            count = max(place.buffer_size, _MOST_URLS)
-        while True:
-            urls = list(itertools.islice(own, count))
-            if not urls:
-                return
-            part = _Place(place.epoch, place.seed, 0, 1, place.buffer_size)
-            yield from _Iteration(UrlsSource(urls), self._client, part, self._transform, self._habit)
-            count = min(2 * count, _MOST_URLS) if place.buffer_size is None else count
-
-    def resume(self, cursor: str | None) -> None:
-        if self._place.buffer_size is not None and cursor is not None:
-            raise ValueError("a shuffled iterator of URLs cannot be resumed: pass a list of URLs")
-        if cursor is not None:
-            number, shard, shards = (int(part) for part in cursor.split("/"))
-            if (shard, shards) != (self._place.shard, self._place.shards):
-                raise ValueError(f"the state is of part {shard} of {shards}, not {self._place.shard} of {self._place.shards}")
-            self._returned = number
-
-    def state(self) -> dict[str, Any]:
-        place = self._place
-        cursor = f"{self._returned}/{place.shard}/{place.shards}"
-        return {"version": 1, "epoch": place.epoch, "seed": place.seed, "cursor": cursor}
-
-
 def check_transform(transform: object) -> None:
     """Raise TypeError if a transform cannot be called."""
     if transform is not None and not callable(transform):
         raise TypeError(f"transform must be callable, not: {type(transform)}")
-
-
-def serialize(handle: Any) -> bytes:
-    """Return the entries of an `azt_dataset *`, for another process."""
-    capacity = 0
-    while True:
-        buffer = new("char[]", capacity) if capacity else ffi.NULL
-        size, error = new("size_t *"), new("azt_error **")
-        status = lib.azt_dataset_serialize(handle, buffer, capacity, size, error)
-        if status == 0:
-            return bytes(ffi.buffer(buffer, size[0])) if size[0] else b""
-        if status != BUFFER_TOO_SMALL:
-            raise failure(error)
-        lib.azt_error_free(error[0])
-        # A read may fill in the size of an entry meanwhile.
-        capacity = size[0] + 64
 
 
 def _is_distributed() -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+
 class AZStorageTorchError(Exception):
     """Base class of the exceptions of aztorch. It has the name that it has in ``azstoragetorch``."""
 

@@ -10,7 +10,7 @@ import operator
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Literal, Union, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Literal, Union, overload
 
 from aztorch import exceptions
 from aztorch._client import Client, check_credential, client_for, is_token
@@ -39,7 +39,16 @@ _ARCHIVE_MODULES = ("torch.serialization", "torch.export.", "torch.package.")
 _BUFFER_TYPES = (bytes, bytearray, memoryview)
 
 
-class BlobIO(io.BufferedIOBase):
+if TYPE_CHECKING:
+
+    class _BinaryFile(io.BufferedIOBase, BinaryIO):  # type: ignore[misc]
+        """So that a type checker takes a BlobIO for what ``torch.save`` and others ask for."""
+
+else:
+    _BinaryFile = io.BufferedIOBase
+
+
+class BlobIO(_BinaryFile):
     """A blob as a binary file, for reading or for writing: for ``torch.save``, ``torch.load`` and whatever takes a file.
 
     Opening sends nothing. A blob that does not exist is reported by the first read or seek.

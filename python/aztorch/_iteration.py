@@ -1,0 +1,209 @@
+"""How an iterable dataset is read: iterators over the library's streams, which can be left and resumed."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, cast
+
+from aztorch._blob import Blob
+from aztorch._entry import SampleEntry, quote_url
+from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
+from aztorch._memory import own_sample, view_sample
+from aztorch._source import ContainerSource, Source, UrlsSource, stream_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Self
+
+    from aztorch._client import Client
+    from aztorch._entry import Habit
+
+Sample_co = TypeVar("Sample_co", covariant=True)
+
+
+class LazyUrls:
+    """URLs of an iterator, which are taken while the dataset is read."""
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        self.urls = urls
+
+
+class Place:
+    """Which part of which epoch, in which order."""
+
+    def __init__(self, epoch: int, seed: int | None, shard: int, shards: int, buffer_size: int | None) -> None:
+        self.epoch = epoch
+        self.seed = seed
+        self.shard = shard
+        self.shards = shards
+        self.buffer_size = buffer_size
+
+
+class Iteration(Generic[Sample_co]):
+    """An iterator over a stream of the library."""
+
+    def __init__(
+        self,
+        source: Source,
+        client: Client,
+        place: Place,
+        transform: Callable[[Blob], Sample_co] | None,
+        habit: Habit,
+    ) -> None:
+        self._source = source
+        self._client = client
+        self._place = place
+        self._transform = transform
+        self._habit = habit
+        # A transform that does not read its blobs as a whole gets them without their bytes.
+        self._lazy = transform is not None and not habit.reads_whole
+        self._dataset: Any = None
+        self._stream: Any = None
+        self._cursor: bytes | None = None
+        self._ended = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Sample_co:
+        sample = self._next_sample()
+        if sample is None:
+            raise StopIteration
+        if self._transform is None:
+            url = quote_url(text(lib.azt_sample_url(sample)))
+            return cast("Sample_co", {"url": url, "data": bytes(view_sample(sample))})
+        entry = SampleEntry(self._source, self._client, sample, has_bytes=not self._lazy, habit=self._habit)
+        self._habit.before()
+        value = self._transform(Blob(entry))
+        self._habit.after()
+        if self._lazy and self._habit.reads_whole:
+            # From here on the samples come with their bytes, fetched ahead.
+            self._cursor = self._take_cursor()
+            self._lazy = False
+            self._stream = None
+        return value
+
+    def _next_sample(self) -> Any:
+        if self._stream is None:
+            self._open()
+        sample, error = new("azt_sample **"), new("azt_error **")
+        if lib.azt_stream_next(self._stream, sample, error):
+            raise failure(error, self._client.cause())
+        return None if sample[0] == ffi.NULL else own_sample(sample[0])
+
+    def _open(self) -> None:
+        place = self._place
+        stream = self._make_stream()
+        if place.buffer_size is not None:
+            check(lib.azt_stream_set_shuffle, stream, place.buffer_size, place.seed or 0)
+        if self._lazy:
+            check(lib.azt_stream_set_lazy, stream)
+        if self._cursor is not None:
+            check(lib.azt_stream_resume, stream, self._cursor)
+        else:
+            for _ in range(place.epoch if place.buffer_size is not None else 0):
+                check(lib.azt_stream_reset, stream)
+        self._stream = stream
+
+    def _make_stream(self) -> Any:
+        place = self._place
+        if isinstance(self._source, (ContainerSource, UrlsSource)):
+            return self._source.make_stream(self._client, place.shard, place.shards)
+        if self._dataset is None:
+            self._dataset = self._source.make_dataset(self._client)
+        return stream_of(self._dataset, place.shard, place.shards)
+
+    def _take_cursor(self) -> bytes | None:
+        if self._stream is None:
+            return self._cursor
+        capacity = 1024
+        while True:
+            buffer, size, error = new("char[]", capacity), new("size_t *"), new("azt_error **")
+            status = lib.azt_stream_cursor(self._stream, UNKNOWN_SIZE, buffer, capacity, size, error)
+            if status == 0:
+                return bytes(ffi.unpack(buffer, size[0] - 1))
+            if status != BUFFER_TOO_SMALL:
+                raise failure(error)
+            lib.azt_error_free(error[0])
+            capacity = size[0]
+
+    def resume(self, cursor: str | None) -> None:
+        self._cursor = None if cursor is None else cursor.encode()
+        self._open()
+
+    def state(self) -> dict[str, Any]:
+        cursor = self._take_cursor()
+        return {
+            "version": 1,
+            "epoch": self._place.epoch,
+            "seed": self._place.seed,
+            "cursor": None if cursor is None else cursor.decode(),
+        }
+
+
+# How many URLs are taken from an iterator at a time: few at first, so that the first sample comes soon, and enough then
+# to keep all connections busy.
+_FIRST_URLS, _MOST_URLS = 16, 1024
+
+
+class LazyIteration(Generic[Sample_co]):
+    """An iterator over the blobs whose URLs come from an iterator."""
+
+    def __init__(
+        self,
+        source: LazyUrls,
+        client: Client,
+        place: Place,
+        transform: Callable[[Blob], Sample_co] | None,
+        habit: Habit,
+    ) -> None:
+        self._urls = source.urls
+        self._client = client
+        self._place = place
+        self._transform = transform
+        self._habit = habit
+        self._returned = 0
+        self._samples: Iterator[Sample_co] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Sample_co:
+        if self._samples is None:
+            self._samples = self._read()
+        sample = next(self._samples)
+        self._returned += 1
+        return sample
+
+    def _read(self) -> Iterator[Sample_co]:
+        place = self._place
+        own = itertools.islice(self._urls, place.shard, None, place.shards)
+        own = itertools.islice(own, self._returned, None)
+        count = _FIRST_URLS
+        if place.buffer_size is not None:
+            # Shuffling needs all names, or many of them.
+            count = max(place.buffer_size, _MOST_URLS)
+        while True:
+            urls = list(itertools.islice(own, count))
+            if not urls:
+                return
+            part = Place(place.epoch, place.seed, 0, 1, place.buffer_size)
+            yield from Iteration(UrlsSource(urls), self._client, part, self._transform, self._habit)
+            count = min(2 * count, _MOST_URLS) if place.buffer_size is None else count
+
+    def resume(self, cursor: str | None) -> None:
+        if self._place.buffer_size is not None and cursor is not None:
+            raise ValueError("a shuffled iterator of URLs cannot be resumed: pass a list of URLs")
+        if cursor is not None:
+            number, shard, shards = (int(part) for part in cursor.split("/"))
+            if (shard, shards) != (self._place.shard, self._place.shards):
+                raise ValueError(
+                    f"the state is of part {shard} of {shards}, not {self._place.shard} of {self._place.shards}"
+                )
+            self._returned = number
+
+    def state(self) -> dict[str, Any]:
+        place = self._place
+        cursor = f"{self._returned}/{place.shard}/{place.shards}"
+        return {"version": 1, "epoch": place.epoch, "seed": place.seed, "cursor": cursor}
