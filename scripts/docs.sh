@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the documentation as one site of files: docs.sh. Its start page is target/docs/index.html.
 #
-#   target/docs/           the Markdown files of the repository, by Sphinx
+#   target/docs/           the Markdown files of the repository and the reference of the Python package, by Sphinx
 #   target/docs/reference/ the C and C++ headers, by Doxygen
 #   target/docs/crate/     the Rust crate, by rustdoc
 #
@@ -20,7 +20,7 @@ export AZTORCH_VERSION
 rm -rf "$AZTORCH_SITE" "$target/doc"
 
 echo '== Sphinx'
-PYTHONPATH=$tools PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m sphinx --quiet --nitpicky --fail-on-warning \
+PYTHONPATH=$tools:python PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m sphinx --quiet --nitpicky --fail-on-warning \
     --fresh-env --conf-dir docs/site --doctree-dir target/docs-doctrees -D "html_title=aztorch $AZTORCH_VERSION" \
     . "$AZTORCH_SITE"
 cp "$AZTORCH_SITE/README.html" "$AZTORCH_SITE/index.html"

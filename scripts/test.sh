@@ -81,7 +81,7 @@ gate release        '2 s'              'notes, files and publication of a preten
 gate aks            '2 s'              'Dockerfile and Kubernetes manifest of cpp-examples/aks'
 gate clippy         '10 s, cold 2 min' 'Rust lints'
 gate library        '3 s, cold 5 min'  'the tree that is shipped: libraries, headers, packages, aztorch-doctor'
-gate docs           '20 s'             'pages, references of C, C++ and Rust as one site; its links'
+gate docs           '20 s'             'pages, references of C, C++, Python and Rust as one site'
 gate header         '2 s, cold 2 min'  'include/aztorch.h is what the sources say'
 gate notices        '1 s'              'the licences of all crates that are shipped are in THIRD-PARTY-LICENSES.txt'
 gate fuzz           '10 s, cold 30 s'  'the fuzzing targets over their corpus and its mutations'

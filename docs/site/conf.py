@@ -1,18 +1,21 @@
 """How Sphinx makes pages of the Markdown files. scripts/docs.sh runs it, with the repository as the source folder."""
 
+import importlib
+import sys
 from pathlib import Path
 
 from docutils import nodes
 from pygments.lexers import get_lexer_for_filename
 from pygments.util import ClassNotFound
 from sphinx import addnodes
+from sphinx.ext.autodoc.mock import MockFinder
 from sphinx.transforms import SphinxTransform
 from sphinx.util.osutil import relative_uri
 
 project = "aztorch"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/**.md", "cpp-examples/**.md"]
+include_patterns = ["*.md", "docs/**.md", "docs/site/python.rst", "cpp-examples/**.md"]
 exclude_patterns = ["target", ".*"]
 html_theme = "furo"
 html_copy_source = False
@@ -29,6 +32,16 @@ html_theme_options = {
 }
 myst_heading_anchors = 4
 
+# The Python package is imported without its library, and without torch, whose names stand for anything here.
+sys.meta_path.insert(0, MockFinder(["aztorch._native", "lightning", "pytorch_lightning", "torch"]))
+importlib.import_module("torch").__version__ = (2, 1)
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+# Names of Python's and torch's own: the site has no links to them.
+nitpick_ignore_regex = [("py:.*", r"(?!aztorch\b).*")]
+
 # The pages as the navigation lists them. Patterns add the pages that are not named.
 NAVIGATION = """
 
@@ -37,6 +50,9 @@ NAVIGATION = """
 :glob:
 :caption: Using it
 
+docs/python
+docs/python-checkpoints
+docs/python-migration
 docs/cpp
 docs/datasets
 docs/c-api
@@ -71,6 +87,7 @@ REFERENCE = {
     "C by subject": "reference/modules.html",
     "C++ classes": "reference/annotated.html",
     "C++ functions": "reference/namespaceaztorch.html",
+    "Python": "docs/site/python.html",
     "Rust": "crate/aztorch/index.html",
 }
 DESCRIBED = {"include/aztorch.h": REFERENCE["aztorch.h"], "src/lib.rs": REFERENCE["Rust"]}
