@@ -21,8 +21,8 @@ docs/cpp.md python 2 lines
 docs/datasets.md cpp 1 torch
 docs/datasets.md cpp 2 torch'
 
-# All blocks except those of shell and of plain text: file, language, number. The Python of README.md and docs/python*.md is
-# for the package: tests/python_package/test_docs.py runs it.
+# All blocks except those of shell and of plain text: file, language, number. The Python of README.md and
+# docs/python*.md is for the package: tests/python_package/test_docs.py runs it.
 found_blocks() {
     awk 'FNR == 1 { split("", count); inside = 0 }
         /^ *```/ {
