@@ -9,6 +9,7 @@ import io
 import operator
 import os
 import sys
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Literal, Union, overload
 
@@ -34,6 +35,10 @@ _MODES = {"rb": lib.AZT_BLOB_MODE_READ, "wb": lib.AZT_BLOB_MODE_WRITE, "xb": lib
 # How many bytes readline() takes from the library at a time. The library itself reads further ahead. 256 KiB stay in
 # the processor's cache.
 _LINES_SIZE = 256 * 1024
+# Larger reads are more than the library has read ahead.
+_MOST_READ_AHEAD = 16 * 1024 * 1024
+# Nobody replaces a blob within this time in seconds, after a program has seen a read return.
+_AT_ONCE = 0.001
 # The modules of torch that write archives by its writer in C++, which ends the process when a write raises.
 _ARCHIVE_MODULES = ("torch.serialization", "torch.export.", "torch.package.")
 _BUFFER_TYPES = (bytes, bytearray, memoryview)
@@ -118,6 +123,7 @@ class BlobIO(_BinaryFile):
         self._if_match = if_match
         self._entry = entry
         self._received = 0
+        self._last_read = self._next_confirmation = 0.0
         self._client: Client | None = None
         self._handle: Any = None
         self._position = 0
@@ -409,6 +415,7 @@ class BlobIO(_BinaryFile):
 
     def _receive(self, memory: Any, count: int) -> None:
         """Fill `memory` with the `count` bytes at the position, which are there, and move the position."""
+        self._confirm_version(count)
         while True:
             if self._handle_position != self._position:
                 self._call_reader(lib.azt_blob_seek, self._position, lib.AZT_SEEK_SET, ffi.NULL)
@@ -423,7 +430,38 @@ class BlobIO(_BinaryFile):
             if self._entry is not None:
                 self._received += count
                 self._entry.habit.note(self._received, self._size)
+            self._last_read = time.monotonic()
             return
+
+    def _require_version(self, etag: str, wanted: str | None) -> None:
+        if wanted is not None and _bare(etag) != _bare(wanted):
+            raise exceptions.BlobModifiedError(f"{self.name}: the blob has the version {etag} and no longer {wanted}")
+
+    def _confirm_version(self, count: int) -> None:
+        """Raise if the blob was replaced since the last read, also where the library has the bytes already.
+
+        A request finds out. Reads that follow each other at once need none, nor do large reads, which send requests
+        anyway; and the requests take a twentieth of the time at most.
+        """
+        start = time.monotonic()
+        if count > _MOST_READ_AHEAD or start - self._last_read < _AT_ONCE or start < self._next_confirmation:
+            return
+        opened = new("azt_blob **")
+        error = new("azt_error **")
+        if self._entry is not None:
+            status = self._entry.open(opened, error)
+        else:
+            client = client_for(self._credential)
+            # No body is sent, and `opened` stays NULL, if the version is the same.
+            status = lib.azt_blob_open_if_changed(client.handle, self._url.encode(), self._etag.encode(), opened, error)
+        if status:
+            raise failure(error, self._cause())
+        if opened[0] != ffi.NULL:
+            etag = text(lib.azt_blob_etag(opened[0]))
+            lib.azt_blob_free(opened[0])
+            self._require_version(etag, self._etag)
+        now = time.monotonic()
+        self._next_confirmation = now + 20 * (now - start)
 
     def _call_reader(self, function: Any, *arguments: Any) -> bool:
         """Call a function of the handle. In a forked process, open it anew and return False."""
@@ -461,12 +499,11 @@ class BlobIO(_BinaryFile):
             raise failure(error, self._cause())
         handle = ffi.gc(opened[0], lib.azt_blob_free)
         etag = text(lib.azt_blob_etag(handle))
-        wanted = self._etag or self._if_match
-        if wanted is not None and _bare(etag) != _bare(wanted):
-            raise exceptions.BlobModifiedError(f"{self.name}: the blob has the version {etag} and no longer {wanted}")
+        self._require_version(etag, self._etag or self._if_match)
         size = new("uint64_t *")
         check(lib.azt_blob_size, handle, size)
         self._handle, self._handle_position, self._size, self._etag = handle, 0, size[0], etag
+        self._last_read = time.monotonic()
         if self._progress is not None:
             self._progress.attach(handle, self.name)
 
