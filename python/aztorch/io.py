@@ -46,7 +46,7 @@ _BUFFER_TYPES = (bytes, bytearray, memoryview)
 
 if TYPE_CHECKING:
 
-    class _BinaryFile(io.BufferedIOBase, BinaryIO):  # type: ignore[misc]
+    class _BinaryFile(io.BufferedIOBase, BinaryIO):
         """So that a type checker takes a BlobIO for what ``torch.save`` and others ask for."""
 
 else:
