@@ -135,6 +135,9 @@ def tests():
             functions.add((file.parent.name, file.stem))
             if file.parts[0] == "tests":
                 modules.update((module, file.parent.name))
+        elif file.match("tests/python_package/test_*.py"):
+            modules.add(file.stem)
+            functions.update((file.stem, name) for name in re.findall(r"^ *def (test_\w+)", read(file), re.MULTILINE))
     return modules, functions
 
 
