@@ -41,6 +41,8 @@ _MOST_READ_AHEAD = 16 * 1024 * 1024
 _AT_ONCE = 0.001
 # The modules of torch that write archives by its writer in C++, which ends the process when a write raises.
 _ARCHIVE_MODULES = ("torch.serialization", "torch.export.", "torch.package.")
+# What names a version in the query of a URL.
+_VERSIONS = ("snapshot", "versionid")
 _BUFFER_TYPES = (bytes, bytearray, memoryview)
 
 
@@ -100,7 +102,7 @@ class BlobIO(_BinaryFile):
         url = complete_url(blob_url)
         if mode == "xb" and if_match is not None:
             raise ValueError('if_match is for blobs that exist, and mode "xb" is for new ones')
-        check_blob_url(url)
+        check_blob_url(url, reads=mode == "rb")
         if has_sas(url):
             credential = False
         elif is_token(credential) and not url.lower().startswith("https:"):
@@ -692,10 +694,15 @@ def complete_url(url: object) -> str:
     return url if "://" in url else f"https://{url}"
 
 
-def check_blob_url(url: str) -> None:
+def check_blob_url(url: str, *, reads: bool = False) -> None:
     """Raise ValueError if a blob's URL is malformed. Nothing is sent."""
     opened = new("azt_blob **")
     error = new("azt_error **")
+    if reads:
+        # It is opened for writing below, where versions are refused.
+        path, question_mark, query = url.partition("?")
+        parts = query.split("&")
+        url = path + question_mark + "&".join(part for part in parts if part.partition("=")[0] not in _VERSIONS)
     # A writer sends nothing before its first block.
     if lib.azt_blob_open(client_for(False).handle, url.encode(), lib.AZT_BLOB_MODE_WRITE, opened, error):
         raise failure(error)
@@ -835,7 +842,7 @@ def open(
     if_match: str | None = None,
     progress: Progress = None,
 ) -> io.TextIOWrapper: ...
-def open(  # noqa: A001
+def open(
     url: str,
     mode: str = "r",
     *,
