@@ -44,6 +44,11 @@ class StorageError(AZStorageTorchError):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # azure-core's exceptions refer to a traceback, which cannot be pickled.
+        state = {name: getattr(self, name) for name in ("status_code", "error_code", "request_id", "retryable")}
+        return type(self), (self.message,), state
+
 
 class FatalBlobIOWriteError(AZStorageTorchError):
     """A write to a blob failed. Nothing that was written is published, and the writer cannot be used any more.
@@ -155,8 +160,8 @@ def __getattr__(name: str) -> Any:
     bases += [getattr(azure, found) for found in azure_names if hasattr(azure, found)][:1]
     bases += [own] if own is not None else []
     made = type(name, tuple(bases), {"__module__": __name__, "__doc__": _DOCUMENTATION[name]})
-    globals()[name] = made
-    return made
+    # Another thread may have made it meanwhile.
+    return globals().setdefault(name, made)
 
 
 def _azure_exceptions() -> object:
