@@ -148,7 +148,7 @@ class BlobIO(_BinaryFile):
     def _of_entry(cls, entry: Entry) -> Self:
         """Return a reader of an entry of a dataset."""
         made = cls.__new__(cls)
-        made._set_up(entry.url, "rb", None, None, None, entry)
+        made._set_up(entry.url, "rb", None, None, None, entry)  # noqa: SLF001
         return made
 
     # ---- state ----
@@ -420,7 +420,8 @@ class BlobIO(_BinaryFile):
         self._confirm_version(count)
         while True:
             if self._handle_position != self._position:
-                self._call_reader(lib.azt_blob_seek, self._position, lib.AZT_SEEK_SET, ffi.NULL)
+                if not self._call_reader(lib.azt_blob_seek, self._position, lib.AZT_SEEK_SET, ffi.NULL):
+                    continue
                 self._handle_position = self._position
             read = new("size_t *")
             if not self._call_reader(lib.azt_blob_read, memory, count, read):
