@@ -34,6 +34,9 @@ TORCH2_MARK = "<!-- torch2 -->"
 FENCE = re.compile(r"\s*(```+|~~~+)\s*([\w-]*)")
 PLACEHOLDER = "https://ACCOUNT.blob.core.windows.net/CONTAINER"
 SECONDS = 240
+# Lightning 2.6 uses what torch 2.15 calls deprecated.
+LIGHTNING = "ignore::FutureWarning:lightning.pytorch.utilities._pytree"
+WARNINGS = f"error::ResourceWarning,error::FutureWarning,{LIGHTNING}"
 
 # Beside the program. It prints, and compares with the comment in the line of the call.
 CHECKS = """
@@ -164,14 +167,17 @@ def test_page(page: str, container: Container, tmp_path: Path, capsys: pytest.Ca
     text = read(page)
     program = [""] * (len(text.splitlines()) + 1)
     expected: dict[int, str] = {}
+    left_out = []
     for block in blocks_of(text):
         if block.needs_torch2 and torch.__version__.startswith("1."):
-            with capsys.disabled():
-                print(f"\n{page}:{block.line}: not run, since it needs torch 2, and this is torch {torch.__version__}")
+            left_out.append(str(block.line))
             continue
         code = [at(line, container) for line in block.code]
         expected.update(expected_of("\n".join(code) + "\n", block.line))
         program[block.line - 1 : block.line - 1 + len(code)] = code
+    if left_out:
+        with capsys.disabled():
+            print(f"\n{page}: needs torch 2, and not {torch.__version__}: not run from lines {', '.join(left_out)} on")
     # The first line of a page is its title.
     assert not program[0]
     program[0] = "from page_checks import print, finish"
@@ -182,7 +188,7 @@ def test_page(page: str, container: Container, tmp_path: Path, capsys: pytest.Ca
     environment = dict(
         os.environ,
         AZURE_STORAGE_CONNECTION_STRING=os.environ["AZTORCH_TEST_CONNECTION_STRING"],
-        PYTHONWARNINGS="error::ResourceWarning,error::FutureWarning",
+        PYTHONWARNINGS=WARNINGS,
     )
     result = subprocess.run(
         [sys.executable, str(script)],

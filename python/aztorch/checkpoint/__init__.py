@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("aztorch.checkpoint needs PyTorch 2.1 or later: pip install torch") from error
 
-if torch.__version__ < (2, 1):
+if torch.__version__ < "2.1":
     raise ImportError(f"aztorch.checkpoint needs PyTorch 2.1 or later, and {torch.__version__} is installed")
 
 from aztorch.checkpoint._reader import BlobStorageReader

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aztorch import exceptions
@@ -12,6 +13,7 @@ from aztorch._client import check_credential, client_for
 from aztorch._entry import entry_url
 from aztorch._library import failure, ffi, lib, new, text
 from aztorch.checkpoint import _threads
+from aztorch.checkpoint._format import METADATA
 from aztorch.io import BlobIO, check_blob_url, complete_url
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aztorch.checkpoint")
 
-METADATA = ".metadata"
 _SCHEMES = ("https", "http", "abfss", "abfs", "wasbs", "wasb")
 # Characters that need no quoting in the path of a URL.
 _SAFE = "/~=,+@:"
@@ -42,7 +43,7 @@ class Folder:
         path, _, self._query = complete_url(url).partition("?")
         self.url = path.rstrip("/")
         self.credential = credential
-        check_blob_url(self.blob_url(METADATA))
+        check_blob_url(self.blob_url(METADATA), reads=False)
 
     def at(self, url: object) -> Folder:
         """Return the folder of another URL. Where it has no query, that of this folder is used for the same host."""
@@ -113,12 +114,9 @@ class Folder:
 
     def delete_all(self, names: Iterable[str]) -> None:
         """Delete blobs, several at once. The first failure ends it."""
-        tasks = [(0, lambda name=name: self.delete(name)) for name in names]
+        tasks = [(0, functools.partial(self.delete, name)) for name in names]
         for _ in _threads.run(tasks, thread_count=_DELETIONS):
             pass
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__.copy()
 
 
 def is_folder_url(url: object) -> bool:

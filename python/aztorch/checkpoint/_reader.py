@@ -20,8 +20,8 @@ from aztorch import exceptions
 from aztorch._client import client_for
 from aztorch._library import failure, ffi, lib, new
 from aztorch.checkpoint import _threads
-from aztorch.checkpoint._folder import METADATA, Folder, is_folder_url
-from aztorch.checkpoint._writer import ALIGNMENT, StorageMeta
+from aztorch.checkpoint._folder import Folder, is_folder_url
+from aztorch.checkpoint._format import ALIGNMENT, METADATA, StorageMeta
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import Metadata
     from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 
-    from aztorch._client import Credential
+    from aztorch._client import Client, Credential
 
 # Items of a file are fetched together if no more bytes are between them: these take less time than another request.
 _GAP = 1024 * 1024
@@ -107,9 +107,9 @@ class BlobStorageReader(StorageReader):
             raise exceptions.BlobNotFoundError(f"{message} ({error})") from error
         metadata: Metadata = pickle.loads(pickled)  # so says the documentation of the class
         if StorageMeta is not None:
-            if getattr(metadata, "storage_meta", None) is None:
-                metadata.storage_meta = StorageMeta()
-            metadata.storage_meta.load_id = self._load_id  # type: ignore[union-attr]
+            about = getattr(metadata, "storage_meta", None) or StorageMeta()
+            about.load_id = self._load_id
+            metadata.storage_meta = about
         return metadata
 
     def set_up_storage_reader(
@@ -174,8 +174,10 @@ class _File:
         # Resharding reads different parts of the same item.
         self._requests: dict[tuple[int, int], list[ReadItem]] = {}
         self._lock = threading.Lock()
+        self._client: Client | None = None
         self._handle: Any = None
         self._cancelled = False
+        self._parts_left = 0
 
     def add(self, offset: int, length: int, request: ReadItem) -> None:
         self._requests.setdefault((offset, length), []).append(request)
@@ -196,6 +198,7 @@ class _File:
             if not parts or parts[-1].size + found.end - found.start > _RANGE_SIZE:
                 parts.append(_Part(self))
             parts[-1].add(found)
+        self._parts_left = len(parts)
         return parts
 
     def open(self) -> Any:
@@ -204,13 +207,27 @@ class _File:
             if self._handle is None:
                 if self._cancelled:
                     raise exceptions.OperationCancelledError("another file of the checkpoint could not be read")
-                client = client_for(self._folder.credential)
+                client = self._client = client_for(self._folder.credential)
                 url = self._folder.blob_url(self.name).encode()
                 opened, error = new("azt_blob **"), new("azt_error **")
                 if lib.azt_blob_open(client.handle, url, lib.AZT_BLOB_MODE_READ, opened, error):
                     raise failure(error, client.cause())
                 self._handle = ffi.gc(opened[0], lib.azt_blob_free)
+                if self._cancelled:
+                    lib.azt_blob_cancel(self._handle)
             return self._handle
+
+    def call(self, function: Any, *arguments: Any) -> None:
+        """Call a function of the open blob."""
+        error = new("azt_error **")
+        if function(self.open(), *arguments, error):
+            raise failure(error, self._client.cause() if self._client is not None else None)
+
+    def finish_part(self) -> None:
+        """Close the blob after its last part, so that it frees what it has read ahead."""
+        self._parts_left -= 1
+        if self._parts_left == 0:
+            self._handle = None
 
     def cancel(self) -> None:
         """End the reads of all threads."""
@@ -234,7 +251,8 @@ class _Range:
     def allocate(self) -> Any:
         """Return new memory as a pointer. It is aligned as the file is, so that tensors are aligned in it."""
         shift = self.start % ALIGNMENT
-        self.memory = torch.empty(shift + self.end - self.start, dtype=torch.uint8)[shift:]
+        # At least one byte, since no bytes would have no address.
+        self.memory = torch.empty(shift + max(1, self.end - self.start), dtype=torch.uint8)[shift:]
         return ffi.cast("char *", self.memory.data_ptr())
 
 
@@ -252,28 +270,22 @@ class _Part:
 
     def fetch(self) -> _Part:
         """Fetch the ranges, straight into their memory. For any thread."""
-        handle = self._file.open()
-        ranges = [found for found in self._ranges if found.end > found.start]
+        ranges = self._ranges
         if hasattr(lib, "azt_blob_read_ranges"):
             wanted = new("azt_range[]", len(ranges))
             for found, into in zip(ranges, wanted):
                 into.offset, into.buffer, into.length = found.start, found.allocate(), found.end - found.start
-            self._check(lib.azt_blob_read_ranges, handle, wanted, len(ranges))
+            self._file.call(lib.azt_blob_read_ranges, wanted, len(ranges))
             read = [into.read for into in wanted]
         else:  # TEMPORARY
             read = []
             for found in ranges:
                 count = new("size_t *")
-                self._check(lib.azt_blob_read_at, handle, found.start, found.allocate(), found.end - found.start, count)
+                self._file.call(lib.azt_blob_read_at, found.start, found.allocate(), found.end - found.start, count)
                 read.append(count[0])
         for found, count in zip(ranges, read):
             self._file.check(holds=count == found.end - found.start, what="the file is too short")
         return self
-
-    def _check(self, function: Any, *arguments: Any) -> None:
-        error = new("azt_error **")
-        if function(*arguments, error):
-            raise failure(error)
 
     def load(self, planner: LoadPlanner) -> None:
         """Load the items. On the caller's thread, since planners need not be thread-safe."""
@@ -313,6 +325,7 @@ class _Part:
     def free(self) -> None:
         """Free the memory of what is loaded."""
         self._ranges.clear()
+        self._file.finish_part()
 
 
 class _MemoryFile(io.RawIOBase):
@@ -344,6 +357,10 @@ class _MemoryFile(io.RawIOBase):
         return len(found)
 
 
+def _as_file(data: memoryview) -> Any:
+    return _MemoryFile(data)
+
+
 def _load_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Tensor:
     """Return the tensor of an archive, if possible without a copy: then it lies in the archive.
 
@@ -355,7 +372,7 @@ def _load_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Te
         tensor = _view_tensor(data, memory, place)
         if tensor is not None:
             return tensor
-    loaded: torch.Tensor = torch.load(_MemoryFile(data), map_location="cpu", weights_only=True)
+    loaded: torch.Tensor = torch.load(_as_file(data), map_location="cpu", weights_only=True)
     return loaded
 
 
@@ -364,11 +381,11 @@ def _view_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Te
     order = _byte_order(data)
     if order != sys.byteorder:
         return None
-    shape = torch.load(_MemoryFile(data), map_location="meta", weights_only=True)
+    shape = torch.load(_as_file(data), map_location="meta", weights_only=True)
     if type(shape) is not torch.Tensor or shape.layout is not torch.strided or shape.is_quantized:
         return None
     storage = shape.untyped_storage()
-    start = place + storage._checkpoint_offset  # noqa: SLF001
+    start = place + int(storage._checkpoint_offset or 0)  # noqa: SLF001
     if shape.is_conj() or shape.is_neg() or (memory.data_ptr() + start) % shape.element_size():
         return None
     saved = memory[start : start + storage.nbytes()].view(shape.dtype)
@@ -376,8 +393,8 @@ def _view_tensor(data: memoryview, memory: torch.Tensor, place: int) -> torch.Te
 
 
 def _byte_order(data: memoryview) -> str:
-    archive = torch._C.PyTorchFileReader(_MemoryFile(data))  # noqa: SLF001
-    return archive.get_record("byteorder").decode() if archive.has_record("byteorder") else ""
+    archive: Any = torch._C.PyTorchFileReader(_as_file(data))  # noqa: SLF001
+    return str(archive.get_record("byteorder").decode()) if archive.has_record("byteorder") else ""
 
 
 @functools.cache
@@ -389,5 +406,5 @@ def _tells_offsets() -> bool:
         known = _byte_order(archive.getbuffer()) == sys.byteorder
     except (AttributeError, RuntimeError):
         return False
-    loaded = torch.load(_MemoryFile(archive.getbuffer()), map_location="meta", weights_only=True)
+    loaded = torch.load(_as_file(archive.getbuffer()), map_location="meta", weights_only=True)
     return known and hasattr(loaded.untyped_storage(), "_checkpoint_offset")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from aztorch.checkpoint._folder import METADATA, Folder
-from aztorch.checkpoint._writer import _DATA_FILE, _RANK_METADATA
+from aztorch.checkpoint._folder import Folder
+from aztorch.checkpoint._format import DATA_FILE, METADATA, RANK_METADATA
 
 if TYPE_CHECKING:
     from aztorch._client import Credential
@@ -20,9 +20,9 @@ def latest(url: str, *, credential: Credential = None) -> str | None:
 
     :param url: the URL of the run, the folder that has the checkpoints as folders: ``…/run`` has ``…/run/step-100`` and
         ``…/run/step-200``. The one with the highest number at the end of its name is the newest. If a name has several
-        numbers, as ``2026-11-30`` or ``epoch=1-step=100``, the first that differs decides. If no name ends in a number,
-        the last in alphabetical order is the newest; otherwise names that do not end in a number, such as ``best``, are
-        ignored.
+        numbers, as ``2026-11-30`` or ``epoch=1-step=100``, the first that differs decides. Names that do not end in a
+        number, such as ``best``, are ignored; if there are only such names, the last in alphabetical order is the
+        newest.
     :param credential: as for :class:`aztorch.BlobIO`.
     :returns: the URL, with the query of `url`, or None if there is no complete checkpoint.
     :raises ValueError: for a bad URL.
@@ -75,11 +75,16 @@ class _Checkpoint:
         return METADATA in self.files
 
     @property
+    def has_number(self) -> bool:
+        """Whether the name ends in a number."""
+        return self.name[-1] in "0123456789"
+
+    @property
     def is_checkpoint(self) -> bool:
         """Whether it is one: complete, or what a killed save left. What was saved without collectives is left alone."""
-        if any(_RANK_METADATA.fullmatch(name) for name in self.files):
+        if any(RANK_METADATA.fullmatch(name) for name in self.files):
             return False
-        return self.complete or any(_DATA_FILE.fullmatch(name) for name in self.files)
+        return self.complete or any(DATA_FILE.fullmatch(name) for name in self.files)
 
 
 def _checkpoints(run: Folder) -> list[_Checkpoint]:
@@ -90,8 +95,8 @@ def _checkpoints(run: Folder) -> list[_Checkpoint]:
         if slash and name:
             folders.setdefault(name, _Checkpoint(name)).files.append(file)
     found = [folder for folder in folders.values() if folder.is_checkpoint]
-    numbered = [folder for folder in found if folder.name[-1] in "0123456789"]
-    found = numbered or found
+    numbered = any(folder.complete and folder.has_number for folder in found)
+    found = [folder for folder in found if folder.has_number == numbered]
     if all(_LAST_NUMBER.fullmatch(folder.name) for folder in found):
         return sorted(found, key=lambda folder: (int(_NUMBER.findall(folder.name)[0]), folder.name))
     return sorted(found, key=lambda folder: _natural(folder.name))

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Callable, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 _T = TypeVar("_T")
 UNLIMITED = 2**63
@@ -19,7 +19,7 @@ def run(
     thread_count: int,
     limit: int = UNLIMITED,
     cancel: Callable[[], None] = lambda: None,
-) -> Iterator[_T]:
+) -> Generator[_T, None, None]:
     """Run tasks in threads, and yield each result on the caller's thread as soon as it is there, in any order.
 
     A result counts until the caller asks for the next one. A task starts when the sizes of all tasks that run and of

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pickle
-import re
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.distributed.checkpoint import filesystem
@@ -18,7 +18,8 @@ from torch.futures import Future
 from aztorch import exceptions
 from aztorch._library import ffi, lib
 from aztorch.checkpoint import _threads
-from aztorch.checkpoint._folder import METADATA, Folder, is_folder_url, logger
+from aztorch.checkpoint._folder import Folder, is_folder_url, logger
+from aztorch.checkpoint._format import ALIGNMENT, DATA_FILE, METADATA, RANK_METADATA, StorageMeta
 from aztorch.io import BlobIO
 
 if TYPE_CHECKING:
@@ -30,20 +31,9 @@ if TYPE_CHECKING:
 
     from aztorch._client import Credential
 
-try:
-    # Since torch 2.5.
-    from torch.distributed.checkpoint.metadata import StorageMeta
-except ImportError:
-    StorageMeta = None  # type: ignore[assignment,misc]
-
 # A file has at least this size, where a rank has so much: smaller ones cost a request each and send nothing faster.
 _LEAST_FILE_SIZE = 16 * 1024 * 1024
-# Of the items in a file. torch aligns tensors so within their archives, and so they are aligned in memory that a range
-# of the file is read into.
-ALIGNMENT = 64
 _PADDING = bytes(ALIGNMENT)
-_DATA_FILE = re.compile(r"__([0-9]+)_[0-9]+(\.[0-9a-f]+)?\.distcp")
-_RANK_METADATA = re.compile(r"__([0-9]+)\.metadata")
 
 
 class BlobStorageWriter(StorageWriter):
@@ -146,8 +136,8 @@ class BlobStorageWriter(StorageWriter):
         number = self._rank if self._rank is not None else plan.storage_data
         buckets = _split(plan.items, self._thread_count)
         writing = _Writing(self._folder, planner)
-        tasks: list[tuple[int, Callable[[], list[WriteResult]]]] = [
-            (0, lambda name=f"__{number}_{index}.{token}.distcp", items=items: writing.write_file(name, items))
+        tasks = [
+            (0, functools.partial(writing.write_file, f"__{number}_{index}.{token}.distcp", items))
             for index, items in enumerate(buckets)
         ]
         results: list[WriteResult] = []
@@ -192,15 +182,15 @@ class BlobStorageWriter(StorageWriter):
             logger.warning("%s: files of earlier saves cannot be found, and stay: %s", self._folder.url, error)
             return []
         if self._uses_collectives:
-            return [name for name in names if _DATA_FILE.fullmatch(name) or _RANK_METADATA.fullmatch(name)]
-        own = ((_DATA_FILE.fullmatch(name), name) for name in names)
+            return [name for name in names if DATA_FILE.fullmatch(name) or RANK_METADATA.fullmatch(name)]
+        own = ((DATA_FILE.fullmatch(name), name) for name in names)
         return [name for match, name in own if match and int(match[1]) == self._rank]
 
     def _delete_old(self) -> None:
         try:
             # What names other files first, so that a checkpoint is never there in part.
-            self._folder.delete_all(name for name in self._old_names if _RANK_METADATA.fullmatch(name))
-            self._folder.delete_all(name for name in self._old_names if not _RANK_METADATA.fullmatch(name))
+            self._folder.delete_all(name for name in self._old_names if RANK_METADATA.fullmatch(name))
+            self._folder.delete_all(name for name in self._old_names if not RANK_METADATA.fullmatch(name))
         except exceptions.StorageError as error:
             logger.warning("%s: files of earlier saves cannot be deleted: %s", self._folder.url, error)
         self._old_names = []
