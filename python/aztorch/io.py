@@ -55,6 +55,24 @@ else:
     _BinaryFile = io.BufferedIOBase
 
 
+class _HiddenFromOldFormat:
+    """Hides readinto() from torch's reader of its old format, which then calls read().
+
+    That reader is in C++. When readinto() raises, it calls into Python with the exception still set, which hides the
+    exception or crashes the process. When read() raises, it does not.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        # C++ has no frame of its own.
+        caller = sys._getframe(1)  # noqa: SLF001
+        if caller.f_code.co_name == "_legacy_load" and caller.f_globals.get("__name__") == "torch.serialization":
+            raise AttributeError("readinto")
+        return self._function.__get__(instance, owner)
+
+
 class BlobIO(_BinaryFile):
     """A blob as a binary file, for reading or for writing: for ``torch.save``, ``torch.load`` and whatever takes a file.
 
@@ -256,6 +274,7 @@ class BlobIO(_BinaryFile):
         if self._lines:
             left = len(self._lines) - self._lines_used
             if 0 <= wanted <= left:
+                self._confirm_version(wanted)
                 return self._take_lines(wanted)
             self._drop_lines()
         return self._fetch(wanted)
@@ -296,6 +315,9 @@ class BlobIO(_BinaryFile):
             return 0
         self._receive(target, count)
         return count
+
+    if not TYPE_CHECKING:
+        readinto = _HiddenFromOldFormat(readinto)
 
     def readinto1(self, buffer: Buffer, /) -> int:
         """Do the same as :meth:`readinto`."""
@@ -376,7 +398,8 @@ class BlobIO(_BinaryFile):
         if position < 0:
             raise ValueError("Cannot seek to negative position")
         moved = self._lines_used + position - self._position
-        if 0 <= moved <= len(self._lines):
+        # Lines that were fetched earlier are fetched again, which confirms the version.
+        if 0 <= moved <= len(self._lines) and time.monotonic() - self._last_read < _AT_ONCE:
             self._lines_used = moved
         else:
             self._drop_lines()
