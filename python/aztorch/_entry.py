@@ -98,7 +98,16 @@ class Entry:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the URL, with its SAS, and the credential."""
-        return reopen_entry, (self.source.locate(self.url, self.blob_name), self.client.credential)
+        url = self.locate()
+        if url is None:
+            raise TypeError(
+                f"cannot pickle {self.blob_name!r} of {self.url}, which is a part or a version: read it first"
+            )
+        return reopen_entry, (url, self.client.credential)
+
+    def locate(self) -> str | None:
+        """Return the URL of the blob with its query, or None where it is unknown, as for a part of a blob."""
+        return self.source.locate(self.url, None)
 
 
 class DatasetEntry(Entry):
@@ -126,6 +135,9 @@ class DatasetEntry(Entry):
     @property
     def size(self) -> int | None:
         return entry_size(self._handle, self._index)
+
+    def locate(self) -> str | None:
+        return self.source.locate(self.url, self._index)
 
     def open(self, opened: Any, error: Any) -> int:
         return int(lib.azt_dataset_open(self._handle, self._index, opened, error))

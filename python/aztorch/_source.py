@@ -25,9 +25,14 @@ class Source:
         """Return a new `azt_stream *`. Nothing is sent."""
         raise NotImplementedError
 
-    def locate(self, url: str, blob_name: str) -> str:
-        """Return the URL of one of the blobs with its query, for another process."""
-        raise TypeError(f"cannot pickle {blob_name!r}, which is a part of the blob {url}: read it first")
+    def locate(self, url: str, index: int | None) -> str | None:
+        """Return the URL of one of the blobs with its query.
+
+        :param url: without the query.
+        :param index: of the entry, where it is known.
+        :returns: None where it is unknown, or if the entries are parts of blobs.
+        """
+        raise NotImplementedError
 
 
 class ContainerSource(Source):
@@ -45,7 +50,7 @@ class ContainerSource(Source):
     def make_stream(self, client: Client, shard: int, shards: int) -> Any:
         return _stream(client, lib.azt_stream_list, self._url.encode(), self._prefix, shard, shards)
 
-    def locate(self, url: str, blob_name: str) -> str:
+    def locate(self, url: str, index: int | None) -> str | None:
         _, mark, query = self._url.partition("?")
         return url + mark + query
 
@@ -62,6 +67,7 @@ class UrlsSource(Source):
 
     def __init__(self, urls: Iterable[str]) -> None:
         self.urls = [complete_url(url) for url in urls]
+        self._located: dict[str, str | None] | None = None
 
     def make_dataset(self, client: Client) -> Any:
         return _dataset(client, lib.azt_dataset_from_urls, *_strings(self.urls))
@@ -69,9 +75,20 @@ class UrlsSource(Source):
     def make_stream(self, client: Client, shard: int, shards: int) -> Any:
         return _stream(client, lib.azt_stream_from_urls, *_strings(self.urls), shard, shards)
 
-    def locate(self, url: str, blob_name: str) -> str:
-        # The first of several URLs of one blob: they differ by their query only.
-        return next((known for known in self.urls if quote_url(known.partition("?")[0]) == url), url)
+    def locate(self, url: str, index: int | None) -> str | None:
+        if index is not None:
+            return self.urls[index]
+        if self._located is None:
+            self._located = {}
+            for known in self.urls:
+                name = quote_url(known.partition("?")[0])
+                # Two versions of one blob cannot be told apart by this name.
+                self._located[name] = known if self._located.get(name, known) == known else None
+        return self._located.get(url)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle needs."""
+        return {**self.__dict__, "_located": None}
 
 
 class ListedSource(Source):
@@ -87,6 +104,9 @@ class ListedSource(Source):
 
     def make_stream(self, client: Client, shard: int, shards: int) -> Any:
         return stream_of(self.make_dataset(client), shard, shards)
+
+    def locate(self, url: str, index: int | None) -> str | None:
+        return None
 
 
 def ranges_source(urls: Sequence[str], offsets: Sequence[int], lengths: Sequence[int]) -> ListedSource:
@@ -142,7 +162,6 @@ def _c_argument(argument: Any) -> list[Any]:
     if isinstance(argument, _Numbers):
         return [new("uint64_t[]", list(argument))]
     return [argument]
-
 
 
 def _strings(values: list[str]) -> tuple[Any, int]:

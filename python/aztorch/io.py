@@ -472,15 +472,13 @@ class BlobIO(_BinaryFile):
         start = time.monotonic()
         if count > _MOST_READ_AHEAD or start - self._last_read < _AT_ONCE or start < self._next_confirmation:
             return
+        url = self._url if self._entry is None else self._entry.locate()
+        if self._client is None or url is None:
+            return
         opened = new("azt_blob **")
         error = new("azt_error **")
-        if self._entry is not None:
-            status = self._entry.open(opened, error)
-        else:
-            client = client_for(self._credential)
-            # No body is sent, and `opened` stays NULL, if the version is the same.
-            status = lib.azt_blob_open_if_changed(client.handle, self._url.encode(), self._etag.encode(), opened, error)
-        if status:
+        # No body is sent, and `opened` stays NULL, if the version is the same.
+        if lib.azt_blob_open_if_changed(self._client.handle, url.encode(), self._etag.encode(), opened, error):
             raise failure(error, self._cause())
         if opened[0] != ffi.NULL:
             etag = text(lib.azt_blob_etag(opened[0]))
