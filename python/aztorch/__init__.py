@@ -10,9 +10,10 @@
 from aztorch._client import stats
 from aztorch._library import lib as _lib
 from aztorch._library import text as _text
+from aztorch._operations import exists, remove
 from aztorch.io import BlobIO, open
 
-__all__ = ["BlobIO", "__version__", "open", "stats"]
+__all__ = ["BlobIO", "__version__", "exists", "open", "remove", "stats"]
 
 #: The version of the package and of the library in it.
 __version__: str = _text(_lib.azt_version())

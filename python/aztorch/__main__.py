@@ -10,6 +10,9 @@ USAGE = "usage: python -m aztorch doctor URL [OPTION…]\n       python -m aztor
 
 def main(arguments: list[str]) -> int:
     """Run the command that the arguments name, and return its exit status."""
+    if not arguments or arguments[-1] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
     if arguments[:1] == ["doctor"]:
         program = os.path.join(os.path.dirname(__file__), "_native", "aztorch-doctor")
         # It takes the place of this process, and so has its input, output, signals and exit status.

@@ -1,0 +1,44 @@
+"""Operations on a blob by its URL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aztorch._client import check_credential, client_for
+from aztorch._library import failure, lib, new
+from aztorch.io import complete_url
+
+if TYPE_CHECKING:
+    from aztorch._client import Credential
+
+
+def exists(url: str, *, credential: Credential = None) -> bool:
+    """Return whether a blob exists.
+
+    :param url: the URL of the blob, as for :class:`aztorch.io.BlobIO`.
+    :param credential: as for :class:`aztorch.io.BlobIO`.
+    :raises aztorch.exceptions.BlobNotFoundError: if the container does not exist.
+    :raises ValueError: for a bad URL.
+    """
+    check_credential(credential)
+    client = client_for(credential)
+    found, error = new("bool *"), new("azt_error **")
+    if lib.azt_blob_exists(client.handle, complete_url(url).encode(), found, error):
+        raise failure(error, client.cause())
+    return bool(found[0])
+
+
+def remove(url: str, *, credential: Credential = None) -> None:
+    """Delete a blob, or only the snapshot or version that the URL names.
+
+    :param url: the URL of the blob, as for :class:`aztorch.io.BlobIO`.
+    :param credential: as for :class:`aztorch.io.BlobIO`.
+    :raises aztorch.exceptions.BlobNotFoundError: if it does not exist.
+    :raises aztorch.exceptions.RequestRejectedError: if it has snapshots.
+    :raises ValueError: for a bad URL.
+    """
+    check_credential(credential)
+    client = client_for(credential)
+    error = new("azt_error **")
+    if lib.azt_blob_delete(client.handle, complete_url(url).encode(), error):
+        raise failure(error, client.cause())
