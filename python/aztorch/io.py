@@ -297,19 +297,24 @@ class BlobIO(_BinaryFile):
         if not _has_buffer(buffer) or memoryview(buffer).readonly:
             raise TypeError(f"readinto() needs a writable bytes-like object, not {type(buffer)}")
         target = _memory_of(buffer)
+        try:
+            return self._read_into(target)
+        finally:
+            # A traceback may refer to this frame for longer than the memory exists: torch's is not its memoryview's.
+            ffi.release(target)
+
+    def _read_into(self, target: Any) -> int:
         self._check_reads("read")
         wanted = len(target)
         if wanted == 0:
             return 0
+        self._open_reader()
         left = len(self._lines) - self._lines_used
         if self._content is not None or wanted <= left:
             data = self.read(wanted)
             ffi.memmove(target, data, len(data))
             return len(data)
         self._drop_lines()
-        self._open_reader()
-        if self._content is not None:
-            return self.readinto(buffer)
         count = min(wanted, self._size - self._position)
         if count <= 0:
             return 0
