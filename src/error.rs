@@ -42,7 +42,7 @@ pub enum Status {
     Unavailable = 31,
     /// The deadline passed before a response arrived.
     Timeout = 32,
-    /// The caller cancelled the operation.
+    /// The caller cancelled the operation, or interrupted the call.
     Cancelled = 33,
     /// Received data has a wrong length or checksum after all retries, or an archive or manifest is damaged.
     Corrupt = 40,

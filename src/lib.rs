@@ -21,7 +21,7 @@
 //!    credential                    how requests are signed, and where tokens come from
 //!    http                          one HTTP exchange: connections, proxies, TLS, throttling
 //!    memory                        the memory budget, and the eviction of memory
-//!    core                          the base of every call: threads, retries, deadline, cancel, progress
+//!    core                          the base of every call: threads, retries, deadline, cancel, interrupt, progress
 //!    observe  url  sys             statistics and log; URLs; memory and processes (the only `unsafe` beside `ffi`)
 //!    error  redact                 the one error type; keeping secrets out of texts
 //! ```
@@ -44,6 +44,7 @@
 //! | which bytes are checked, and how | `service/checksum`, on the way in `service/body_sink` |
 //! | what a URL means | `url` |
 //! | what may block, and on which thread | `core/runtime`, `sys/blocking` |
+//! | what ends a waiting call early | `core/limits`, with `core/cancel` and `core/interrupt` |
 //!
 //! # How bytes travel
 //!

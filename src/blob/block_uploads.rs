@@ -170,8 +170,8 @@ impl BlockUploads {
                 size = (size / 2).max(least);
                 continue;
             }
-            let due = limits.wakes_at().map(|wake| wake.saturating_duration_since(tokio::time::Instant::now()));
-            listener.wait(due.map_or(CHECK_INTERVAL, |due| due.min(CHECK_INTERVAL)));
+            let until_wake = limits.wakes_at().map(|wake| wake.saturating_duration_since(tokio::time::Instant::now()));
+            listener.wait(until_wake.map_or(CHECK_INTERVAL, |left| left.min(CHECK_INTERVAL)));
             limits.ask()?;
         }
     }

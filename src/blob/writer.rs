@@ -144,6 +144,8 @@ impl BlobWriter {
         loop {
             // The file may grow as fast as it is read, so that the loop never ends by itself.
             call.limits.check()?;
+            // A slow file may keep the call here without any wait.
+            call.limits.ask()?;
             let mut buffer = inner.buffer_with_room(&call, &mut state, self.written.load(Ordering::Relaxed))?;
             let read = buffer.fill_from(source).map_err(|error| Error::file("cannot read", from, &error))?;
             state.buffer = Some(buffer);
@@ -163,10 +165,8 @@ impl BlobWriter {
         let (inner, call) = self.begin()?;
         let mut state = inner.take_open(&self.url)?;
         inner.upload_buffer(&call, &mut state).map_err(|error| inner.remember(error))?;
-        inner.uploads.wait_all(&call.limits).map_err(|error| match call.limits.is_interrupted() {
-            true => inner.remember(error),
-            false => error,
-        })
+        let ended = inner.uploads.wait_all(&call.limits);
+        ended.map_err(|error| if call.limits.is_interrupted() { inner.remember(error) } else { error })
     }
 
     /// Publishes the blob. A second call returns the same result.

@@ -144,3 +144,128 @@ impl Interruption {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::sync::{Condvar, Mutex};
+
+    use crate::core::cancel::{CancelToken, Cancellation};
+    use crate::core::limits::Limits;
+    use crate::core::runtime::{block_on, start};
+
+    /// The limits of a call that begins now on this thread.
+    fn call() -> Limits {
+        Limits::new(0, None, Arc::default(), CancelToken::new(Arc::<Cancellation>::default(), Arc::default()))
+    }
+
+    /// Sets a callback that says yes after `times` times, and returns how often it was asked.
+    fn end_after(times: u32) -> Rc<Cell<u32>> {
+        let asked = Rc::new(Cell::new(0));
+        let count = asked.clone();
+        let callback = move || {
+            count.set(count.get() + 1);
+            count.get() > times
+        };
+        set_interrupt_callback(Some(Box::new(callback))).unwrap();
+        asked
+    }
+
+    /// A task that ends only by the limits of its call.
+    fn endless(limits: &Limits) -> impl Future<Output = Result<()>> + Send + 'static {
+        let limits = limits.clone();
+        async move { crate::core::retry::retry(&limits, |_| std::future::pending()).await }
+    }
+
+    #[test]
+    fn a_call_that_waits_for_a_task_is_interrupted_once() {
+        let asked = end_after(3);
+        let limits = call();
+        let error = block_on(limits.interruption(), endless(&limits)).unwrap_err();
+        assert_eq!((error.status(), error.message()), (Status::Cancelled, "interrupted by the caller"));
+        assert_eq!(asked.get(), 4);
+        // The call is over: its further steps fail, and it does not ask again.
+        assert!(block_on(limits.interruption(), endless(&limits)).is_err() && limits.check().is_err());
+        assert!(limits.ask().is_err() && limits.is_interrupted());
+        assert_eq!(asked.get(), 4);
+        // Another call begins anew.
+        assert!(call().check().is_ok() && limits.in_background().check().is_ok());
+    }
+
+    #[test]
+    fn a_call_that_waits_for_other_threads_is_interrupted_without_its_lock() {
+        let (state, changed) = (Arc::new(Mutex::new(())), Condvar::new());
+        let is_free = state.clone();
+        set_interrupt_callback(Some(Box::new(move || is_free.try_lock().is_ok()))).unwrap();
+        let limits = call();
+        let mut guard = state.lock().unwrap();
+        let error = loop {
+            match limits.wait_for(&changed, &state, guard, &limits) {
+                Ok(again) => guard = again,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.status(), Status::Cancelled);
+    }
+
+    #[test]
+    fn a_call_without_a_callback_has_nothing_to_ask() {
+        set_interrupt_callback(None).unwrap();
+        let limits = call();
+        assert!(limits.interruption().is_none() && limits.wakes_at().is_none() && due().is_none());
+        // Nor is there one on the library's threads.
+        end_after(0);
+        let limits = call();
+        assert!(limits.interruption().is_some());
+        block_on(limits.interruption(), async {
+            assert!(call().interruption().is_none());
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_wait_within_limits_ends_and_its_task_goes_on() {
+        end_after(0);
+        let (limits, background) = (call(), call().in_background());
+        let waited = start(endless(&background)).unwrap().wait_within(&limits, &background);
+        assert_eq!(waited.unwrap_err().status(), Status::Cancelled);
+        assert!(background.check().is_ok());
+    }
+
+    #[test]
+    fn a_call_from_c_is_asked_once_however_many_steps_it_has() {
+        let asked = end_after(0);
+        let entered = enter();
+        let limits = call();
+        assert!(block_on(limits.interruption(), endless(&limits)).is_err());
+        assert!(check().is_err() && due().is_none() && call().wakes_at().is_none());
+        // A call from inside a callback is another one.
+        let inner = enter();
+        assert!(check().is_ok());
+        drop(inner);
+        assert!(check().is_err());
+        drop(entered);
+        assert!(check().is_ok() && asked.get() == 1);
+    }
+
+    #[test]
+    fn a_callback_may_replace_and_remove_itself() {
+        set_interrupt_callback(Some(Box::new(|| {
+            end_after(1);
+            false
+        })))
+        .unwrap();
+        let limits = call();
+        assert!(block_on(limits.interruption(), endless(&limits)).is_err());
+        set_interrupt_callback(Some(Box::new(|| {
+            set_interrupt_callback(None).unwrap();
+            true
+        })))
+        .unwrap();
+        let limits = call();
+        assert!(block_on(limits.interruption(), endless(&limits)).is_err());
+        assert!(due().is_none());
+    }
+}

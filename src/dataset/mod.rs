@@ -28,7 +28,7 @@ pub(crate) mod manifest;
 pub(crate) mod prefetch;
 pub(crate) mod sample;
 mod sequential;
-mod serialized;
+pub(crate) mod serialized;
 pub(crate) mod table_text;
 pub(crate) mod tar_index;
 

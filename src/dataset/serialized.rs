@@ -6,7 +6,7 @@ use crate::dataset::entries::{Entries, EntrySource};
 use crate::dataset::table_text::{self, Form, SourceText};
 use crate::error::{Error, Result};
 use crate::sys::caller_buffer::CallerBuffer;
-use crate::url::parse_written_container;
+use crate::url::{Container, parse_written_container};
 
 impl Dataset {
     /// The entries of this dataset as bytes for [`deserialize`](Self::deserialize) in another process of the same
@@ -44,11 +44,19 @@ impl Dataset {
 }
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<Entries> {
-    table_text::parse(bytes, Form::Serialized, make_source)
+    // URLs with a SAS each are a source each, usually of one container, which is parsed only once.
+    let mut last: Option<(String, Container)> = None;
+    table_text::parse(bytes, Form::Serialized, |source| {
+        let url: &str = &source.container.0;
+        let container = match &last {
+            Some((known, container)) if known == url => container.clone(),
+            _ => last.insert((url.to_owned(), parse_written_container(url)?)).1.clone(),
+        };
+        make_source(source, container)
+    })
 }
 
-fn make_source(source: SourceText<'_>) -> Result<EntrySource> {
-    let mut container = parse_written_container(&source.container.0)?;
+fn make_source(source: SourceText<'_>, mut container: Container) -> Result<EntrySource> {
     container.target.set_query(source.query.as_ref().map(|query| query.0.as_ref().to_owned()));
     source.in_container(container)
 }

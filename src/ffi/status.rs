@@ -41,7 +41,7 @@ pub const AZT_STATUS_THROTTLED: azt_status = 30;
 pub const AZT_STATUS_UNAVAILABLE: azt_status = 31;
 /// The deadline passed before a response arrived.
 pub const AZT_STATUS_TIMEOUT: azt_status = 32;
-/// The caller cancelled the operation.
+/// The caller cancelled the operation, or its interrupt callback ended the call.
 pub const AZT_STATUS_CANCELLED: azt_status = 33;
 /// Received data has a wrong length or checksum after all retries, or an archive or manifest is damaged.
 pub const AZT_STATUS_CORRUPT: azt_status = 40;

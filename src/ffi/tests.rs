@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::callback::UserData;
 use super::handle;
 use super::*;
+use crate::core::turn::Turn;
 
 const BAD_UTF8: &CStr = c"\xff\xfe";
 
@@ -64,6 +65,44 @@ fn null_handles_are_accepted() {
         assert_refused(azt_blob_read(null_mut(), text.as_mut_ptr().cast(), 4, &raw mut size, &raw mut error), error);
         assert_eq!((size, text), (77, [1; 4]));
     }
+}
+
+#[test]
+fn datasets_are_serialized_within_their_buffers() {
+    let mut error = null_mut();
+    let (mut size, mut text) = (77, [1 as c_char; 4]);
+    let mut dataset = std::ptr::dangling_mut();
+    // SAFETY: each pointer is valid for the size that is passed with it, or refused before it is used.
+    unsafe {
+        assert_refused(azt_dataset_serialize(null(), text.as_mut_ptr(), 4, &raw mut size, &raw mut error), error);
+        assert_eq!((size, text), (77, [1; 4]));
+        let refused = azt_dataset_deserialize(null(), null(), 4, &raw mut dataset, &raw mut error);
+        assert_refused(refused, error);
+        assert!(dataset.is_null());
+    }
+}
+
+#[test]
+fn the_interrupt_callback_of_a_thread_gets_its_data() {
+    unsafe extern "C" fn count(data: *mut c_void) -> bool {
+        // SAFETY: `data` points to the counter below, which lives longer.
+        unsafe { &*data.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed) == 2
+    }
+    let counter = AtomicUsize::new(0);
+    let data = (&raw const counter).cast_mut().cast();
+    let mut error = std::ptr::dangling_mut();
+    let turn = Turn::new(());
+    let taken = turn.take().unwrap();
+    // SAFETY: the function and the data are valid until the callback is removed.
+    unsafe {
+        assert_eq!(azt_thread_set_interrupt_callback(Some(count), data, &raw mut error), AZT_STATUS_OK);
+        assert!(error.is_null());
+        assert!(turn.take().is_err());
+        assert_eq!(azt_thread_set_interrupt_callback(None, null_mut(), null_mut()), AZT_STATUS_OK);
+    }
+    drop(taken);
+    assert!(turn.take().is_ok());
+    assert_eq!(counter.load(Ordering::Relaxed), 3);
 }
 
 #[test]

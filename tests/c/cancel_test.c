@@ -1,5 +1,5 @@
-/* Cancellation and deadlines: a waiting call ends at once, and then the library does not use the caller's memory any
- * more. The test unmaps that memory. */
+/* Cancellation, deadlines and interrupts: a waiting call ends at once, and then the library does not use the caller's
+ * memory any more. The test unmaps that memory. */
 #define _DEFAULT_SOURCE
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -201,9 +201,103 @@ static void test_cancels(const char *url) {
   azt_stream_cancel(NULL);
 }
 
+/* When the callback of this thread ends a call, and what it has seen. */
+struct interrupt {
+  double at, ended;
+  unsigned asked, asked_after_end;
+  pthread_t thread;
+};
+
+static bool interrupt(void *user_data) {
+  struct interrupt *interrupt = user_data;
+  bool exists;
+  interrupt->asked++;
+  CHECK(pthread_equal(pthread_self(), interrupt->thread));
+  if (interrupt->ended > 0) interrupt->asked_after_end++;
+  if (interrupt->asked == 1) EXPECT(AZT_STATUS_UNSUPPORTED, azt_blob_exists, NULL, "https://a.example/con/blob", &exists);
+  if (now() < interrupt->at) return false;
+  interrupt->ended = now();
+  return true;
+}
+
+/* Interrupts this thread's next call a third of a second from now. */
+static void begin(struct interrupt *plan) {
+  *plan = (struct interrupt){.at = now() + 0.33, .thread = pthread_self()};
+  OK(azt_thread_set_interrupt_callback, interrupt, plan);
+}
+
+static void end(const struct interrupt *plan) {
+  CHECK(plan->ended > 0 && plan->asked > 1 && plan->asked_after_end == 0);
+  CHECK(now() - plan->ended < 2);
+  OK(azt_thread_set_interrupt_callback, NULL, NULL);
+}
+
+static void test_interrupts(const char *url) {
+  azt_client_options *options = azt_client_options_new();
+  azt_client *client = NULL;
+  OK(azt_client_options_set_stall_timeout_ms, options, 60000);
+  OK(azt_client_options_set_checksum, options, false);
+  OK(azt_client_new, options, &client);
+  azt_client_options_free(options);
+
+  struct interrupt plan;
+  azt_blob *blob = NULL;
+  size_t count = 77;
+  uint64_t position = 77;
+  char bytes[100];
+  OK(azt_blob_open, client, url, AZT_BLOB_MODE_READ, &blob);
+  void *memory = map();
+  begin(&plan);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_read, blob, memory, SIZE, &count);
+  end(&plan);
+  unmap(memory);
+  CHECK(count == 77);
+  OK(azt_blob_tell, blob, &position);
+  CHECK(position == 0);
+  OK(azt_blob_read, blob, bytes, sizeof bytes, &count);
+  CHECK(count == sizeof bytes);
+  azt_blob_free(blob);
+
+  OK(azt_blob_open, client, url, AZT_BLOB_MODE_WRITE, &blob);
+  memory = map();
+  begin(&plan);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_write, blob, memory, SIZE);
+  end(&plan);
+  unmap(memory);
+  EXPECT(AZT_STATUS_CANCELLED, azt_blob_close, blob);
+  azt_blob_free(blob);
+
+  azt_dataset *dataset = NULL;
+  const char *const urls[] = {url, url};
+  OK(azt_dataset_from_ranges, client, urls, ((uint64_t[]){0, 10}), ((uint64_t[]){SIZE, 100}), 2, &dataset);
+  memory = map();
+  begin(&plan);
+  EXPECT(AZT_STATUS_CANCELLED, azt_dataset_get_into, dataset, 0, memory, SIZE, &count);
+  end(&plan);
+  unmap(memory);
+  OK(azt_dataset_get_into, dataset, 1, bytes, sizeof bytes, &count);
+
+  azt_sample *sample = NULL;
+  begin(&plan);
+  EXPECT(AZT_STATUS_CANCELLED, azt_dataset_get_batch, dataset, ((size_t[]){0}), 1, &sample);
+  end(&plan);
+  CHECK(sample == NULL);
+  azt_stream *stream = NULL;
+  OK(azt_stream_from_dataset, dataset, 0, 1, &stream);
+  for (int times = 0; times < 2; times++) {
+    begin(&plan);
+    EXPECT(AZT_STATUS_CANCELLED, azt_stream_next, stream, &sample);
+    end(&plan);
+  }
+  azt_stream_free(stream);
+  azt_dataset_free(dataset);
+  azt_client_free(client);
+}
+
 int main(void) {
   char url[200];
   start_server(url, sizeof url);
   test_cancels(url);
+  test_interrupts(url);
   return finish();
 }

@@ -30,7 +30,8 @@ typedef struct kind {
 /* --- handles and texts that all calls share, made by set_up() ----------------------------------------------------- */
 
 static char container_url[2048], read_url[2048], absent_url[2048], written_url[2048], manifest_url[2048];
-static char long_text[LONG_TEXT], cursor_text[BUFFER];
+static char long_text[LONG_TEXT], cursor_text[BUFFER], serialized_text[BUFFER];
+static size_t size_of_serialized;
 static const char *one_url[1] = {read_url};
 static azt_client_options *shared_options;
 static azt_client *shared_client;
@@ -117,6 +118,7 @@ static void empty_progress_callback(void *user_data, uint64_t done, uint64_t tot
 static void empty_log_callback(void *user_data, azt_log_level level, const char *target, const char *message) {
   (void)user_data, (void)level, (void)target, (void)message;
 }
+static bool empty_interrupt_callback(void *user_data) { return (void)user_data, false; }
 static void empty_finalizer(void *user_data) { (void)user_data; }
 typedef void (*finalizer_function)(void *user_data);
 
@@ -193,6 +195,9 @@ KIND(out_stats, azt_stats *, calloc(1, sizeof(azt_stats)), .pointer = REQUIRED, 
 KIND(data, const void *, "data", .pointer = REQUIRED)
 KIND(buffer, void *, calloc(1, BUFFER), .pointer = REQUIRED, .release = release_memory)
 KIND(text_buffer, char *, calloc(1, BUFFER), .pointer = REQUIRED, .release = release_memory)
+KIND(serialized, const char *, serialized_text, .pointer = REQUIRED, BAD(TEXT(long_text)),
+     .refusal = AZT_STATUS_CORRUPT)
+KIND(serialized_size, size_t, size_of_serialized, BAD(TOO_LONG), ODD(0, 1))
 KIND(length, size_t, 4, BAD(TOO_LONG), ODD(0, 1))
 KIND(capacity, size_t, BUFFER, BAD(TOO_LONG), ODD(0, 1))
 KIND(stats_size, size_t, sizeof(azt_stats), BAD(0, 1, sizeof(azt_stats) - 1, 8192, TOO_LONG), ODD(8))
@@ -280,6 +285,7 @@ KIND(message, const char *, "no token today", .pointer = REQUIRED, BAD(TEXT(BAD_
 /* Callbacks, their user data and finalizers. */
 KIND(token_callback, azt_token_callback, callback_without_token, .pointer = REQUIRED)
 KIND(progress_callback, azt_progress_callback, empty_progress_callback, .pointer = OPTIONAL)
+KIND(interrupt_callback, azt_interrupt_callback, empty_interrupt_callback, .pointer = OPTIONAL)
 KIND(log_callback, azt_log_callback, empty_log_callback, .pointer = OPTIONAL)
 KIND(user_data, void *, &shared_options, .pointer = OPTIONAL)
 KIND(finalizer, finalizer_function, empty_finalizer, .pointer = OPTIONAL)

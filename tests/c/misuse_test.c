@@ -177,8 +177,14 @@ static void *serve_slowly(void *argument) {
   return NULL;
 }
 
+static bool call_all_and_go_on(void *user_data) {
+  (void)user_data;
+  while (run_next()) continue;
+  return false;
+}
+
 /* Makes the calls on a blob while a call on the same blob waits. */
-static void inside_progress_callbacks(void) {
+static void inside_progress_and_interrupt_callbacks(void) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
   socklen_t length = sizeof address;
   int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -213,6 +219,17 @@ static void inside_progress_callbacks(void) {
   OK(azt_blob_read, slow, buffer, sizeof buffer, &read);
   CHECK(read == sizeof buffer && memcmp(buffer, "0123456789", sizeof buffer) == 0);
   check_all("a reader's progress callback running", false);
+  shared_reader = usual_reader;
+  azt_blob_free(slow);
+
+  OK(azt_blob_open, client, slow_url, AZT_BLOB_MODE_READ, &slow);
+  shared_reader = slow;
+  prepare_all();
+  OK(azt_thread_set_interrupt_callback, call_all_and_go_on, NULL);
+  OK(azt_blob_read, slow, buffer, sizeof buffer, &read);
+  OK(azt_thread_set_interrupt_callback, NULL, NULL);
+  CHECK(read == sizeof buffer && memcmp(buffer, "0123456789", sizeof buffer) == 0);
+  check_all("an interrupt callback running", false);
   shared_reader = usual_reader;
   azt_blob_free(slow);
 
@@ -312,6 +329,7 @@ static void set_up(void) {
   shared_error = new_error();
   size_t size = 0;
   OK(azt_stream_cursor, shared_stream, UINT64_MAX, cursor_text, sizeof cursor_text, &size);
+  OK(azt_dataset_serialize, shared_dataset, serialized_text, sizeof serialized_text, &size_of_serialized);
 }
 
 static void tear_down(void) {
@@ -324,6 +342,7 @@ static void tear_down(void) {
   azt_client_free(shared_client);
   azt_client_options_free(shared_options);
   OK(azt_log_set_callback, AZT_LOG_LEVEL_OFF, NULL, NULL, NULL);
+  OK(azt_thread_set_interrupt_callback, NULL, NULL);
 }
 
 int main(int count, char **arguments) {
@@ -338,7 +357,7 @@ int main(int count, char **arguments) {
     if (!is_for_token_callbacks(&rows[i])) misuse(&rows[i]);
   }
   inside_token_callbacks();
-  inside_progress_callbacks();
+  inside_progress_and_interrupt_callbacks();
   inside_log_callbacks();
   on_many_threads();
   tear_down();

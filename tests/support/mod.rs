@@ -10,6 +10,7 @@ pub mod error;
 pub mod fault;
 pub mod http;
 pub mod identity;
+pub mod interrupt;
 pub mod percent;
 pub mod proxy;
 pub mod secure;

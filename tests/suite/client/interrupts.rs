@@ -1,57 +1,25 @@
 //! Interrupts by the callback of a thread. Every wait of a call ends at once, and what the call was made on works
-//! afterwards; only a writer fails for good.
+//! afterwards. `write::interrupted_writers` has the writers, which fail for good.
 
-use std::cell::Cell;
 use std::io::SeekFrom;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aztorch::{BlobRange, BlobReader, BlobWriter, Client, Dataset, Error, Result, Status, Stream, WriteMode};
-use aztorch::{ClientOptions, set_interrupt_callback};
+use aztorch::{
+    BlobRange, BlobReader, Client, ClientOptions, Dataset, Result, Status, Stream, WriteMode, set_interrupt_callback,
+};
 
 use crate::support::client::{client, client_with, read_rest};
 use crate::support::content::{Content, assert_same};
 use crate::support::error::expect_error;
 use crate::support::fault::{Fault, FaultServer};
+use crate::support::interrupt::{interrupted, interrupted_when};
 
 const MIB: u64 = 1 << 20;
 const CONTENT: Content = Content { seed: 58, size: 24 * MIB };
-/// Much longer than an interrupt takes, and much shorter than these calls would wait otherwise.
-const PROMPT: Duration = Duration::from_secs(2);
-
-/// Makes a call on this thread, whose callback ends it after a while; returns its error. The documented limit is 100 ms,
-/// but the machine may be busy.
-#[track_caller]
-fn interrupted<T>(call: impl FnOnce() -> Result<T>) -> Error {
-    let began = Instant::now();
-    interrupted_when(move || began.elapsed() > Duration::from_millis(200), call)
-}
-
-/// The same, once `condition` is true.
-#[track_caller]
-fn interrupted_when<T>(condition: impl Fn() -> bool + 'static, call: impl FnOnce() -> Result<T>) -> Error {
-    let ended = Rc::new(Cell::new(None));
-    let ends = ended.clone();
-    let callback = move || {
-        let is_end = condition();
-        if is_end {
-            assert_eq!(ends.replace(Some(Instant::now())), None, "it was asked again after it had said yes");
-        }
-        is_end
-    };
-    set_interrupt_callback(Some(Box::new(callback))).unwrap();
-    let result = call();
-    set_interrupt_callback(None).unwrap();
-    let ended = ended.get().expect("the call ended by itself");
-    assert!(ended.elapsed() < PROMPT, "{:?}", ended.elapsed());
-    let error = expect_error(result, Status::Cancelled);
-    assert!(error.message().contains("interrupted by the caller"), "{error}");
-    error
-}
 
 fn server(fault: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static) -> FaultServer {
     let server = FaultServer::start();
@@ -69,12 +37,14 @@ fn impatient() -> Client {
     client_with(|options: &mut ClientOptions| options.set_stall_timeout(Duration::from_secs(1)))
 }
 
+type Operation<'a> = dyn Fn(&Client, &FaultServer) -> Result<()> + 'a;
+
 #[test]
 fn an_interrupted_operation_can_be_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let (file, new_file) = (folder.path().join("file"), folder.path().join("new"));
     std::fs::write(&file, vec![1; 1000]).unwrap();
-    let operations: [(&str, &dyn Fn(&Client, &FaultServer) -> Result<()>); 10] = [
+    let operations: [(&str, &Operation<'_>); 10] = [
         ("open", &|client, server| client.open(&server.url("blob")).map(drop)),
         ("open_if_changed", &|client, server| client.open_if_changed(&server.url("blob"), "\"0x0\"").map(drop)),
         ("exists", &|client, server| client.exists(&server.url("blob")).map(|exists| assert!(exists))),
@@ -167,63 +137,6 @@ fn a_read_that_waits_for_another_threads_read_is_interrupted() {
         assert_eq!(reader.position().unwrap(), 0, "the position can be read meanwhile");
         reader.cancel();
     });
-}
-
-fn writer(server: &FaultServer) -> BlobWriter {
-    let client = client_with(|options| {
-        options.set_block_size(MIB)?;
-        options.set_memory_limit(4 * MIB)
-    });
-    client.writer(&server.url("new"), WriteMode::Replace).unwrap()
-}
-
-#[test]
-fn an_interrupted_writer_fails_for_good() {
-    let pieces: fn(&BlobWriter) -> Result<()> = |writer| {
-        for _ in 0..200 {
-            writer.write_all(&vec![7; 100 << 10])?;
-        }
-        Ok(())
-    };
-    let one_write: fn(&BlobWriter) -> Result<()> = |writer| writer.write_all(&vec![7; 20 << 20]);
-    let flush: fn(&BlobWriter) -> Result<()> =
-        |writer| writer.write_all(&vec![7; 2 << 20]).and_then(|()| writer.flush());
-    let close: fn(&BlobWriter) -> Result<()> =
-        |writer| writer.write_all(&vec![7; 2 << 20]).and_then(|()| writer.close());
-    for write in [pieces, one_write, flush, close] {
-        let server = server(|verb| (verb == "put-block").then(silence));
-        let writer = writer(&server);
-        let error = interrupted(|| write(&writer));
-        assert!(!error.message().contains("unknown"), "nothing was committed: {error}");
-        server.on_request(|_| None);
-        for call in [|writer: &BlobWriter| writer.write_all(b"more"), BlobWriter::flush, BlobWriter::close] {
-            let result = call(&writer);
-            // After `close` the writer is closed.
-            let is_closed = matches!(&result, Err(error) if error.status() == Status::Unsupported);
-            if !is_closed {
-                expect_error(result, Status::Cancelled);
-            }
-        }
-        expect_error(writer.close(), Status::Cancelled);
-        assert!(server.blob("new").is_none());
-    }
-}
-
-#[test]
-fn an_interrupted_commit_has_an_unknown_outcome() {
-    for (length, verb) in [(3 * MIB, "put-block-list"), (10, "PUT")] {
-        let has_arrived = Arc::new(AtomicBool::new(false));
-        let arrives = has_arrived.clone();
-        let server = server(move |requested| {
-            arrives.fetch_or(requested == verb, Ordering::SeqCst);
-            (requested == verb).then(silence)
-        });
-        let writer = writer(&server);
-        writer.write_all(&vec![7; length as usize]).unwrap();
-        let error = interrupted_when(move || has_arrived.load(Ordering::SeqCst), || writer.close());
-        assert!(error.message().contains("the outcome is unknown"), "{error}");
-        assert_eq!(expect_error(writer.close(), Status::Cancelled).message(), error.message());
-    }
 }
 
 #[test]
