@@ -63,6 +63,8 @@ class FaultServer:
         self.blocks: dict[str, dict[str, bytes]] = {}
         self.requests: list[Request] = []
         self.arrived = threading.Condition()
+        # Ranges that begin further on in a blob are refused.
+        self.refuses_from: int | None = None
         self._faults: list[list] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -193,6 +195,8 @@ class FaultServer:
         content, etag = self.blobs[path], self._etag(path)
         if request.headers.get("if-match", etag) != etag:
             return 412, {"x-ms-error-code": "ConditionNotMet"}, b""
+        if request.headers.get("if-none-match") == etag:
+            return 304, {"x-ms-error-code": "ConditionNotMet"}, b""
         headers = {"ETag": etag, "x-ms-blob-type": "BlockBlob", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
         wanted = request.headers.get("x-ms-range") or request.headers.get("range")
         if wanted is None or request.kind == "head":
@@ -202,6 +206,8 @@ class FaultServer:
             start, end = max(len(content) - int(last), 0), len(content)
         else:
             start, end = int(first), min(int(last) + 1 if last else len(content), len(content))
+        if self.refuses_from is not None and start >= self.refuses_from:
+            return 403, {"x-ms-error-code": "AuthorizationPermissionMismatch"}, b""
         if start >= len(content):
             return 416, {"x-ms-error-code": "InvalidRange", "Content-Range": f"bytes */{len(content)}"}, b""
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"

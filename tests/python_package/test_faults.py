@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import socket
+import time
 
 import pytest
 from fault_server import FaultServer, Reply
@@ -168,6 +169,25 @@ def test_a_blob_that_was_replaced_after_a_seek(server):
         f.seek(0)
         with pytest.raises(BlobModifiedError):
             f.read()
+
+
+@pytest.mark.parametrize("size", [5, 100, -1])
+@pytest.mark.parametrize("first", ["read", "seek", "readline"])
+def test_a_small_blob_that_was_replaced(server, first, size):
+    content = b"line\n" * 100
+    with BlobIO(server.put("blob", content), "rb") as f:
+        {"read": lambda: f.read(5), "seek": lambda: f.seek(5), "readline": f.readline}[first]()
+        server.put("blob", content)
+        # Reads that follow each other at once may be served from memory.
+        time.sleep(0.02)
+        if first == "readline":
+            f.seek(0)
+        position = f.tell()
+        with pytest.raises(BlobModifiedError):
+            f.read(size)
+        assert f.tell() == position
+    with BlobIO(server.url("blob"), "rb") as f:
+        assert f.read() == content
 
 
 def test_a_blob_that_was_deleted_meanwhile(server):
