@@ -34,7 +34,7 @@ myst_heading_anchors = 4
 
 # The Python package is imported without its library, and without torch, whose names stand for anything here.
 sys.meta_path.insert(0, MockFinder(["aztorch._native", "lightning", "pytorch_lightning", "torch"]))
-importlib.import_module("torch").__version__ = (2, 1)
+importlib.import_module("torch").__version__ = "2.9"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

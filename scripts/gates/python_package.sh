@@ -41,7 +41,7 @@ gate_python_package() {
         fail 'pip install ./python has installed another package than the wheel has'
     with_server scripts/gates.sh "run_$gate"
 
-    ! said=$(cd "$clone/python" && ../target/tools/bin/python -m hatchling build -t sdist 2>&1) ||
+    ! said=$(cd "$clone/python" && AZTORCH_TREE=$shipped ../target/tools/bin/python -m hatchling build -t sdist 2>&1) ||
         fail 'a source distribution was made, from which nothing can be built'
     grep -q 'there is no source distribution of aztorch' <<<"$said" || fail "not said why: $said"
 }
