@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -21,8 +22,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from aztorch import exceptions
-from aztorch._client import check_credential, client_for
-from aztorch._library import failure, lib, new
+from aztorch._client import check_credential
+from aztorch._operations import remove
 from aztorch.checkpoint._folder import Folder
 from aztorch.io import BlobIO, check_blob_url
 
@@ -143,12 +144,8 @@ class BlobCheckpointIO(_Base):  # type: ignore[misc,valid-type]
         if url is None:
             super().remove_checkpoint(path)
             return
-        client = client_for(self._credential)
-        error = new("azt_error **")
-        if lib.azt_blob_delete(client.handle, url.encode(), error):
-            raised = failure(error, client.cause())
-            if not isinstance(raised, exceptions.BlobNotFoundError):
-                raise raised
+        with contextlib.suppress(exceptions.BlobNotFoundError):
+            remove(url, credential=self._credential)
 
     def _blob_url(self, path: str | os.PathLike[str]) -> str | None:
         """Return the URL of a checkpoint, or None if it is a file."""

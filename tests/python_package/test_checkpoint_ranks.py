@@ -26,7 +26,7 @@ from aztorch.checkpoint._folder import Folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 PROGRAM = Path(checkpoint_ranks.__file__)
-TIMEOUT = 240
+TIMEOUT = 120
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -12,6 +13,7 @@ from aztorch import exceptions
 from aztorch._client import check_credential, client_for
 from aztorch._entry import entry_url
 from aztorch._library import failure, ffi, lib, new, text
+from aztorch._operations import remove
 from aztorch.checkpoint import _threads
 from aztorch.checkpoint._format import METADATA
 from aztorch.io import BlobIO, check_blob_url, complete_url
@@ -105,12 +107,8 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Delete a blob by its name below the folder. If it does not exist, do nothing."""
-        client = client_for(self.credential)
-        error = new("azt_error **")
-        if lib.azt_blob_delete(client.handle, self.blob_url(name).encode(), error):
-            raised = failure(error, client.cause())
-            if not isinstance(raised, exceptions.BlobNotFoundError):
-                raise raised
+        with contextlib.suppress(exceptions.BlobNotFoundError):
+            remove(self.blob_url(name), credential=self.credential)
 
     def delete_all(self, names: Iterable[str]) -> None:
         """Delete blobs, several at once. The first failure ends it."""
