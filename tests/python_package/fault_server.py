@@ -63,6 +63,8 @@ class FaultServer:
         self.blocks: dict[str, dict[str, bytes]] = {}
         self.requests: list[Request] = []
         self.arrived = threading.Condition()
+        # Whether answers repeat x-ms-client-request-id. The service does so; proxies and Azurite do not always.
+        self.echoes = True
         # Ranges that begin further on in a blob are refused.
         self.refuses_from: int | None = None
         self._faults: list[list] = []
@@ -163,7 +165,9 @@ class FaultServer:
 
     def _send(self, handler, request, status, headers, content, truncate_to=None) -> None:
         handler.send_response(status)
-        headers.setdefault("x-ms-request-id", "1234-5678")
+        headers = {"x-ms-request-id": "1234-5678", **headers}
+        if self.echoes and "x-ms-client-request-id" in request.headers:
+            headers["x-ms-client-request-id"] = request.headers["x-ms-client-request-id"]
         headers.setdefault("Content-Length", str(len(content)))
         for name, value in headers.items():
             if value is not None:

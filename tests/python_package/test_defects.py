@@ -55,7 +55,7 @@ def test_a_version_in_the_url_is_read(server):
 
 
 def test_a_large_blob_of_a_dataset_can_be_read_again(server):
-    content = bytes(20 * 1024 * 1024)
+    content = bytes(40 * 1024 * 1024)
     dataset = datasets.BlobDataset.from_blob_urls([server.put("blob", content)])
     assert dataset[0]["data"] == content
     assert dataset[0]["data"] == content
@@ -104,6 +104,7 @@ def test_throttling_is_tried_again(server):
 
 
 def test_an_error_without_an_echo_is_no_key_error(server):
+    server.echoes = False
     with BlobIO(server.url("missing"), "rb") as f, pytest.raises(Exception) as caught:  # noqa: PT011
         f.read()
     assert not isinstance(caught.value, KeyError)
@@ -123,24 +124,9 @@ def test_a_commit_error_is_fatal(server):
 
 
 def test_an_empty_blob_without_an_echo(server):
+    server.echoes = False
     with BlobIO(server.put("blob", b""), "rb") as f:
         assert f.read() == b""
-
-
-def test_a_failing_save_does_not_end_the_process(run_python, server):
-    server.fail("block,put,commit", Reply(403, "AuthorizationFailure"), times=10_000)
-    program = f"""
-    import sys, warnings
-    warnings.simplefilter("ignore")
-    import torch
-    from {MODULE}.io import BlobIO
-    try:
-        with BlobIO(sys.argv[1], "wb") as f:
-            torch.save({{str(number): torch.zeros(2048, 1024) for number in range(20)}}, f)
-    except Exception:
-        print("an exception")
-    """
-    assert run_python(program, server.url("blob"), stderr=None) == "an exception\n"
 
 
 def test_answers_are_not_mixed_in_forked_workers(blobs):

@@ -374,7 +374,8 @@ def test_the_end_with_a_running_token_callback(run_python, blobs):
         def get_token(self, *scopes, **options):
             entered.set()
             time.sleep(0.3)
-            raise RuntimeError("too late")
+            self.token, self.expires_on = "token", 9999999999
+            return self
 
     def read():
         try:
