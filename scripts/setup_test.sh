@@ -49,6 +49,14 @@ for package in npm gcc g++ cmake libgloo-dev; do
 done
 says_not 'libtorch-dev|valgrind'
 
+bare_machine
+setup wheel
+refuses
+for package in gcc git binutils; do
+    says "missing +(sudo )?apt-get install .* $package$"
+done
+says_not 'debhelper|cmake|npm'
+
 # Debian 12's cargo is too old, its Node is not.
 bare_machine
 pretend cargo 'echo "cargo 1.66.0"'

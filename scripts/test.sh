@@ -11,7 +11,8 @@ readonly logs=target/gates
 readonly skipped='[1-9][0-9]* ignored|skipped=[1-9]|Ran 0 tests|\*\*\*(Not Run|Skipped)|[1-9][0-9]* (skipped|xfailed|xpassed)\b'
 readonly shown_lines=300 digest_lines=40
 
-quick=(fmt links shell workflows release aks clippy library header notices fuzz header_c header_cpp exports abi linkage)
+quick=(fmt links shell workflows release aks clippy library header notices fuzz header_c header_cpp exports abi linkage
+    python_types)
 chosen=("$@")
 [[ ${1:-} == --quick ]] && chosen=("${quick[@]}")
 torch2=(library cpp_torch2 examples_torch2 training_torch2 distributed_torch2 python_torch2 python_types_torch2
