@@ -1365,7 +1365,7 @@ typedef bool (*azt_interrupt_callback)(void *user_data);
 // thread has ended. Each thread has a callback of its own; a new thread has none. The thread of a forked child keeps
 // the one that it had.
 //
-// Does not block. May be called from inside the callback. A call that does not wait for 25 ms never calls the callback.
+// Does not block. May be called from inside the callback. A call that takes less than 25 ms never calls the callback.
 azt_status azt_thread_set_interrupt_callback(azt_interrupt_callback callback,
                                              void *user_data,
                                              struct azt_error **error);

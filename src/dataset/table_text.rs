@@ -62,15 +62,15 @@ pub(crate) fn filter_query(query: &str, selects_blob: bool) -> Option<String> {
     Some(kept.join("&")).filter(|kept| !kept.is_empty())
 }
 
-/// The beginning of the first line. The sources follow, and then the version.
+/// What the first line has, beside the parts that tell whether it can be read.
 #[derive(Deserialize)]
 struct Head<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     sources: Vec<SourceText<'a>>,
     entries: usize,
 }
 
-/// The part of the first line that tells whether the rest can be read.
+/// The parts of the first line that tell whether the rest can be read.
 #[derive(Deserialize)]
 struct Kind<'a> {
     #[serde(borrow)]
@@ -144,7 +144,7 @@ pub(crate) fn write(entries: &Entries, form: Form, put: impl FnMut(&[u8]) -> Res
         output.json(&SourceText::new(source, form))?;
     }
     output.text(&format!("],\"version\":{VERSION}}}"));
-    output.end_line()?;
+    output.text("\n");
     for index in 0..entries.len() {
         let entry = entries.entry(index)?;
         let etag = Some(entry.etag()).filter(|etag| !etag.is_empty());
@@ -153,7 +153,7 @@ pub(crate) fn write(entries: &Entries, form: Form, put: impl FnMut(&[u8]) -> Res
             None => output.json(&(source, name, size, etag))?,
             Some(offset) => output.json(&(source, name, size, etag, offset))?,
         }
-        output.end_line()?;
+        output.text("\n");
     }
     output.finish()
 }
@@ -173,11 +173,6 @@ impl<P: FnMut(&[u8]) -> Result<()>> Lines<P> {
     fn json(&mut self, value: &impl Serialize) -> Result<()> {
         serde_json::to_writer(&mut self.pending, value).map_err(|error| Error::internal(error.to_string()))?;
         if self.pending.len() >= PIECE { self.pass_on() } else { Ok(()) }
-    }
-
-    fn end_line(&mut self) -> Result<()> {
-        self.text("\n");
-        Ok(())
     }
 
     fn pass_on(&mut self) -> Result<()> {

@@ -28,7 +28,7 @@ pub type azt_interrupt_callback = Option<unsafe extern "C" fn(user_data: *mut c_
 /// thread has ended. Each thread has a callback of its own; a new thread has none. The thread of a forked child keeps
 /// the one that it had.
 ///
-/// Does not block. May be called from inside the callback. A call that does not wait for 25 ms never calls the callback.
+/// Does not block. May be called from inside the callback. A call that takes less than 25 ms never calls the callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azt_thread_set_interrupt_callback(
     callback: azt_interrupt_callback,

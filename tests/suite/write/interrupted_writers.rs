@@ -83,7 +83,7 @@ fn an_interrupted_commit_has_an_unknown_outcome() {
 
 #[test]
 fn a_close_that_waits_for_another_threads_call_is_interrupted() {
-    let server = server(|verb| (verb == "put-block").then(|| Fault::Delay(Duration::from_secs(1))));
+    let server = server(|verb| (verb == "put-block").then(|| Fault::Delay(Duration::from_secs(5))));
     let writer = writer(&server);
     let has_begun = Arc::new(AtomicBool::new(false));
     std::thread::scope(|scope| {
