@@ -202,6 +202,27 @@ def test_saves_without_collectives(run: str) -> None:
     check_loads(BlobStorageReader(run), 2)
 
 
+def test_saves_without_collectives_after_one_with(run: str) -> None:
+    save(run, 1)
+    dcp.save(state(2), storage_writer=BlobStorageWriter(run), use_collectives=False)
+    check_loads(BlobStorageReader(run), 2)
+    save(run, 3)
+    check_loads(BlobStorageReader(run), 3)
+    assert len(names(run)) == 2
+
+
+def test_other_default_device(run: str) -> None:
+    _reader._tells_offsets.cache_clear()
+    save(run)
+    wanted, loaded = state(), zeros(state())
+    torch.set_default_device("meta")
+    try:
+        dcp.load(loaded, storage_reader=BlobStorageReader(run))
+    finally:
+        torch.set_default_device(None)
+    check_equal(loaded, wanted)
+
+
 def test_asynchronous_save_at_the_end_of_the_program(run: str) -> None:
     # It runs while Python ends, where executors refuse to work.
     program = """

@@ -246,13 +246,13 @@ class _Range:
         self.start = start
         self.end = start
         self.items: list[tuple[int, int, list[ReadItem]]] = []
-        self.memory = torch.empty(0, dtype=torch.uint8)
+        self.memory = _empty(0)
 
     def allocate(self) -> Any:
         """Return new memory as a pointer. It is aligned as the file is, so that tensors are aligned in it."""
         shift = self.start % ALIGNMENT
         # At least one byte, since no bytes would have no address.
-        self.memory = torch.empty(shift + max(1, self.end - self.start), dtype=torch.uint8)[shift:]
+        self.memory = _empty(shift + max(1, self.end - self.start))[shift:]
         return ffi.cast("char *", self.memory.data_ptr())
 
 
@@ -357,6 +357,11 @@ class _MemoryFile(io.RawIOBase):
         return len(found)
 
 
+def _empty(size: int) -> torch.Tensor:
+    # The default device may be another.
+    return torch.empty(size, dtype=torch.uint8, device="cpu")
+
+
 def _as_file(data: memoryview) -> Any:
     return _MemoryFile(data)
 
@@ -401,7 +406,7 @@ def _byte_order(data: memoryview) -> str:
 def _tells_offsets() -> bool:
     """Whether this torch tells where in an archive the data of a tensor is."""
     archive = io.BytesIO()
-    torch.save(torch.zeros(1), archive)
+    torch.save(_empty(1), archive)
     try:
         known = _byte_order(archive.getbuffer()) == sys.byteorder
     except (AttributeError, RuntimeError):

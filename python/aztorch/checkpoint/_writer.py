@@ -183,14 +183,15 @@ class BlobStorageWriter(StorageWriter):
             return []
         if self._uses_collectives:
             return [name for name in names if DATA_FILE.fullmatch(name) or RANK_METADATA.fullmatch(name)]
-        own = ((DATA_FILE.fullmatch(name), name) for name in names)
-        return [name for match, name in own if match and int(match[1]) == self._rank]
+        # The metadata of a save with collectives as well: it would name files that are deleted, and is read first.
+        matches = ((DATA_FILE.fullmatch(name), name) for name in names)
+        return [name for match, name in matches if name == METADATA or (match and int(match[1]) == self._rank)]
 
     def _delete_old(self) -> None:
         try:
             # What names other files first, so that a checkpoint is never there in part.
-            self._folder.delete_all(name for name in self._old_names if RANK_METADATA.fullmatch(name))
-            self._folder.delete_all(name for name in self._old_names if not RANK_METADATA.fullmatch(name))
+            self._folder.delete_all(name for name in self._old_names if name.endswith(METADATA))
+            self._folder.delete_all(name for name in self._old_names if not name.endswith(METADATA))
         except exceptions.StorageError as error:
             logger.warning("%s: files of earlier saves cannot be deleted: %s", self._folder.url, error)
         self._old_names = []
