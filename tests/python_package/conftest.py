@@ -19,7 +19,7 @@ from fault_server import FaultServer
 # The packages that a file of tests needs, and how they are named where they are missing.
 NEEDS = {
     "test_pandas.py": ["pandas", "pyarrow"],
-    "test_images.py": ["PIL", "torchvision"],
+    "test_images.py": ["PIL"],
     "test_safetensors.py": ["safetensors"],
     "test_identity.py": ["azure.identity"],
 }
