@@ -212,12 +212,16 @@ def test_saves_without_collectives_after_one_with(run: str) -> None:
 
 
 def test_other_default_device(run: str) -> None:
-    _reader._tells_offsets.cache_clear()
     save(run)
-    wanted, loaded = state(), zeros(state())
+    wanted, loaded, tells_offsets = state(), zeros(state()), _reader._tells_offsets()
+    _reader._tells_offsets.cache_clear()
     torch.set_default_device("meta")
     try:
         dcp.load(loaded, storage_reader=BlobStorageReader(run))
+        assert _reader._tells_offsets() == tells_offsets
+        part = _reader._Range(5)
+        part.allocate()
+        assert part.memory.is_cpu
     finally:
         torch.set_default_device(None)
     check_equal(loaded, wanted)
