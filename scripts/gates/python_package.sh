@@ -129,7 +129,8 @@ run_package_tests() {
         fail 'packages for these tests are missing: scripts/python_env*.txt names those that are installed'
 }
 
-gate_python_tests() { run_package_tests with_server -m 'not tls'; }
+# Two files at a time, since many tests wait for most of their time.
+gate_python_tests() { run_package_tests with_server -m 'not tls' --numprocesses 2 --dist loadfile; }
 gate_python_tests_tls() { run_package_tests with_tls_server -m tls; }
 gate_python_tests_torch2() { gate_python_tests; }
 gate_python_tests_tls_torch2() { gate_python_tests_tls; }
