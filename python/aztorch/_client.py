@@ -193,7 +193,9 @@ class _TokenSource:
             options = {"tenant_id": tenant} if tenant else {}
             access = self._credential.get_token(scope, **options)
             if hasattr(access, "__await__"):
-                raise TypeError(f"{type(self._credential)} is asynchronous: pass the credential of azure.identity, not .aio")
+                raise TypeError(
+                    f"{type(self._credential)} is asynchronous: pass the credential of azure.identity, not .aio"
+                )
             value, expires = access.token, access.expires_on
             if not isinstance(value, str) or not value:
                 raise TypeError(f"get_token() of {type(self._credential)} returned a token that is no text")

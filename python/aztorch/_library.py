@@ -41,7 +41,7 @@ def failure(error: Any, cause: BaseException | None = None) -> BaseException:
     error[0] = ffi.NULL
     try:
         status = lib.azt_error_status(handle)
-        interrupted = _interrupt.take() if status == CANCELLED else None
+        interrupted = take_exception() if status == CANCELLED else None
         if interrupted is not None:
             return interrupted
         exception = exceptions.from_status(
@@ -65,27 +65,44 @@ def check(function: Any, *arguments: Any) -> None:
         raise failure(error)
 
 
+class _OfThread(threading.local):
+    """What a callback raised on this thread, inside of a call of the library, through which it cannot pass."""
+
+    raised: BaseException | None = None
+
+
+_of_thread = _OfThread()
+
+
+def note_exception(_kind: type, exception: BaseException, _traceback: object) -> None:
+    """Keep the exception of a callback: the `onerror` of cffi. The running call is ended soon, if it is interruptible."""
+    _of_thread.raised = exception
+
+
+def take_exception() -> BaseException | None:
+    """Return what a callback raised on this thread since the last time."""
+    raised = _of_thread.raised
+    if raised is not None:
+        _of_thread.raised = None
+    return raised
+
+
 class _Interrupt:
     """Lets signal handlers run while the main thread is inside a call of the library.
 
-    Python runs them only between bytecodes. The library calls `_callback` every few milliseconds while it waits, and so
-    Python runs them there. If one raises (KeyboardInterrupt), the library ends the call.
+    Python runs them only between bytecodes. The library calls `_ask` every few milliseconds while it waits, and so Python
+    runs them there. If one raises (KeyboardInterrupt), the library ends the call.
     """
 
     def __init__(self) -> None:
-        self._raised: BaseException | None = None
         self._thread: int | None = None
-
-        def on_error(_type: type, exception: BaseException, _traceback: object) -> None:
-            self._raised = exception
-
-        def callback(_user_data: Any) -> bool:
-            # Signal handlers run while this is interpreted.
-            return self._raised is not None
-
-        self._callback = ffi.callback("bool(void *)", callback, error=True, onerror=on_error)
+        self._callback = ffi.callback("bool(void *)", self._ask, error=True, onerror=note_exception)
         os.register_at_fork(after_in_child=self._forget)
         self.install()
+
+    def _ask(self, _user_data: Any) -> bool:
+        # Signal handlers run while this is interpreted. Another callback may have raised, too.
+        return _of_thread.raised is not None
 
     def install(self) -> None:
         """Set the callback of this thread, if it is the main thread: signal handlers run on no other."""
@@ -99,11 +116,5 @@ class _Interrupt:
         # The thread that forked is the main thread of the child.
         self._thread = None
 
-    def take(self) -> BaseException | None:
-        """Return the exception that a signal handler raised during the last call."""
-        raised, self._raised = self._raised, None
-        return raised
 
-
-_interrupt = _Interrupt()
-install_interrupt = _interrupt.install
+install_interrupt = _Interrupt().install

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aztorch._arguments import complete_url
 from aztorch._client import check_credential, client_for
 from aztorch._library import failure, lib, new
-from aztorch.io import complete_url
 
 if TYPE_CHECKING:
     from aztorch._client import Credential

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aztorch._arguments import complete_url
 from aztorch._entry import quote_url
 from aztorch._library import failure, ffi, lib, new
-from aztorch.io import complete_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

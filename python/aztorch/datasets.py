@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypedDict, TypeVar, cast
 import torch.utils.data
 
 from aztorch import _lookahead
+from aztorch._arguments import complete_url
 from aztorch._blob import Blob
 from aztorch._client import check_credential, client_for
 from aztorch._entry import (
@@ -27,7 +28,6 @@ from aztorch._entry import (
 from aztorch._iteration import Iteration, LazyIteration, LazyUrls, Place
 from aztorch._library import failure, lib, new
 from aztorch._source import ContainerSource, Source, UrlsSource, manifest_source, ranges_source, tars_source, urls_of
-from aztorch.io import complete_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import io
-import operator
 import os
 import sys
 import time
@@ -14,9 +13,13 @@ import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Literal, Union, overload
 
 from aztorch import exceptions
+from aztorch._arguments import as_integer, check_blob_url, complete_url, has_buffer, has_sas, memory_of
 from aztorch._client import Client, check_credential, client_for, is_token
-from aztorch._library import FORKED, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
+from aztorch._library import check, failure, ffi, lib, new, text
 from aztorch._memory import finish_bytes, new_bytes
+from aztorch._progress import ProgressReport
+from aztorch._reader import AT_ONCE, Reader
+from aztorch._text_file import TextFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +38,8 @@ _MODES = {"rb": lib.AZT_BLOB_MODE_READ, "wb": lib.AZT_BLOB_MODE_WRITE, "xb": lib
 # How many bytes readline() takes from the library at a time. The library itself reads further ahead. 256 KiB stay in
 # the processor's cache.
 _LINES_SIZE = 256 * 1024
-# Larger reads are more than the library has read ahead.
-_MOST_READ_AHEAD = 16 * 1024 * 1024
-# Nobody replaces a blob within this time in seconds, after a program has seen a read return.
-_AT_ONCE = 0.001
 # The modules of torch that write archives by its writer in C++, which ends the process when a write raises.
 _ARCHIVE_MODULES = ("torch.serialization", "torch.export.", "torch.package.")
-# What names a version in the query of a URL.
-_VERSIONS = ("snapshot", "versionid")
 _BUFFER_TYPES = (bytes, bytearray, memoryview)
 
 
@@ -123,7 +120,7 @@ class BlobIO(_BinaryFile):
         check_blob_url(url, reads=mode == "rb")
         if has_sas(url):
             credential = False
-        elif is_token(credential) and not url.lower().startswith("https:"):
+        elif is_token(credential) and url.lower().startswith("http:"):
             raise ValueError("Token credential is only supported with HTTPS.")
         self._set_up(url, mode, credential, if_match, progress, None)
 
@@ -142,23 +139,21 @@ class BlobIO(_BinaryFile):
         self._credential = credential
         self._if_match = if_match
         self._entry = entry
-        self._received = 0
-        self._last_read = self._next_confirmation = 0.0
+        self._reader: Reader | None = None
+        # Of a writer.
         self._client: Client | None = None
         self._handle: Any = None
         self._position = 0
-        # Of the handle, which is ahead of `_position` while lines are buffered.
-        self._handle_position = 0
-        self._size = 0
         self._etag = ""
         # Buffered for readline(), and how much of it has been returned.
         self._lines = b""
         self._lines_used = 0
-        # The whole blob, when an entry of a dataset has fetched it.
-        self._content: bytes | None = None
+        # The whole content of an entry of a dataset.
+        self._content = b""
+        self._has_content = False
         self._error: BaseException | None = None
         self._error_was_raised = True
-        self._progress = _ProgressReport(progress) if progress else None
+        self._progress = ProgressReport(progress) if progress else None
         self._process = os.getpid()
         self._closed = False
 
@@ -258,30 +253,26 @@ class BlobIO(_BinaryFile):
         :raises io.UnsupportedOperation: in a writer.
         :raises aztorch.exceptions.StorageError: if the service cannot be read from.
         """
-        wanted = -1 if size is None else _as_integer("size", size)
+        wanted = -1 if size is None else as_integer("size", size)
         if wanted < -1:
             raise ValueError("size must be greater than or equal to -1")
         self._check_reads("read")
         if wanted == 0:
             return b""
-        if self._handle is None and self._content is None:
-            if wanted == -1 and self._position == 0 and self._entry is not None and not self._etag:
-                self._fetch_entry()
-            else:
-                self._open_reader()
-        if self._content is not None:
+        reader = self._open_reader(takes_all=wanted == -1 and self._position == 0)
+        if reader is None:
             return self._take_content(wanted)
         if self._lines:
             left = len(self._lines) - self._lines_used
             if 0 <= wanted <= left:
-                self._confirm_version(wanted)
+                reader.confirm(wanted)
                 return self._take_lines(wanted)
             self._drop_lines()
-        return self._fetch(wanted)
+        return self._fetch(reader, wanted)
 
     def read1(self, size: int | None = -1, /) -> bytes:
         """Read and return up to `size` bytes; by default at most 256 KiB. Otherwise like :meth:`read`."""
-        wanted = -1 if size is None else _as_integer("size", size)
+        wanted = -1 if size is None else as_integer("size", size)
         return self.read(wanted if wanted >= 0 else _LINES_SIZE)
 
     def readall(self) -> bytes:
@@ -294,9 +285,9 @@ class BlobIO(_BinaryFile):
         :param buffer: a writable object with contiguous memory: a bytearray, a memoryview, a NumPy array.
         :returns: the size of `buffer` in bytes, or less at the end of the blob.
         """
-        if not _has_buffer(buffer) or memoryview(buffer).readonly:
+        if not has_buffer(buffer) or memoryview(buffer).readonly:
             raise TypeError(f"readinto() needs a writable bytes-like object, not {type(buffer)}")
-        target = _memory_of(buffer)
+        target = memory_of(buffer)
         try:
             return self._read_into(target)
         finally:
@@ -308,17 +299,18 @@ class BlobIO(_BinaryFile):
         wanted = len(target)
         if wanted == 0:
             return 0
-        self._open_reader()
+        reader = self._open_reader()
         left = len(self._lines) - self._lines_used
-        if self._content is not None or wanted <= left:
+        if reader is None or wanted <= left:
             data = self.read(wanted)
             ffi.memmove(target, data, len(data))
             return len(data)
         self._drop_lines()
-        count = min(wanted, self._size - self._position)
+        count = min(wanted, reader.size - self._position)
         if count <= 0:
             return 0
-        self._receive(target, count)
+        reader.receive(self._position, target, count)
+        self._position += count
         return count
 
     if not TYPE_CHECKING:
@@ -334,12 +326,12 @@ class BlobIO(_BinaryFile):
         :param size: the most bytes to return. None and negative numbers mean no limit.
         :returns: the line; ``b""`` at the end of the blob.
         """
-        limit = -1 if size is None else _as_integer("size", size)
+        limit = -1 if size is None else as_integer("size", size)
         self._check_reads("read")
         if limit == 0:
             return b""
-        self._open_reader()
-        if self._content is not None:
+        reader = self._open_reader()
+        if reader is None:
             return self._take_content(_line_length(self._content, self._position, limit))
         start = self._position
         parts: list[bytes] = []
@@ -356,7 +348,7 @@ class BlobIO(_BinaryFile):
                     return part if not parts else b"".join([*parts, part])
                 parts.append(part)
                 self._drop_lines()
-                lines = self._fetch(_LINES_SIZE)
+                lines = self._fetch(reader, _LINES_SIZE)
                 if not lines:
                     return b"".join(parts)
                 self._position -= len(lines)
@@ -392,11 +384,12 @@ class BlobIO(_BinaryFile):
         :raises ValueError: for a position before the start, and for another `whence`. The position does not change.
         :raises io.UnsupportedOperation: in a writer.
         """
-        offset = _as_integer("offset", offset)
-        whence = _as_integer("whence", whence)
+        offset = as_integer("offset", offset)
+        whence = as_integer("whence", whence)
         self._check_reads("seek")
-        self._open_reader()
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}.get(whence)
+        reader = self._open_reader()
+        size = len(self._content) if reader is None else reader.size
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}.get(whence)
         if base is None:
             raise ValueError(f"Unsupported whence: {whence}")
         position = base + offset
@@ -404,7 +397,7 @@ class BlobIO(_BinaryFile):
             raise ValueError("Cannot seek to negative position")
         moved = self._lines_used + position - self._position
         # Lines that were fetched earlier are fetched again, which confirms the version.
-        if 0 <= moved <= len(self._lines) and time.monotonic() - self._last_read < _AT_ONCE:
+        if reader is not None and 0 <= moved <= len(self._lines) and time.monotonic() - reader.last_read < AT_ONCE:
             self._lines_used = moved
         else:
             self._drop_lines()
@@ -421,120 +414,38 @@ class BlobIO(_BinaryFile):
         self._lines, self._lines_used = b"", 0
 
     def _take_content(self, wanted: int) -> bytes:
-        content = self._content or b""
-        end = len(content) if wanted < 0 else self._position + wanted
-        data = content[self._position : end]
+        end = len(self._content) if wanted < 0 else self._position + wanted
+        data = self._content[self._position : end]
         self._position += len(data)
         return data
 
-    def _fetch_entry(self) -> None:
-        """Fetch the whole of a dataset's entry, which the dataset may have fetched ahead."""
-        if self._entry is not None:
-            self._content = self._entry.fetch()
-            self._size = len(self._content) if self._content is not None else 0
-
-    def _fetch(self, wanted: int) -> bytes:
-        self._open_reader()
-        left = self._size - self._position
+    def _fetch(self, reader: Reader, wanted: int) -> bytes:
+        left = reader.size - self._position
         count = left if wanted < 0 or wanted > left else wanted
         if count <= 0:
             return b""
         data, memory = new_bytes(count)
-        self._receive(memory, count)
+        reader.receive(self._position, memory, count)
+        self._position += count
         return finish_bytes(data, memory)
 
-    def _receive(self, memory: Any, count: int) -> None:
-        """Fill `memory` with the `count` bytes at the position, which are there, and move the position."""
-        self._confirm_version(count)
-        while True:
-            if self._handle_position != self._position:
-                if not self._call_reader(lib.azt_blob_seek, self._position, lib.AZT_SEEK_SET, ffi.NULL):
-                    continue
-                self._handle_position = self._position
-            read = new("size_t *")
-            if not self._call_reader(lib.azt_blob_read, memory, count, read):
-                continue
-            if read[0] != count:
-                raise exceptions.InternalError(f"{self.name}: {read[0]} bytes were read in place of {count}")
-            self._position += count
-            self._handle_position = self._position
-            if self._entry is not None:
-                self._received += count
-                self._entry.habit.note(self._received, self._size)
-            self._last_read = time.monotonic()
-            return
+    def _open_reader(self, *, takes_all: bool = False) -> Reader | None:
+        """Open the blob, unless it is open: from here on the version is pinned.
 
-    def _require_version(self, etag: str, wanted: str | None) -> None:
-        if wanted is not None and _bare(etag) != _bare(wanted):
-            raise exceptions.BlobModifiedError(f"{self.name}: the blob has the version {etag} and no longer {wanted}")
+        An entry of a dataset that has been fetched ahead, or is read as a whole, is fetched as a whole.
 
-    def _confirm_version(self, count: int) -> None:
-        """Raise if the blob was replaced since the last read, also where the library has the bytes already.
-
-        A request finds out. Reads that follow each other at once need none, nor do large reads, which send requests
-        anyway; and the requests take a twentieth of the time at most.
+        :returns: None if there is the whole content.
         """
-        start = time.monotonic()
-        if count > _MOST_READ_AHEAD or start - self._last_read < _AT_ONCE or start < self._next_confirmation:
-            return
-        url = self._url if self._entry is None else self._entry.locate()
-        if self._client is None or url is None:
-            return
-        opened = new("azt_blob **")
-        error = new("azt_error **")
-        # No body is sent, and `opened` stays NULL, if the version is the same.
-        if lib.azt_blob_open_if_changed(self._client.handle, url.encode(), self._etag.encode(), opened, error):
-            raise failure(error, self._cause())
-        if opened[0] != ffi.NULL:
-            etag = text(lib.azt_blob_etag(opened[0]))
-            lib.azt_blob_free(opened[0])
-            self._require_version(etag, self._etag)
-        now = time.monotonic()
-        self._next_confirmation = now + 20 * (now - start)
-
-    def _call_reader(self, function: Any, *arguments: Any) -> bool:
-        """Call a function of the handle. In a forked process, open it anew and return False."""
-        error = new("azt_error **")
-        status = function(self._handle, *arguments, error)
-        if not status:
-            return True
-        raised = failure(error, self._cause())
-        if status != FORKED:
-            raise raised
-        # The same version as in the parent process.
-        self._handle = None
-        self._open_reader()
-        return False
-
-    def _cause(self) -> BaseException | None:
-        return self._client.cause() if self._client is not None else None
-
-    def _open_reader(self) -> None:
-        """Open the blob, unless it is open: from here on the version is pinned."""
-        if self._handle is not None or self._content is not None:
-            return
-        if self._entry is not None and not self._etag and self._entry.is_at_hand():
-            self._fetch_entry()
-            return
-        opened = new("azt_blob **")
-        error = new("azt_error **")
-        if self._entry is not None:
-            self._client = self._entry.client
-            status = self._entry.open(opened, error)
-        else:
-            self._client = client_for(self._credential)
-            status = lib.azt_blob_open(self._client.handle, self._url.encode(), lib.AZT_BLOB_MODE_READ, opened, error)
-        if status:
-            raise failure(error, self._cause())
-        handle = ffi.gc(opened[0], lib.azt_blob_free)
-        etag = text(lib.azt_blob_etag(handle))
-        self._require_version(etag, self._etag or self._if_match)
-        size = new("uint64_t *")
-        check(lib.azt_blob_size, handle, size)
-        self._handle, self._handle_position, self._size, self._etag = handle, 0, size[0], etag
-        self._last_read = time.monotonic()
-        if self._progress is not None:
-            self._progress.attach(handle, self.name)
+        if self._reader is not None or self._has_content:
+            return self._reader
+        entry = self._entry
+        if entry is not None and not self._etag and (takes_all or entry.is_at_hand()):
+            self._content, self._has_content = entry.fetch(), True
+            return None
+        wanted = self._etag or self._if_match or ""
+        self._reader = Reader(self._url, self._credential, entry, wanted, self._progress)
+        self._etag = self._reader.etag
+        return self._reader
 
     # ---- writing ----
 
@@ -553,14 +464,14 @@ class BlobIO(_BinaryFile):
             published. While ``torch.save`` writes an archive, its :meth:`flush` at the end raises it instead, since
             torch ends the process when a write raises.
         """
-        if not (isinstance(b, _BUFFER_TYPES) or _has_buffer(b)):
+        if not (isinstance(b, _BUFFER_TYPES) or has_buffer(b)):
             names = ", ".join(kind.__name__ for kind in _BUFFER_TYPES)
             raise TypeError(f"Unsupported type for write: {type(b)}. Supported types: {names} and other buffers")
         if self._reads:
             raise io.UnsupportedOperation("write")
         if self._closed:
             raise ValueError("I/O operation on closed file")
-        memory = _memory_of(b)
+        memory = memory_of(b)
         size = len(memory)
         try:
             if self._error is not None:
@@ -610,6 +521,8 @@ class BlobIO(_BinaryFile):
                 raise self._error
             self._call_writer(lib.azt_blob_close)
             self._etag = text(lib.azt_blob_etag(self._handle))
+            if self._progress is not None:
+                self._progress.raise_exception()
         finally:
             self._release()
 
@@ -636,21 +549,24 @@ class BlobIO(_BinaryFile):
 
     def __del__(self) -> None:
         """Discard what a writer has not published."""
+        self._discard_unclosed(stacklevel=3)
+
+    def _discard_unclosed(self, stacklevel: int) -> None:
         if self._closed:
             return
         if not self._reads and self._process == os.getpid():
             message = f"unclosed {self!r}: what was written is discarded"
             if self._error is not None and not self._error_was_raised:
                 message += f", and a write had failed: {self._error}"
-            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(message, ResourceWarning, stacklevel=stacklevel, source=self)
         self._release()
 
     def _release(self) -> None:
         self._closed = True
         self._drop_lines()
-        self._content = None
+        self._content = b""
         # Freed with the last reference: another thread may still be inside a call.
-        self._handle = None
+        self._handle = self._reader = None
         if self._progress is not None:
             self._progress.close()
 
@@ -660,7 +576,10 @@ class BlobIO(_BinaryFile):
             if self._handle is None:
                 self._open_writer()
             if function(self._handle, *arguments, error):
-                raise failure(error, self._cause())
+                raise failure(error, None if self._client is None else self._client.cause())
+            # What is published by close() has not failed.
+            if self._progress is not None and function is not lib.azt_blob_close:
+                self._progress.raise_exception()
         except BaseException as cause:
             self._error = exceptions.for_writer(cause)
             if self._error is cause:
@@ -710,66 +629,6 @@ def _reader_of_entry(kind: type[BlobIO], entry: Entry, position: int, etag: str)
     return made
 
 
-class _UrlTypeError(TypeError, ValueError):
-    """A URL that is no string: a TypeError in Python, and a ValueError in azstoragetorch."""
-
-
-def complete_url(url: object) -> str:
-    """Return a URL with its scheme, which is https unless it is given."""
-    if not isinstance(url, str):
-        raise _UrlTypeError(f"a URL must be a string, not: {type(url)}")
-    return url if "://" in url else f"https://{url}"
-
-
-def check_blob_url(url: str, *, reads: bool = False) -> None:
-    """Raise ValueError if a blob's URL is malformed. Nothing is sent."""
-    opened = new("azt_blob **")
-    error = new("azt_error **")
-    if reads:
-        # It is opened for writing below, where versions are refused.
-        path, question_mark, query = url.partition("?")
-        parts = query.split("&")
-        url = path + question_mark + "&".join(part for part in parts if part.partition("=")[0] not in _VERSIONS)
-    # A writer sends nothing before its first block.
-    if lib.azt_blob_open(client_for(False).handle, url.encode(), lib.AZT_BLOB_MODE_WRITE, opened, error):
-        raise failure(error)
-    lib.azt_blob_free(opened[0])
-
-
-def has_sas(url: str) -> bool:
-    """Whether a URL has a SAS, which then takes the place of the credential."""
-    return any(part.partition("=")[0] == "sig" for part in url.partition("?")[2].split("&"))
-
-
-def _as_integer(name: str, value: object) -> int:
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not: {type(value)}") from None
-
-
-def _has_buffer(data: object) -> bool:
-    try:
-        memoryview(data)  # type: ignore[arg-type]
-    except TypeError:
-        return False
-    return True
-
-
-class _StridedError(BufferError, TypeError):
-    """Memory with gaps: a BufferError in Python, and a TypeError in azstoragetorch."""
-
-
-def _memory_of(data: object) -> Any:
-    if not memoryview(data).c_contiguous:  # type: ignore[arg-type]
-        raise _StridedError("memory that is not contiguous cannot be read or written")
-    return ffi.from_buffer(data)
-
-
-def _bare(etag: str) -> str:
-    return etag.strip('"')
-
-
 def _line_length(content: bytes, start: int, limit: int) -> int:
     end = content.find(b"\n", start, len(content) if limit < 0 else start + limit) + 1
     if end:
@@ -781,71 +640,6 @@ def _line_length(content: bytes, start: int, limit: int) -> int:
 def _is_torch_archive(caller: Any) -> bool:
     # torch's writer of archives is in C++ and has no frame of its own, so the caller is the module that drives it.
     return str(caller.f_globals.get("__name__")).startswith(_ARCHIVE_MODULES)
-
-
-class _ProgressReport:
-    """Passes the library's progress to a function, or to a bar of tqdm."""
-
-    def __init__(self, report: bool | Callable[[int, int | None], object]) -> None:
-        if report is not True and not callable(report):
-            raise TypeError(f"progress must be True or a function, not: {type(report)}")
-        self._report = None if report is True else report
-        self._bar: Any = None
-        self._callback: Any = None
-
-    def attach(self, handle: Any, name: str) -> None:
-        if self._report is None:
-            self._bar = _new_bar(name)
-            if self._bar is None:
-                return
-        if self._callback is None:
-            # Printed by cffi if it raises: an exception cannot pass through the library.
-            self._callback = ffi.callback("azt_progress_callback", self._on_progress)
-        check(lib.azt_blob_set_progress, handle, self._callback, ffi.NULL, ffi.NULL)
-
-    def _on_progress(self, _user_data: Any, done: int, total: int) -> None:
-        known = None if total == UNKNOWN_SIZE else total
-        if self._report is not None:
-            self._report(done, known)
-        elif self._bar is not None:
-            self._bar.total = known
-            self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _new_bar(name: str) -> Any:
-    try:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        return None
-    return tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc=name.rpartition("/")[2])
-
-
-class _TextFile(io.TextIOWrapper):
-    """A text file over a `BlobIO`. Like it, it publishes nothing after an exception or without close()."""
-
-    _CHUNK_SIZE = _LINES_SIZE
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        blob = self.buffer
-        if kind is not None and isinstance(blob, BlobIO) and not blob._reads:  # noqa: SLF001
-            blob.discard()
-        else:
-            self.close()
-
-    def __del__(self) -> None:
-        # Without this, TextIOWrapper would close the blob, and so publish it.
-        blob = self.buffer
-        if isinstance(blob, BlobIO):
-            blob.__del__()
 
 
 @overload
@@ -906,7 +700,7 @@ def open(
     if binary:
         return blob
     try:
-        return _TextFile(blob, encoding=encoding or "utf-8", errors=errors, newline=newline)
+        return TextFile(blob, encoding=encoding or "utf-8", errors=errors, newline=newline, chunk_size=_LINES_SIZE)
     except BaseException:
         blob.discard()
         raise

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from aztorch import exceptions
+from aztorch._arguments import check_blob_url
 from aztorch._client import check_credential
 from aztorch._operations import remove
 from aztorch.checkpoint._folder import Folder
-from aztorch.io import BlobIO, check_blob_url
+from aztorch.io import BlobIO
 
 if TYPE_CHECKING:
     from aztorch._client import Credential

@@ -22,6 +22,7 @@ NEEDS = {
     "test_images.py": ["PIL"],
     "test_safetensors.py": ["safetensors"],
     "test_identity.py": ["azure.identity"],
+    "test_lightning.py": ["lightning", "pytorch_lightning"],
 }
 VERSION = "2021-12-02"
 

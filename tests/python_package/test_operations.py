@@ -1,7 +1,8 @@
 """``aztorch.exists`` and ``aztorch.remove``."""
 
-import aztorch
 import pytest
+
+import aztorch
 
 
 def test_a_blob_exists_until_it_is_removed(blobs):

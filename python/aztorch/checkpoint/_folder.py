@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aztorch import exceptions
+from aztorch._arguments import check_blob_url, complete_url
 from aztorch._client import check_credential, client_for
 from aztorch._entry import entry_url
 from aztorch._library import failure, ffi, lib, new, text
 from aztorch._operations import remove
 from aztorch.checkpoint import _threads
 from aztorch.checkpoint._format import METADATA
-from aztorch.io import BlobIO, check_blob_url, complete_url
+from aztorch.io import BlobIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -36,7 +36,7 @@ _GAP = 1024 * 1024
 # And up to this size together, so that loading begins before all is there.
 _RANGE_SIZE = 64 * 1024 * 1024
 # Ranges that are fetched, or wait for being loaded, at once. Large ones are received over several connections each.
-_THREADS = 8
+_THREADS = 16
 _MEMORY = 512 * 1024 * 1024
 # From this size on, the copy that is saved takes longer than a second look at the archive.
 _LARGE = 256 * 1024
@@ -148,18 +148,18 @@ class BlobStorageReader(StorageReader):
                 )
             file = files.setdefault(info.relative_path, _File(self._folder, info.relative_path))
             file.add(info.offset, info.length, request)
-        tasks: list[tuple[int, Callable[[], _Part]]] = [
-            (part.size, part.fetch) for file in files.values() for part in file.parts()
+        tasks: list[tuple[int, Callable[[], _Range]]] = [
+            (found.size, found.fetch) for file in files.values() for found in file.ranges()
         ]
 
         def cancel() -> None:
             for file in files.values():
                 file.cancel()
 
-        with contextlib.closing(_threads.run(tasks, thread_count=_THREADS, limit=_MEMORY, cancel=cancel)) as parts:
-            for part in parts:
-                part.load(planner)
-                part.free()
+        with contextlib.closing(_threads.run(tasks, thread_count=_THREADS, limit=_MEMORY, cancel=cancel)) as ranges:
+            for found in ranges:
+                found.load(planner)
+                found.free()
         future: Future[None] = Future()
         future.set_result(None)
         return future
@@ -177,29 +177,24 @@ class _File:
         self._client: Client | None = None
         self._handle: Any = None
         self._cancelled = False
-        self._parts_left = 0
+        self._ranges_left = 0
 
     def add(self, offset: int, length: int, request: ReadItem) -> None:
         self._requests.setdefault((offset, length), []).append(request)
 
-    def parts(self) -> list[_Part]:
-        """Return what to fetch: ranges of neighbours, and together those that are small."""
+    def ranges(self) -> list[_Range]:
+        """Return what to fetch: the items, neighbours together."""
         ranges: list[_Range] = []
         for (offset, length), requests in sorted(self._requests.items(), key=lambda entry: entry[0]):
             end = offset + length
             last = ranges[-1] if ranges else None
             if last is None or offset > last.end + _GAP or max(end, last.end) > last.start + _RANGE_SIZE:
-                last = _Range(offset)
+                last = _Range(self, offset)
                 ranges.append(last)
             last.end = max(last.end, end)
             last.items.append((offset, length, requests))
-        parts: list[_Part] = []
-        for found in ranges:
-            if not parts or parts[-1].size + found.end - found.start > _RANGE_SIZE:
-                parts.append(_Part(self))
-            parts[-1].add(found)
-        self._parts_left = len(parts)
-        return parts
+        self._ranges_left = len(ranges)
+        return ranges
 
     def open(self) -> Any:
         """Return the open blob: all threads read the same version."""
@@ -223,10 +218,10 @@ class _File:
         if function(self.open(), *arguments, error):
             raise failure(error, self._client.cause() if self._client is not None else None)
 
-    def finish_part(self) -> None:
-        """Close the blob after its last part, so that it frees what it has read ahead."""
-        self._parts_left -= 1
-        if self._parts_left == 0:
+    def finish_range(self) -> None:
+        """Close the blob after its last range, so that it frees what it has read ahead."""
+        self._ranges_left -= 1
+        if self._ranges_left == 0:
             self._handle = None
 
     def cancel(self) -> None:
@@ -240,69 +235,45 @@ class _File:
 
 
 class _Range:
-    """A range of a file, and the memory that it is read into."""
+    """A range of a file, with the items in it and the memory that it is read into."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, file: _File, start: int) -> None:
+        self._file = file
         self.start = start
         self.end = start
         self.items: list[tuple[int, int, list[ReadItem]]] = []
-        self.memory = _empty(0)
+        self._memory = _empty(0)
 
-    def allocate(self) -> Any:
-        """Return new memory as a pointer. It is aligned as the file is, so that tensors are aligned in it."""
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return self.end - self.start
+
+    def fetch(self) -> _Range:
+        """Fetch the range, straight into its memory. For any thread."""
+        # Aligned as in the file, so that tensors are aligned in it. At least one byte, since none would have no address.
         shift = self.start % ALIGNMENT
-        # At least one byte, since no bytes would have no address.
-        self.memory = _empty(shift + max(1, self.end - self.start))[shift:]
-        return ffi.cast("char *", self.memory.data_ptr())
-
-
-class _Part:
-    """Ranges of a file that are fetched together."""
-
-    def __init__(self, file: _File) -> None:
-        self._file = file
-        self._ranges: list[_Range] = []
-        self.size = 0
-
-    def add(self, found: _Range) -> None:
-        self._ranges.append(found)
-        self.size += found.end - found.start
-
-    def fetch(self) -> _Part:
-        """Fetch the ranges, straight into their memory. For any thread."""
-        ranges = self._ranges
-        if hasattr(lib, "azt_blob_read_ranges"):
-            wanted = new("azt_range[]", len(ranges))
-            for found, into in zip(ranges, wanted):
-                into.offset, into.buffer, into.length = found.start, found.allocate(), found.end - found.start
-            self._file.call(lib.azt_blob_read_ranges, wanted, len(ranges))
-            read = [into.read for into in wanted]
-        else:  # TEMPORARY
-            read = []
-            for found in ranges:
-                count = new("size_t *")
-                self._file.call(lib.azt_blob_read_at, found.start, found.allocate(), found.end - found.start, count)
-                read.append(count[0])
-        for found, count in zip(ranges, read):
-            self._file.check(holds=count == found.end - found.start, what="the file is too short")
+        self._memory = _empty(shift + max(1, self.size))[shift:]
+        read = new("size_t *")
+        self._file.call(lib.azt_blob_read_at, self.start, ffi.cast("char *", self._memory.data_ptr()), self.size, read)
+        self._file.check(holds=read[0] == self.size, what="the file is too short")
         return self
 
     def load(self, planner: LoadPlanner) -> None:
         """Load the items. On the caller's thread, since planners need not be thread-safe."""
-        for found in self._ranges:
-            view = memoryview(ffi.buffer(ffi.cast("char *", found.memory.data_ptr()), found.memory.numel()))
-            for offset, length, requests in found.items:
-                place = offset - found.start
-                data = view[place : place + length]
-                tensor = None
-                for request in requests:
-                    if request.type == LoadItemType.BYTE_IO:
-                        planner.load_bytes(request, io.BytesIO(data))
-                        continue
-                    if tensor is None:
-                        self._check_archive(data, request)
-                        tensor = _load_tensor(data, found.memory, place)
-                    self._copy(tensor, request, planner)
+        view = memoryview(ffi.buffer(ffi.cast("char *", self._memory.data_ptr()), self._memory.numel()))
+        for offset, length, requests in self.items:
+            place = offset - self.start
+            data = view[place : place + length]
+            tensor = None
+            for request in requests:
+                if request.type == LoadItemType.BYTE_IO:
+                    planner.load_bytes(request, io.BytesIO(data))
+                    continue
+                if tensor is None:
+                    self._check_archive(data, request)
+                    tensor = _load_tensor(data, self._memory, place)
+                self._copy(tensor, request, planner)
 
     def _check_archive(self, data: memoryview, request: ReadItem) -> None:
         if data[: len(_ARCHIVE)] != _ARCHIVE:
@@ -324,8 +295,8 @@ class _Part:
 
     def free(self) -> None:
         """Free the memory of what is loaded."""
-        self._ranges.clear()
-        self._file.finish_part()
+        self._memory = _empty(0)
+        self._file.finish_range()
 
 
 class _MemoryFile(io.RawIOBase):
