@@ -111,7 +111,7 @@ gate valgrind       '15 s'             'C tests under valgrind: no leak'
 gate python         '8 s'              'Python tests over ctypes'
 gate python_types   '3 s, cold 5 s'    'Python package: types, lints, format, nothing newer than Python 3.9'
 gate python_package '20 s'             'pip install ./python, also as an editable one, in a copy of the checkout'
-gate python_tests   '60 s'             'tests of the Python package'
+gate python_tests   '40 s'             'tests of the Python package'
 gate python_tests_tls '10 s'           'tests of the Python package over https'
 gate coexistence    '15 s'             'in one process with torch, pyarrow and grpc'
 gate cpp            '15 s, cold 80 s'  'C++ and LibTorch tests'
@@ -131,7 +131,7 @@ gate training_torch2    '20 s'             "training with PyPI's torch"
 gate distributed_torch2 '50 s'             "training on several ranks with PyPI's torch"
 gate python_torch2      '10 s'             "PyPI's torch and C++ read what the other wrote"
 gate python_types_torch2 '5 s, cold 40 s'  "the types of the Python package with PyPI's torch"
-gate python_tests_torch2 '60 s'            "tests of the Python package with PyPI's torch"
+gate python_tests_torch2 '90 s'            "tests of the Python package with PyPI's torch"
 gate python_tests_tls_torch2 '15 s'        "the same over https"
 
 for name in ${chosen[@]+"${chosen[@]}"}; do
