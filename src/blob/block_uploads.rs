@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn kept_buffers_are_freed_when_the_writer_ends() {
         let budget = Budget::new(1 << 20).unwrap();
-        let cancel = CancelToken::new(Arc::<Cancellation>::default(), Arc::default());
+        let cancel = CancelToken::new(Arc::<Cancellation>::default(), None, Arc::default());
         let limits = Limits::new(0, None, Arc::default(), cancel);
         let uploads: Arc<BlockUploads> = Arc::default();
         let buffer = uploads.buffer(&budget, 64 << 10..=64 << 10, &limits).unwrap();

@@ -51,9 +51,12 @@ pub(crate) struct CancelToken {
 }
 
 impl CancelToken {
-    /// The token of a call that begins on this thread.
-    pub(crate) fn new(cancellation: Arc<Cancellation>, notify: Arc<Notify>) -> Self {
-        Self { cancellation, interruption: Interruption::of_new_call(&notify), notify }
+    pub(crate) fn new(
+        cancellation: Arc<Cancellation>,
+        interruption: Option<Arc<Interruption>>,
+        notify: Arc<Notify>,
+    ) -> Self {
+        Self { cancellation, interruption, notify }
     }
 
     /// The token of work that goes on after the call, so that an interruption does not end it.

@@ -26,6 +26,8 @@ pub(crate) type InterruptCallback = dyn Fn() -> bool;
 
 thread_local! {
     static CALLBACK: RefCell<Option<Rc<InterruptCallback>>> = const { RefCell::new(None) };
+    /// Whether there is one. Most threads have none, and should not pay for the rest of this module.
+    static HAS_CALLBACK: Cell<bool> = const { Cell::new(false) };
     static CURRENT: Cell<CurrentCall> = const { Cell::new(CurrentCall { due: None, entered: false, ended: false }) };
 }
 
@@ -47,29 +49,28 @@ struct CurrentCall {
 /// Only a writer does not recover: it fails for good, as after every failed write. Blocking calls of this library fail
 /// inside the callback.
 pub fn set_interrupt_callback(callback: Option<Box<dyn Fn() -> bool>>) -> Result<()> {
-    let new = callback.map(Rc::from);
+    let (has_callback, new) = (callback.is_some(), callback.map(Rc::from));
     let old = CALLBACK.try_with(|current| current.replace(new));
+    HAS_CALLBACK.set(has_callback && old.is_ok());
     // Dropped here, since its drop may run code of the caller.
     old.map(drop).map_err(|_| Error::unsupported("this thread is ending"))
 }
 
 /// The beginning of a call from C. The interrupts of the calls around it, if it is made from a callback, are kept apart.
 pub(crate) fn enter() -> Entered {
-    Entered(CURRENT.replace(CurrentCall { due: None, entered: true, ended: false }))
+    let new = CurrentCall { due: None, entered: true, ended: false };
+    Entered(HAS_CALLBACK.get().then(|| CURRENT.replace(new)))
 }
 
-/// A call from C, until it is dropped.
-pub(crate) struct Entered(CurrentCall);
+/// A call from C, until it is dropped. It has the state of the call around it.
+pub(crate) struct Entered(Option<CurrentCall>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.set(self.0);
+        if let Some(outer) = self.0 {
+            CURRENT.set(outer);
+        }
     }
-}
-
-/// An error if this thread's call from C was interrupted. Then its further steps must not begin.
-pub(crate) fn check() -> Result<()> {
-    if CURRENT.get().ended { Err(interrupted()) } else { Ok(()) }
 }
 
 fn interrupted() -> Error {
@@ -81,14 +82,13 @@ fn callback() -> Option<Rc<InterruptCallback>> {
     CALLBACK.try_with(|callback| callback.borrow().clone()).ok().flatten()
 }
 
-fn has_callback() -> bool {
-    CALLBACK.try_with(|callback| callback.borrow().is_some()).unwrap_or(false)
-}
-
 /// When this thread has to ask its callback next; `None` if it has none.
 pub(super) fn due() -> Option<Instant> {
+    if !HAS_CALLBACK.get() {
+        return None;
+    }
     let mut current = CURRENT.get();
-    if current.ended || !has_callback() {
+    if current.ended {
         return None;
     }
     let due = current.due.unwrap_or_else(|| Instant::now() + INTERVAL);
@@ -119,9 +119,16 @@ pub(crate) struct Interruption {
 }
 
 impl Interruption {
-    /// The interruption of a call that begins on this thread; `None` if the thread has no callback.
-    pub(super) fn of_new_call(notify: &Arc<Notify>) -> Option<Arc<Self>> {
-        has_callback().then(|| Arc::new(Self { interrupted: AtomicBool::new(false), notify: notify.clone() }))
+    /// The interruption of a call, or of a step of a call from C, that begins on this thread; `None` if the thread has no
+    /// callback. An error if the call was interrupted in an earlier step.
+    pub(crate) fn of_new_call(notify: &Arc<Notify>) -> Result<Option<Arc<Self>>> {
+        if !HAS_CALLBACK.get() {
+            return Ok(None);
+        }
+        if CURRENT.get().ended {
+            return Err(interrupted());
+        }
+        Ok(Some(Arc::new(Self { interrupted: AtomicBool::new(false), notify: notify.clone() })))
     }
 
     /// An error if the call was interrupted.
@@ -157,7 +164,13 @@ mod tests {
 
     /// The limits of a call that begins now on this thread.
     fn call() -> Limits {
-        Limits::new(0, None, Arc::default(), CancelToken::new(Arc::<Cancellation>::default(), Arc::default()))
+        try_call().unwrap()
+    }
+
+    fn try_call() -> Result<Limits> {
+        let (cancellation, notify) = (Arc::<Cancellation>::default(), Arc::default());
+        let interruption = Interruption::of_new_call(&notify)?;
+        Ok(Limits::new(0, None, Arc::default(), CancelToken::new(cancellation, interruption, notify)))
     }
 
     /// Sets a callback that says yes after `times` times, and returns how often it was asked.
@@ -240,14 +253,14 @@ mod tests {
         let entered = enter();
         let limits = call();
         assert!(block_on(limits.interruption(), endless(&limits)).is_err());
-        assert!(check().is_err() && due().is_none() && call().wakes_at().is_none());
+        assert!(try_call().is_err() && due().is_none());
         // A call from inside a callback is another one.
         let inner = enter();
-        assert!(check().is_ok());
+        assert!(try_call().is_ok());
         drop(inner);
-        assert!(check().is_err());
+        assert!(try_call().is_err());
         drop(entered);
-        assert!(check().is_ok() && asked.get() == 1);
+        assert!(try_call().is_ok() && asked.get() == 1);
     }
 
     #[test]

@@ -220,8 +220,12 @@ mod tests {
         for others in 0..3 {
             for polls in [1, 2, 5] {
                 let (cancellation, cancel_notify) = (Arc::new(Cancellation::default()), Arc::new(Notify::new()));
-                let limits =
-                    Limits::new(0, None, Arc::default(), CancelToken::new(cancellation.clone(), cancel_notify.clone()));
+                let limits = Limits::new(
+                    0,
+                    None,
+                    Arc::default(),
+                    CancelToken::new(cancellation.clone(), None, cancel_notify.clone()),
+                );
                 let mut call = pin!(limits.unless_interrupted(Box::pin(std::future::pending::<()>())));
                 let mut poll = |task: &Arc<Woken>| call.as_mut().poll(&mut Context::from_waker(&task.clone().into()));
                 let (first, then) = (Arc::new(Woken::default()), Arc::new(Woken::default()));

@@ -98,7 +98,7 @@ mod tests {
     use crate::core::cancel::{CancelToken, Cancellation};
 
     fn limits() -> Limits {
-        Limits::new(0, None, Arc::default(), CancelToken::new(Arc::<Cancellation>::default(), Arc::default()))
+        Limits::new(0, None, Arc::default(), CancelToken::new(Arc::<Cancellation>::default(), None, Arc::default()))
     }
 
     type Transfer = Pin<Box<dyn Future<Output = Result<()>> + Send>>;

@@ -10,7 +10,7 @@ use http::Uri;
 use tokio::time::Instant;
 
 use crate::core::cancel::{CancelToken, Cancellation};
-use crate::core::interrupt;
+use crate::core::interrupt::Interruption;
 use crate::core::limits::Limits;
 use crate::core::runtime::block_on;
 use crate::credential::Signer;
@@ -124,13 +124,13 @@ impl ClientCore {
         self.cancellation.check()
     }
 
-    /// Begins a call. Its deadline counts from now.
+    /// Begins a call on this thread. Its deadline counts from now.
     pub(crate) fn call(&self) -> Result<Call> {
         self.check_cancelled()?;
-        interrupt::check()?;
         let service = self.service()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let cancel = CancelToken::new(self.cancellation.clone(), service.cancel_notify().clone());
+        let interruption = Interruption::of_new_call(service.cancel_notify())?;
+        let cancel = CancelToken::new(self.cancellation.clone(), interruption, service.cancel_notify().clone());
         let limits = Limits::new(self.shared.options.max_retries, deadline, service.stats().clone(), cancel);
         Ok(Call {
             service: service.clone(),
