@@ -1,6 +1,8 @@
 """BlobDataset, IterableBlobDataset and Blob: what azstoragetorch's users know, and what they get beyond it."""
 
 import copy
+import gc
+import multiprocessing
 import pickle
 
 import pytest
@@ -143,12 +145,6 @@ class TestBoth:
             assert [name for name, _ in found] == [blobs.prefix + name for name in names]
             assert {worker for _, worker in found} == {0, 1}
 
-    def test_spawned_workers(self, kind, blobs, names):
-        dataset = of_container(kind, blobs, transform=read_name)
-        list(dataset)
-        loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
-        assert list(loader) == names
-
     def test_pickling_before_and_after_use(self, kind, blobs, names):
         dataset = of_container(kind, blobs)
         for _ in range(2):
@@ -156,11 +152,17 @@ class TestBoth:
             assert contents(copy.deepcopy(dataset)) == names
             list(dataset)
 
-    def test_a_worker_passes_errors_on(self, kind, blobs):
+    def test_a_worker_passes_errors_on(self, kind, blobs, monkeypatch):
+        # Otherwise a worker that has failed ends after 5 seconds.
+        monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+        monkeypatch.setattr(torch.utils.data._utils.worker, "MP_STATUS_CHECK_INTERVAL", 0.1)
         dataset = kind.from_blob_urls([blobs.url("missing")])
         loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="fork")
         with pytest.raises(exceptions.BlobNotFoundError, match="worker process 0"):
             list(loader)
+        del loader
+        # Joins the worker.
+        gc.collect()
 
     def test_what_a_blob_has_become_is_read(self, kind, blobs, names):
         dataset = of_container(kind, blobs)
@@ -188,6 +190,14 @@ class TestBoth:
     def test_it_is_not_made_by_hand(self, kind):
         with pytest.raises(TypeError):
             kind(["https://account.blob.core.windows.net/container/blob"])
+
+
+def test_a_spawned_process(blobs, names):
+    datasets = [of_container(kind, blobs, transform=read_name) for kind in KINDS]
+    for dataset in datasets:
+        assert list(dataset) == names
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(list, datasets) == [names, names]
 
 
 class TestMap:
