@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Callable, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Callable, TypedDict, cast
 
 import torch.utils.data
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Blob", "BlobDataset", "IterableBlobDataset"]
 
-Sample_co = TypeVar("Sample_co", covariant=True)
-
 
 class DefaultSample(TypedDict):
     """The sample of a dataset without a transform."""
@@ -48,6 +46,17 @@ class DefaultSample(TypedDict):
     url: str
     #: The content of the blob.
     data: bytes
+
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    #: Of a dataset without a transform, it is :class:`DefaultSample`.
+    Sample_co = TypeVar("Sample_co", covariant=True, default=DefaultSample)
+else:
+    from typing import TypeVar
+
+    Sample_co = TypeVar("Sample_co", covariant=True)
 
 
 class _Blobs:
