@@ -11,11 +11,11 @@ demo: ## save a ResNet18 to a blob server, load it back, survive a kill -9, trai
 	@scripts/setup.sh demo
 	@scripts/demo.sh
 
-test: ## every gate of this repository (some 40 min the first time, then 20 min)
+test: ## every gate of this repository (some 42 min the first time, then 22 min)
 	@scripts/setup.sh test
 	@scripts/test.sh
 
-test-torch2: ## the gates with PyPI's torch: C++, the examples, Python (7 min and 2.7 GB the first time, then 3 min)
+test-torch2: ## the gates with PyPI's torch: C++, the examples, Python (11 min and 2.8 GB the first time, then 6 min)
 	@scripts/setup.sh test-torch2
 	@scripts/test.sh --torch2
 
