@@ -21,6 +21,7 @@ class Client:
     title = ""
     package = ""  # imported for "import"; must be installed
     forks = True  # whether it works in the forked workers of a DataLoader
+    torch_loads = True  # whether torch.load takes its files; otherwise the blob is read as a whole
 
     def __init__(self, places) -> None:
         self.places = places  # of python_work
@@ -237,6 +238,7 @@ class OwnDatasets(Client):
 
 class AzureStorageBlob(OwnDatasets):
     title = "azure-storage-blob"
+    torch_loads = False
     package = "azure.storage.blob"
 
     def load(self):
@@ -266,6 +268,7 @@ class AzureStorageBlob(OwnDatasets):
 
 class Obstore(OwnDatasets):
     title = "obstore"
+    torch_loads = False
     package = "obstore"
     forks = False
 
@@ -317,6 +320,7 @@ class _TakesMemoryviews:
 
 class Opendal(OwnDatasets):
     title = "opendal"
+    torch_loads = False
     package = "opendal"
     forks = False
 

@@ -7,7 +7,7 @@ import io
 import resource
 import time
 
-from python_clients import MIB, OwnDatasets
+from python_clients import MIB
 
 BATCH = 32
 UPLOADS = "n0s0"  # an empty container
@@ -206,8 +206,7 @@ class Load(Work):
         torch.save({"x": torch.zeros(1)}, buffer)
         torch.load(io.BytesIO(buffer.getvalue()))
         with Measured() as measured:
-            if isinstance(client, OwnDatasets):
-                # Their files lack what torch needs, so the blob is read as a whole.
+            if not client.torch_loads:
                 state = torch.load(io.BytesIO(client.read_whole("file", "state.pt")))
             else:
                 with client.open_reader("file", "state.pt") as file:
