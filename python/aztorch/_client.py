@@ -12,7 +12,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Union
 
-from aztorch._library import check, ffi, install_interrupt, lib, new, text
+from aztorch._library import check, failure, ffi, install_interrupt, lib, new, raise_noted, text
 
 if TYPE_CHECKING:
     from typing_extensions import TypeAlias
@@ -104,6 +104,13 @@ class Client:
     def cause(self) -> BaseException | None:
         """Return, once, the exception of the credential that made the last token fail."""
         return None if self.tokens is None else self.tokens.take_error()
+
+    def check(self, function: Any, *arguments: Any) -> None:
+        """Call a function of the library that can fail, and raise its error."""
+        error = new("azt_error **")
+        if function(*arguments, error):
+            raise failure(error, self.cause())
+        raise_noted()
 
     def stats(self) -> dict[str, int]:
         """Return the counters of this client."""

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
+from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, raise_noted, text
 from aztorch._memory import finish_bytes, new_bytes, own_sample, view_sample
 
 if TYPE_CHECKING:
@@ -200,17 +200,15 @@ class SampleEntry(Entry):
         return content
 
     def _read(self) -> bytes:
-        opened, error = new("azt_blob **"), new("azt_error **")
-        if self.open(opened, error):
-            raise failure(error, self.client.cause())
+        opened = new("azt_blob **")
+        self.client.check(self.open, opened)
         handle = ffi.gc(opened[0], lib.azt_blob_free)
         size, read = new("uint64_t *"), new("size_t *")
         check(lib.azt_blob_size, handle, size)
         if size[0] == 0:
             return b""
         data, memory = new_bytes(size[0])
-        if lib.azt_blob_read(handle, memory, size[0], read, error):
-            raise failure(error, self.client.cause())
+        self.client.check(lib.azt_blob_read, handle, memory, size[0], read)
         return finish_bytes(data, memory)
 
 
@@ -247,9 +245,8 @@ def entry_size(handle: Any, index: int) -> int | None:
 
 def fetch_sample(client: Client, handle: Any, index: int) -> Any:
     """Fetch an entry of a dataset as an `azt_sample *`."""
-    sample, error = new("azt_sample **"), new("azt_error **")
-    if lib.azt_dataset_get(handle, index, sample, error):
-        raise failure(error, client.cause())
+    sample = new("azt_sample **")
+    client.check(lib.azt_dataset_get, handle, index, sample)
     return own_sample(sample[0])
 
 
@@ -261,6 +258,7 @@ def fetch_entry(client: Client, handle: Any, index: int) -> bytes:
         size, error = new("size_t *"), new("azt_error **")
         status = lib.azt_dataset_get_into(handle, index, memory, expected, size, error)
         if status == 0:
+            raise_noted()
             whole = finish_bytes(data, memory)
             return whole if size[0] == expected else whole[: size[0]]
         if status != BUFFER_TOO_SMALL:
@@ -283,14 +281,14 @@ def fetch_entries(client: Client, handle: Any, indices: list[int]) -> list[bytes
             handle, numbers, count, buffers, new("size_t[]", expected), sizes, error
         )
         if status == 0:
+            raise_noted()
             whole = [finish_bytes(data, memory) for data, memory in made]
             return [data if size == len(data) else data[:size] for data, size in zip(whole, sizes)]
         if status != BUFFER_TOO_SMALL:
             raise failure(error, client.cause())
         lib.azt_error_free(error[0])
     samples = new("azt_sample *[]", count)
-    if lib.azt_dataset_get_batch(handle, numbers, count, samples, error):
-        raise failure(error, client.cause())
+    client.check(lib.azt_dataset_get_batch, handle, numbers, count, samples)
     return [bytes(view_sample(sample)) for sample in [own_sample(samples[number]) for number in range(count)]]
 
 

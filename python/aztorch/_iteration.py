@@ -87,9 +87,8 @@ class Iteration(Generic[Sample_co]):
     def _next_sample(self) -> Any:
         if self._stream is None:
             self._open()
-        sample, error = new("azt_sample **"), new("azt_error **")
-        if lib.azt_stream_next(self._stream, sample, error):
-            raise failure(error, self._client.cause())
+        sample = new("azt_sample **")
+        self._client.check(lib.azt_stream_next, self._stream, sample)
         return None if sample[0] == ffi.NULL else own_sample(sample[0])
 
     def _open(self) -> None:

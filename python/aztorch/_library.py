@@ -63,6 +63,7 @@ def check(function: Any, *arguments: Any) -> None:
     error = new("azt_error **")
     if function(*arguments, error):
         raise failure(error)
+    raise_noted()
 
 
 class _OfThread(threading.local):
@@ -85,6 +86,12 @@ def take_exception() -> BaseException | None:
     if raised is not None:
         _of_thread.raised = None
     return raised
+
+
+def raise_noted() -> None:
+    """Raise what a callback raised on this thread during a call that has succeeded nevertheless."""
+    if _of_thread.raised is not None:
+        raise take_exception() or SystemError
 
 
 class _Interrupt:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aztorch._arguments import complete_url
 from aztorch._client import check_credential, client_for
-from aztorch._library import failure, lib, new
+from aztorch._library import lib, new
 
 if TYPE_CHECKING:
     from aztorch._client import Credential
@@ -22,9 +22,8 @@ def exists(url: str, *, credential: Credential = None) -> bool:
     """
     check_credential(credential)
     client = client_for(credential)
-    found, error = new("bool *"), new("azt_error **")
-    if lib.azt_blob_exists(client.handle, complete_url(url).encode(), found, error):
-        raise failure(error, client.cause())
+    found = new("bool *")
+    client.check(lib.azt_blob_exists, client.handle, complete_url(url).encode(), found)
     return bool(found[0])
 
 
@@ -39,6 +38,4 @@ def remove(url: str, *, credential: Credential = None) -> None:
     """
     check_credential(credential)
     client = client_for(credential)
-    error = new("azt_error **")
-    if lib.azt_blob_delete(client.handle, complete_url(url).encode(), error):
-        raise failure(error, client.cause())
+    client.check(lib.azt_blob_delete, client.handle, complete_url(url).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from aztorch._library import UNKNOWN_SIZE, check, ffi, lib, note_exception, take_exception
+from aztorch._library import UNKNOWN_SIZE, check, ffi, lib, note_exception
 
 
 class ProgressReport:
@@ -33,12 +33,6 @@ class ProgressReport:
         elif self._bar is not None:
             self._bar.total = known
             self._bar.update(done - self._bar.n)
-
-    def raise_exception(self) -> None:
-        """Raise what the function raised during the last call of the library on this thread."""
-        raised = take_exception()
-        if raised is not None:
-            raise raised
 
     def close(self) -> None:
         if self._bar is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aztorch import exceptions
 from aztorch._client import client_for
-from aztorch._library import FORKED, check, failure, ffi, lib, new, text
+from aztorch._library import FORKED, check, failure, ffi, lib, new, raise_noted, text
 
 if TYPE_CHECKING:
     from aztorch._client import Client, Credential
@@ -58,6 +58,7 @@ class Reader:
             status = lib.azt_blob_open(self._client.handle, self._url.encode(), lib.AZT_BLOB_MODE_READ, opened, error)
         if status:
             raise failure(error, self._client.cause())
+        raise_noted()
         handle = ffi.gc(opened[0], lib.azt_blob_free)
         etag = text(lib.azt_blob_etag(handle))
         if self.etag:
@@ -107,10 +108,9 @@ class Reader:
         url = self._url if self._entry is None else self._entry.locate()
         if url is None:
             return
-        opened, error = new("azt_blob **"), new("azt_error **")
+        opened = new("azt_blob **")
         # No body is sent, and `opened` stays NULL, if the version is the same.
-        if lib.azt_blob_open_if_changed(self._client.handle, url.encode(), self.etag.encode(), opened, error):
-            raise failure(error, self._client.cause())
+        self._client.check(lib.azt_blob_open_if_changed, self._client.handle, url.encode(), self.etag.encode(), opened)
         if opened[0] != ffi.NULL:
             etag = text(lib.azt_blob_etag(opened[0]))
             lib.azt_blob_free(opened[0])
@@ -128,6 +128,5 @@ class Reader:
                 raise raised
             self._open()
             return False
-        if self._progress is not None:
-            self._progress.raise_exception()
+        raise_noted()
         return True

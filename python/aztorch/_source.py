@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aztorch._arguments import complete_url
 from aztorch._entry import quote_url
-from aztorch._library import failure, ffi, lib, new
+from aztorch._library import check, ffi, lib, new
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -132,9 +132,8 @@ def manifest_source(url: str) -> ListedSource:
 
 def stream_of(dataset: Any, shard: int, shards: int) -> Any:
     """Return a stream of the library over a dataset of the library."""
-    stream, error = new("azt_stream **"), new("azt_error **")
-    if lib.azt_stream_from_dataset(dataset, shard, shards, stream, error):
-        raise failure(error)
+    stream = new("azt_stream **")
+    check(lib.azt_stream_from_dataset, dataset, shard, shards, stream)
     return ffi.gc(stream[0], lib.azt_stream_free)
 
 
@@ -172,14 +171,12 @@ def _strings(values: list[str]) -> tuple[Any, int]:
 
 
 def _dataset(client: Client, function: Any, *arguments: Any) -> Any:
-    dataset, error = new("azt_dataset **"), new("azt_error **")
-    if function(client.handle, *arguments, dataset, error):
-        raise failure(error, client.cause())
+    dataset = new("azt_dataset **")
+    client.check(function, client.handle, *arguments, dataset)
     return ffi.gc(dataset[0], lib.azt_dataset_free)
 
 
 def _stream(client: Client, function: Any, *arguments: Any) -> Any:
-    stream, error = new("azt_stream **"), new("azt_error **")
-    if function(client.handle, *arguments, stream, error):
-        raise failure(error, client.cause())
+    stream = new("azt_stream **")
+    client.check(function, client.handle, *arguments, stream)
     return ffi.gc(stream[0], lib.azt_stream_free)

@@ -26,7 +26,7 @@ from aztorch._entry import (
     serialize_entries,
 )
 from aztorch._iteration import Iteration, LazyIteration, LazyUrls, Place
-from aztorch._library import failure, lib, new
+from aztorch._library import lib, new
 from aztorch._source import ContainerSource, Source, UrlsSource, manifest_source, ranges_source, tars_source, urls_of
 
 if TYPE_CHECKING:
@@ -263,9 +263,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         return position
 
     def _check(self, function: Any, *arguments: Any) -> None:
-        error = new("azt_error **")
-        if function(self._handle, *arguments, error):
-            raise failure(error, self._client.cause())
+        self._client.check(function, self._handle, *arguments)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} of {len(self)} blobs>"

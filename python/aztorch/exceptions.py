@@ -65,7 +65,7 @@ class FatalBlobIOWriteError(AZStorageTorchError):
     _OUTCOME_UNKNOWN = "Fatal error occurred while committing the blob. Encountered exception:\n{underlying_exception}"
 
     def __init__(self, underlying_exception: BaseException | str) -> None:
-        text = str(underlying_exception)
+        text = str(underlying_exception) or type(underlying_exception).__name__
         # If the response to the commit was lost, the blob may be the new one. The message of the library says so.
         form = self._OUTCOME_UNKNOWN if "outcome is unknown" in text else self._MSG_FORMAT
         # A worker of a DataLoader makes the exception anew from its whole message.
@@ -244,7 +244,7 @@ def from_status(
 
 def for_writer(cause: BaseException) -> BaseException:
     """Return the exception by which a writer reports that it failed."""
-    if isinstance(cause, (FatalBlobIOWriteError, KeyboardInterrupt, SystemExit)) or not isinstance(cause, Exception):
+    if isinstance(cause, FatalBlobIOWriteError):
         return cause
     kind = FatalBlobIOWriteError
     if isinstance(cause, FileExistsError):

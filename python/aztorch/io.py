@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Literal, Union, overl
 from aztorch import exceptions
 from aztorch._arguments import as_integer, check_blob_url, complete_url, has_buffer, has_sas, memory_of
 from aztorch._client import Client, check_credential, client_for, is_token
-from aztorch._library import check, failure, ffi, lib, new, text
+from aztorch._library import check, failure, ffi, lib, new, raise_noted, text
 from aztorch._memory import finish_bytes, new_bytes
 from aztorch._progress import ProgressReport
 from aztorch._reader import AT_ONCE, Reader
@@ -521,8 +521,7 @@ class BlobIO(_BinaryFile):
                 raise self._error
             self._call_writer(lib.azt_blob_close)
             self._etag = text(lib.azt_blob_etag(self._handle))
-            if self._progress is not None:
-                self._progress.raise_exception()
+            raise_noted()
         finally:
             self._release()
 
@@ -578,11 +577,12 @@ class BlobIO(_BinaryFile):
             if function(self._handle, *arguments, error):
                 raise failure(error, None if self._client is None else self._client.cause())
             # What is published by close() has not failed.
-            if self._progress is not None and function is not lib.azt_blob_close:
-                self._progress.raise_exception()
+            if function is not lib.azt_blob_close:
+                raise_noted()
         except BaseException as cause:
             self._error = exceptions.for_writer(cause)
-            if self._error is cause:
+            if not isinstance(cause, Exception):
+                # KeyboardInterrupt: later calls raise the error.
                 raise
             raise self._error from cause
 

@@ -13,6 +13,8 @@ import time
 import pytest
 from fault_server import Reply
 
+from aztorch._library import note_exception
+from aztorch.datasets import BlobDataset
 from aztorch.exceptions import BlobModifiedError
 from aztorch.io import BlobIO
 
@@ -407,3 +409,13 @@ def test_the_doctor(blobs):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sig=" not in done.stdout.replace("sig=REDACTED", "")
+
+
+def test_an_interrupt_that_came_too_late_to_end_its_call_is_raised(blobs):
+    dataset = BlobDataset.from_blob_urls([blobs.put("a", b"content")])
+    reader = BlobIO(blobs.url("a"), "rb")
+    for call in (lambda: dataset[0], lambda: dataset.__getitems__([0]), lambda: reader.seek(0), lambda: reader.read(1)):
+        note_exception(KeyboardInterrupt, KeyboardInterrupt(), None)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        call()
