@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything that they build goes under target/.
 .DEFAULT_GOAL := help
 .PHONY: help setup build install uninstall header abi notices docs dist wheel test-dist demo test test-torch2 check check-account \
-	bench bench-quick fuzz miri deny clean toolchain release-notes release-assets publish-release aks-image
+	bench bench-quick bench-python fuzz miri deny clean toolchain release-notes release-assets publish-release aks-image
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -57,6 +57,10 @@ bench: ## measure reads, writes, datasets and torch's loads beside plain sockets
 bench-quick: ## measure bulk reads and batches of samples only (8 min the first time, then 1 min)
 	@scripts/setup.sh build
 	@scripts/bench.sh --quick
+
+bench-python: ## measure the Python package beside other clients of Azure: make bench-python [ARGS=--quick] (15 min)
+	@scripts/setup.sh test-torch2
+	@scripts/bench_python.sh $(ARGS)
 
 fuzz: ## fuzz one target without end: make fuzz TARGET=url (needs a nightly toolchain and cargo-fuzz)
 	@test -f 'fuzz/targets/$(TARGET).rs' || { echo 'TARGET is one of:' $(basename $(notdir $(wildcard fuzz/targets/*.rs))) >&2; exit 2; }
