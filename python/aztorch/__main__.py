@@ -1,4 +1,4 @@
-"""``python -m aztorch doctor URL``: tries what a program would do with a container, and says what is wrong."""
+"""``python -m aztorch doctor URL``: tries what a program would do with a container, and reports what is wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     if arguments[:1] == ["doctor"]:
         program = os.path.join(os.path.dirname(__file__), "_native", "aztorch-doctor")
-        # It takes the place of this process, and so has its input, output, signals and exit status.
+        # The program replaces this process, and inherits its input, output, signals and exit status.
         os.execv(program, [program, *arguments[1:]])
     if arguments == ["version"]:
         import aztorch

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import operator
+import sys
 from typing import Any
 
-from aztorch._client import client_for
+from aztorch._client import check_no_nul, client_for
 from aztorch._library import failure, ffi, lib, new
 
 # What names a version in the query of a URL.
@@ -20,6 +21,7 @@ def complete_url(url: object) -> str:
     """Return a URL with its scheme, which is https unless it is given."""
     if not isinstance(url, str):
         raise _UrlTypeError(f"a URL must be a string, not: {type(url)}")
+    check_no_nul("a URL", url)
     return url if "://" in url else f"https://{url}"
 
 
@@ -66,3 +68,16 @@ def memory_of(data: object) -> Any:
     if not memoryview(data).c_contiguous:  # type: ignore[arg-type]
         raise _StridedError("memory that is not contiguous cannot be read or written")
     return ffi.from_buffer(data)
+
+
+def caller(depth: int) -> Any:
+    """Return the frame `depth` calls above the function that calls this, or None if there is none.
+
+    Threads that were started in C have no frame below the first function of Python.
+    """
+    frame: Any = sys._getframe(1)  # noqa: SLF001
+    for _ in range(depth):
+        if frame is None:
+            return None
+        frame = frame.f_back
+    return frame

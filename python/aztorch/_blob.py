@@ -14,7 +14,9 @@ class Blob:
     """A blob of a dataset, which a ``transform`` gets.
 
     Nothing is fetched before it is read. If a dataset's transform reads the blobs as a whole, the following blobs are
-    fetched ahead. It can be pickled, with its SAS and its credential; not so a part of a blob.
+    fetched ahead. It can be pickled, with its SAS and its credential. A part of a blob cannot be pickled.
+
+    For one thread at a time.
 
     ::
 
@@ -55,7 +57,9 @@ class Blob:
     def data(self) -> memoryview:
         """The whole content, without a copy: a writable ``memoryview`` of bytes, aligned to 64 bytes.
 
-        The memory belongs to the view alone, and lives as long as it. Each access fetches the blob; keep the view.
+        The memory belongs to the view alone, and lives as long as the view. Each access fetches the blob: keep the view.
+
+        :raises aztorch.exceptions.StorageError: if the blob cannot be read.
         """
         return self._entry.view()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import itertools
 import os
 import sys
@@ -46,7 +47,7 @@ Credential: TypeAlias = Union[TokenCredential, SasCredential, Literal[False], No
 # connections and its token. Azure's credentials of one program are few.
 _KEPT = 8
 _USER_AGENT = f"python/{sys.version_info.major}.{sys.version_info.minor}".encode()
-# Waited for at exit: token callbacks that still run. Python cannot end while another thread is about to enter it.
+# At exit, Python waits at most this long for token callbacks that still run.
 _EXIT_SECONDS = 10.0
 
 
@@ -61,6 +62,12 @@ def check_credential(credential: object) -> None:
         )
 
 
+def check_no_nul(what: str, value: str) -> None:
+    """Raise ValueError if a text has a NUL, where the library would end it."""
+    if "\0" in value:
+        raise ValueError(f"{what} must not contain a NUL character")
+
+
 def has_signature(credential: object) -> bool:
     """Whether a credential is a SAS credential."""
     return not isinstance(credential, type) and isinstance(getattr(credential, "signature", None), str)
@@ -69,6 +76,11 @@ def has_signature(credential: object) -> bool:
 def is_token(credential: object) -> bool:
     """Whether a credential that was checked makes tokens, which are sent over https only."""
     return credential is not None and credential is not False and not has_signature(credential)
+
+
+def signature_of(credential: object) -> str | None:
+    """Return the SAS that a credential has now, or None if it is of another kind."""
+    return str(credential.signature) if has_signature(credential) else None  # type: ignore[attr-defined]
 
 
 class Client:
@@ -83,8 +95,10 @@ class Client:
             check(lib.azt_client_options_set_anonymous, options)
         elif credential is not None and has_signature(credential):
             signature: str = credential.signature  # type: ignore[union-attr]
+            check_no_nul("a SAS", signature)
             check(lib.azt_client_options_set_sas_token, options, signature.encode())
         elif credential is not None:
+            _stop_callbacks_at_exit()
             self.tokens = _TokenSource(credential)  # type: ignore[arg-type]
             check(
                 lib.azt_client_options_set_token_callback,
@@ -102,8 +116,8 @@ class Client:
             _all.add(self)
 
     def cause(self) -> BaseException | None:
-        """Return, once, the exception of the credential that made the last token fail."""
-        return None if self.tokens is None else self.tokens.take_error()
+        """Return the exception that the credential raised in place of its last token."""
+        return None if self.tokens is None else self.tokens.last_error()
 
     def check(self, function: Any, *arguments: Any) -> None:
         """Call a function of the library that can fail, and raise its error."""
@@ -115,7 +129,8 @@ class Client:
     def stats(self) -> dict[str, int]:
         """Return the counters of this client."""
         counters = new("azt_stats *")
-        check(lib.azt_client_stats, self.handle, counters, ffi.sizeof("azt_stats"))
+        # It cannot fail. Without check(), since __del__ must not raise what a callback raised.
+        lib.azt_client_stats(self.handle, counters, ffi.sizeof("azt_stats"), ffi.NULL)
         return {name: getattr(counters, name) for name in _COUNTERS}
 
     def __del__(self) -> None:
@@ -133,7 +148,7 @@ _MOMENTARY = ("requests_in_flight", "memory_in_use")
 _lock = threading.Lock()
 _all: weakref.WeakSet[Client] = weakref.WeakSet()
 _past = dict.fromkeys(_COUNTERS, 0)
-# The clients that were used last, by credential. A client keeps its credential alive, and so the key stays its own.
+# The clients that were used last, by credential. A client keeps its credential alive, so no other object gets its id.
 _recent: OrderedDict[object, Client] = OrderedDict()
 _of_credential: weakref.WeakValueDictionary[object, Client] = weakref.WeakValueDictionary()
 
@@ -185,15 +200,16 @@ class _TokenSource:
 
     def __init__(self, credential: TokenCredential) -> None:
         self._credential = credential
-        self._errors: list[BaseException] = []
+        # Of the last call of get_token(). All calls that wait for this token have the same cause.
+        self._error: BaseException | None = None
         self.client: Any = None
         number = next(_numbers)
         _sources[number] = self
         # A number and no pointer: a late callback, for a client that is gone, then finds nothing.
         self.user_data = ffi.cast("void *", number)
 
-    def take_error(self) -> BaseException | None:
-        return self._errors.pop() if self._errors else None
+    def last_error(self) -> BaseException | None:
+        return self._error
 
     def fetch(self, scope: str, tenant: str, token: Any) -> int:
         try:
@@ -211,12 +227,11 @@ class _TokenSource:
             if lib.azt_token_set(token, value.encode(), int(expires)):
                 raise ValueError(f"get_token() of {type(self._credential)} returned a malformed token")
         except BaseException as error:  # noqa: BLE001 # it becomes the cause of the call's exception
-            # One for each failure is enough: calls that wait for the same token share it.
-            self._errors[:] = [error]
+            self._error = error
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             lib.azt_token_set_error(token, " ".join(reason.split()).encode(errors="replace"))
             return int(lib.AZT_STATUS_UNAUTHENTICATED)
-        self._errors.clear()
+        self._error = None
         return 0
 
 
@@ -239,17 +254,19 @@ def _on_token(user_data: Any, scope: Any, tenant: Any, token: Any) -> int:
 _TOKEN_CALLBACK = ffi.callback("azt_token_callback", _on_token, error=lib.AZT_STATUS_INTERNAL)
 
 
-@atexit.register
+@functools.cache
+def _stop_callbacks_at_exit() -> None:
+    # When the first callback is set, and not at import: handlers that are registered before then run later.
+    atexit.register(_stop_callbacks)
+
+
 def _stop_callbacks() -> None:
-    """End the calls of the library into Python before Python ends."""
+    """End the calls of the library into Python. Python hangs or crashes if one begins while the interpreter ends."""
     for source in list(_sources.values()):
         lib.azt_client_cancel(source.client or ffi.NULL)
     deadline = time.monotonic() + _EXIT_SECONDS
     while _running and time.monotonic() < deadline:
         time.sleep(0.01)
-    logging = sys.modules.get("aztorch._logging")
-    if logging is not None:
-        logging.stop()
 
 
 def _forget_parent() -> None:

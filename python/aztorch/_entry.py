@@ -164,6 +164,7 @@ class SampleEntry(Entry):
         self.client = client
         self.habit = habit
         self._sample = sample
+        # The memory of a sample is given away once, since its owner may write to it.
         self._has_bytes = has_bytes
 
     @property
@@ -196,6 +197,7 @@ class SampleEntry(Entry):
 
     def view(self) -> memoryview:
         content = view_sample(self._sample) if self._has_bytes else memoryview(bytearray(self._read()))
+        self._has_bytes = False
         self.habit.note(len(content), len(content))
         return content
 

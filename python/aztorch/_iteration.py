@@ -29,6 +29,11 @@ class LazyUrls:
         self.urls = urls
 
 
+# An odd number near 2**64 divided by the golden ratio, so that the seeds of epochs are far apart (Steele et al., "Fast
+# splittable pseudorandom number generators", 2014).
+_SEED_STEP = 0x9E3779B97F4A7C15
+
+
 class Place:
     """Which part of which epoch, in which order."""
 
@@ -38,6 +43,11 @@ class Place:
         self.shard = shard
         self.shards = shards
         self.buffer_size = buffer_size
+
+    @property
+    def stream_seed(self) -> int:
+        """The seed of the library's stream, another one for each epoch."""
+        return ((self.seed or 0) + self.epoch * _SEED_STEP) % 2**64
 
 
 class Iteration(Generic[Sample_co]):
@@ -61,7 +71,6 @@ class Iteration(Generic[Sample_co]):
         self._dataset: Any = None
         self._stream: Any = None
         self._cursor: bytes | None = None
-        self._ended = False
 
     def __iter__(self) -> Self:
         return self
@@ -75,7 +84,11 @@ class Iteration(Generic[Sample_co]):
             return cast("Sample_co", {"url": url, "data": bytes(view_sample(sample))})
         entry = SampleEntry(self._source, self._client, sample, has_bytes=not self._lazy, habit=self._habit)
         self._habit.before()
-        value = self._transform(Blob(entry))
+        try:
+            value = self._transform(Blob(entry))
+        except StopIteration as error:
+            # It would end the iteration silently.
+            raise RuntimeError("the transform raised StopIteration") from error
         self._habit.after()
         if self._lazy and self._habit.reads_whole:
             # From here on the samples come with their bytes, fetched ahead.
@@ -95,14 +108,11 @@ class Iteration(Generic[Sample_co]):
         place = self._place
         stream = self._make_stream()
         if place.buffer_size is not None:
-            check(lib.azt_stream_set_shuffle, stream, place.buffer_size, place.seed or 0)
+            check(lib.azt_stream_set_shuffle, stream, place.buffer_size, place.stream_seed)
         if self._lazy:
             check(lib.azt_stream_set_lazy, stream)
         if self._cursor is not None:
             check(lib.azt_stream_resume, stream, self._cursor)
-        else:
-            for _ in range(place.epoch if place.buffer_size is not None else 0):
-                check(lib.azt_stream_reset, stream)
         self._stream = stream
 
     def _make_stream(self) -> Any:
@@ -162,34 +172,47 @@ class LazyIteration(Generic[Sample_co]):
         self._place = place
         self._transform = transform
         self._habit = habit
-        self._returned = 0
-        self._samples: Iterator[Sample_co] | None = None
+        # How many samples of this part were returned, or have failed for good.
+        self._passed = 0
+        self._own: Iterator[str] | None = None
+        self._part: Iteration[Sample_co] | None = None
+        self._parts = 0
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Sample_co:
-        if self._samples is None:
-            self._samples = self._read()
-        sample = next(self._samples)
-        self._returned += 1
-        return sample
-
-    def _read(self) -> Iterator[Sample_co]:
-        place = self._place
-        own = itertools.islice(self._urls, place.shard, None, place.shards)
-        own = itertools.islice(own, self._returned, None)
-        count = _FIRST_URLS
-        if place.buffer_size is not None:
-            # Shuffling needs all names, or many of them.
-            count = max(place.buffer_size, _MOST_URLS)
         while True:
-            urls = list(itertools.islice(own, count))
-            if not urls:
-                return
-            part = Place(place.epoch, place.seed, 0, 1, place.buffer_size)
-            yield from Iteration(UrlsSource(urls), self._client, part, self._transform, self._habit)
-            count = min(2 * count, _MOST_URLS) if place.buffer_size is None else count
+            part = self._part or self._next_part()
+            try:
+                sample = next(part)
+            except StopIteration:
+                self._part = None
+                continue
+            except Exception as error:
+                # A temporary failure is tried again, like that of a list of URLs.
+                if not getattr(error, "retryable", False):
+                    self._passed += 1
+                raise
+            self._passed += 1
+            return sample
+
+    def _next_part(self) -> Iteration[Sample_co]:
+        place = self._place
+        if self._own is None:
+            own = itertools.islice(self._urls, place.shard, None, place.shards)
+            self._own = itertools.islice(own, self._passed, None)
+        # Few URLs at first, so that the first sample comes soon. Shuffling needs many of them.
+        count = min(_FIRST_URLS << min(self._parts, 10), _MOST_URLS)
+        urls = list(itertools.islice(self._own, max(count, place.buffer_size or 0)))
+        if not urls:
+            raise StopIteration
+        # Another seed for each part, or all would have the same permutation.
+        seed = None if place.seed is None else place.seed + self._parts
+        part = Place(place.epoch, seed, 0, 1, place.buffer_size)
+        self._parts += 1
+        self._part = Iteration(UrlsSource(urls), self._client, part, self._transform, self._habit)
+        return self._part
 
     def resume(self, cursor: str | None) -> None:
         if self._place.buffer_size is not None and cursor is not None:
@@ -200,9 +223,11 @@ class LazyIteration(Generic[Sample_co]):
                 raise ValueError(
                     f"the state is of part {shard} of {shards}, not {self._place.shard} of {self._place.shards}"
                 )
-            self._returned = number
+            self._passed = number
 
     def state(self) -> dict[str, Any]:
         place = self._place
-        cursor = f"{self._returned}/{place.shard}/{place.shards}"
+        if place.buffer_size is not None:
+            raise ValueError("the place in a shuffled iterator of URLs cannot be saved: pass a list of URLs")
+        cursor = f"{self._passed}/{place.shard}/{place.shards}"
         return {"version": 1, "epoch": place.epoch, "seed": place.seed, "cursor": cursor}

@@ -33,7 +33,8 @@ def text(pointer: Any) -> str:
 def failure(error: Any, cause: BaseException | None = None) -> BaseException:
     """Return the exception for an error of the library, which it frees. `error` is an `azt_error **`.
 
-    Where a signal handler of Python raised an exception during the call, that exception is returned.
+    Where a signal handler or a callback of Python raised an exception during the call, that exception is returned.
+    `cause` is what the credential raised last; it is the cause if the call has failed for lack of a token.
     """
     from aztorch import exceptions
 
@@ -41,8 +42,8 @@ def failure(error: Any, cause: BaseException | None = None) -> BaseException:
     error[0] = ffi.NULL
     try:
         status = lib.azt_error_status(handle)
-        interrupted = take_exception() if status == CANCELLED else None
-        if interrupted is not None:
+        interrupted = take_exception()
+        if interrupted is not None and status == CANCELLED:
             return interrupted
         exception = exceptions.from_status(
             text(lib.azt_status_name(status))[len("AZT_STATUS_") :],
@@ -54,7 +55,11 @@ def failure(error: Any, cause: BaseException | None = None) -> BaseException:
         )
     finally:
         lib.azt_error_free(handle)
-    exception.__cause__ = cause
+    if interrupted is not None:
+        interrupted.__context__ = exception
+        return interrupted
+    if status == lib.AZT_STATUS_UNAUTHENTICATED:
+        exception.__cause__ = cause
     return exception
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 from typing import Any
 
@@ -39,6 +40,9 @@ def follow() -> None:
     wanted = max((level for level, of_python in _LEVELS.items() if of_python >= effective), default=0)
     if wanted == _current or _stopped:
         return
+    if _current == lib.AZT_LOG_LEVEL_OFF:
+        atexit.unregister(stop)
+        atexit.register(stop)
     check(lib.azt_log_set_callback, wanted, _CALLBACK if wanted else ffi.NULL, ffi.NULL, ffi.NULL)
     _current = wanted
 

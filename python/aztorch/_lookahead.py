@@ -11,9 +11,10 @@ fetches a batch at once.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
+
+from aztorch._arguments import caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ _MOST_FRAMES = 4
 
 def follow_loader(dataset: BlobDataset[Any]) -> bool:
     """Fetch ahead for the DataLoader that has called the dataset, if it has no workers. Return whether that is done."""
-    frame: Any = sys._getframe(2)  # noqa: SLF001
+    frame = caller(2)
     for _ in range(_MOST_FRAMES):
         if frame is None:
             return False
@@ -46,6 +47,8 @@ def follow_loader(dataset: BlobDataset[Any]) -> bool:
         return False
     if getattr(loader, "_dataset", None) is not dataset:
         return False
+    if not _is_of_torch(getattr(loader, "_index_sampler", None)):
+        return False
     batches = getattr(loader, "_sampler_iter", None)
     if batches is None:
         return False
@@ -55,6 +58,12 @@ def follow_loader(dataset: BlobDataset[Any]) -> bool:
         # The batch that is read now was not announced.
         return False
     return True
+
+
+def _is_of_torch(sampler: Any) -> bool:
+    # Another sampler may count what it has given, and would then be ahead of the loop.
+    inner = getattr(sampler, "sampler", sampler)
+    return all(type(one).__module__.startswith("torch.utils.data.") for one in (sampler, inner))
 
 
 class _Lookahead:
@@ -84,7 +93,7 @@ class _Lookahead:
         while self._error is None and (len(self._ahead) < _FEWEST_BATCHES or self._samples < _SAMPLES):
             try:
                 batch = next(self._batches)
-            except BaseException as error:  # noqa: BLE001 # raised when its place is reached
+            except Exception as error:  # noqa: BLE001 # it is raised when its place is reached
                 self._error = error
                 break
             self._ahead.append(batch)
@@ -99,4 +108,5 @@ class _Lookahead:
 
 
 def _count(batch: Any) -> int:
-    return len(batch) if isinstance(batch, list) else 1
+    # An empty batch counts too, or a sampler that gives nothing else would be read without end.
+    return max(1, len(batch)) if isinstance(batch, list) else 1

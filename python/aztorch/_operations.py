@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 
 def exists(url: str, *, credential: Credential = None) -> bool:
-    """Return whether a blob exists.
+    """Return whether a blob exists. Thread-safe. Blocks.
 
     :param url: the URL of the blob, as for :class:`aztorch.io.BlobIO`.
     :param credential: as for :class:`aztorch.io.BlobIO`.
     :raises aztorch.exceptions.BlobNotFoundError: if the container does not exist.
+    :raises aztorch.exceptions.StorageError: if the service refuses the request or cannot be reached.
     :raises ValueError: for a bad URL.
+    :raises TypeError: for a credential of no supported kind.
     """
     check_credential(credential)
     client = client_for(credential)
@@ -28,13 +30,15 @@ def exists(url: str, *, credential: Credential = None) -> bool:
 
 
 def remove(url: str, *, credential: Credential = None) -> None:
-    """Delete a blob, or only the snapshot or version that the URL names.
+    """Delete a blob, or only the snapshot or version that the URL names. Thread-safe. Blocks.
 
     :param url: the URL of the blob, as for :class:`aztorch.io.BlobIO`.
     :param credential: as for :class:`aztorch.io.BlobIO`.
     :raises aztorch.exceptions.BlobNotFoundError: if it does not exist.
     :raises aztorch.exceptions.RequestRejectedError: if it has snapshots.
+    :raises aztorch.exceptions.StorageError: if the service refuses the request or cannot be reached.
     :raises ValueError: for a bad URL.
+    :raises TypeError: for a credential of no supported kind.
     """
     check_credential(credential)
     client = client_for(credential)

@@ -43,7 +43,7 @@ class Reader:
         self._received = 0
         self._next_confirmation = 0.0
         self._handle: Any = None
-        # Of the handle.
+        # The position of the handle.
         self._position = 0
         self.size = 0
         self.etag = wanted
@@ -82,7 +82,7 @@ class Reader:
         while True:
             if self._position != position and not self._call(lib.azt_blob_seek, position, lib.AZT_SEEK_SET, ffi.NULL):
                 continue
-            # Unknown, if a progress function raises.
+            # The position is unknown if a progress function raises.
             self._position = -1
             if self._call(lib.azt_blob_read, memory, count, read):
                 break

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aztorch._arguments import complete_url
-from aztorch._entry import quote_url
+from aztorch._arguments import as_integer, complete_url
+from aztorch._client import check_no_nul, client_for
+from aztorch._entry import entry_url
 from aztorch._library import check, ffi, lib, new
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class ContainerSource(Source):
         self._url = complete_url(container_url)
         if prefix is not None and not isinstance(prefix, str):
             raise TypeError(f"prefix must be a string, not: {type(prefix)}")
+        check_no_nul("prefix", prefix or "")
         self._prefix = ffi.NULL if prefix is None else prefix.encode()
 
     def make_dataset(self, client: Client) -> Any:
@@ -79,11 +81,14 @@ class UrlsSource(Source):
         if index is not None:
             return self.urls[index]
         if self._located is None:
-            self._located = {}
-            for known in self.urls:
-                name = quote_url(known.partition("?")[0])
+            located: dict[str, str | None] = {}
+            # The library's form of each URL, which may differ from the caller's.
+            dataset = self.make_dataset(client_for(False))
+            for number, known in enumerate(self.urls):
+                name = entry_url(dataset, number)
                 # Two versions of one blob cannot be told apart by this name.
-                self._located[name] = known if self._located.get(name, known) == known else None
+                located[name] = known if located.get(name, known) == known else None
+            self._located = located
         return self._located.get(url)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,11 +116,17 @@ class ListedSource(Source):
 
 def ranges_source(urls: Sequence[str], offsets: Sequence[int], lengths: Sequence[int]) -> ListedSource:
     """Return the source of parts of blobs."""
+    if isinstance(urls, (str, bytes)):
+        raise TypeError(f"blob_urls must be a sequence of strings, not: {type(urls)}")
     if not len(urls) == len(offsets) == len(lengths):
         raise ValueError(
             f"urls, offsets and lengths must have the same length, not {len(urls)}, {len(offsets)} and {len(lengths)}"
         )
     names = [complete_url(url) for url in urls]
+    for what, numbers in (("offset", offsets), ("length", lengths)):
+        for index, number in enumerate(numbers):
+            if not 0 <= as_integer(what, number) < 2**64:
+                raise ValueError(f"{what} {index} is {number}, and must be from 0 to 2**64 - 1")
     return ListedSource("azt_dataset_from_ranges", names, _Numbers(offsets), _Numbers(lengths), len(names))
 
 

@@ -29,6 +29,18 @@ class TextFile(io.TextIOWrapper):
         blob, self._blob = self._blob, None
         return cast("BinaryIO", blob)
 
+    def close(self) -> None:
+        """Close the blob. If text cannot be written, nothing is published."""
+        blob = self._blob
+        if blob is not None and blob.mode != "rb" and not blob.closed:
+            try:
+                self.flush()
+            except BaseException:
+                # TextIOWrapper would close the blob nevertheless, and so publish it without this text.
+                blob.discard()
+                raise
+        super().close()
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Callable, TypedDict, cast
 import torch.utils.data
 
 from aztorch import _lookahead
-from aztorch._arguments import complete_url
+from aztorch._arguments import as_integer, complete_url
 from aztorch._blob import Blob
-from aztorch._client import check_credential, client_for
+from aztorch._client import check_credential, client_for, signature_of
 from aztorch._entry import (
     DatasetEntry,
     Habit,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from aztorch._client import Credential
+
+_STATE_KEYS = {"version", "epoch", "seed", "cursor"}
 
 __all__ = ["Blob", "BlobDataset", "IterableBlobDataset"]
 
@@ -91,6 +93,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         self._source = source if isinstance(source, Source) else UrlsSource(source.urls)
         self._credential = blobs.credential
         self._client = client_for(blobs.credential)
+        self._signature = signature_of(blobs.credential)
         self._handle = self._source.make_dataset(self._client)
         self._transform = transform
         self._habit = Habit()
@@ -149,8 +152,8 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         :param lengths: the size of each part, in bytes.
         :param credential: as for :class:`aztorch.io.BlobIO`.
         :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``.
-        :raises ValueError: for a bad URL, or if the three have not the same length.
-        :raises IndexError: when a part is read that is past the end of its blob.
+        :raises ValueError: for a bad URL, or if the three lengths differ.
+        :raises ValueError: when a part is read that is past the end of its blob.
         """
         return cls(_Blobs(ranges_source(blob_urls, offsets, lengths), credential), transform=transform)
 
@@ -204,6 +207,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
 
         :raises IndexError: for an index that the dataset does not have.
         """
+        self._follow_credential()
         numbers = [self._position(index) for index in indices]
         self._check(lib.azt_dataset_prefetch, new("size_t[]", numbers), len(numbers))
 
@@ -216,6 +220,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
 
         :raises IndexError: for an index that the dataset does not have.
         """
+        self._follow_credential()
         position = self._position(index)
         if self._fetches_ahead():
             _lookahead.follow_loader(self)
@@ -226,6 +231,10 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
 
     def __getitems__(self, indices: list[int]) -> list[Sample_co]:
         """Fetch several blobs at once, and return their samples: torch's ``DataLoader`` calls this for a batch."""
+        if type(self).__getitem__ is not BlobDataset.__getitem__:
+            # A subclass may number its samples in another way.
+            return [self[index] for index in indices]
+        self._follow_credential()
         positions = [self._position(index) for index in indices]
         announced = self._fetches_ahead() and _lookahead.follow_loader(self)
         if self._transform is None:
@@ -243,6 +252,14 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
             samples.append(self._apply(position))
         return samples
 
+    def _follow_credential(self) -> None:
+        """Use the SAS that the credential has now: AzureSasCredential.update() replaces it in long jobs."""
+        if self._signature is None or self._signature == signature_of(self._credential):
+            return
+        self._signature = signature_of(self._credential)
+        self._client = client_for(self._credential)
+        self._handle = deserialize_entries(self._client, serialize_entries(self._handle))
+
     def _apply(self, position: int) -> Sample_co:
         transform = cast("Callable[[Blob], Sample_co]", self._transform)
         self._habit.before()
@@ -251,11 +268,13 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         return sample
 
     def _fetches_ahead(self) -> bool:
+        if type(self).__getitem__ is not BlobDataset.__getitem__:
+            return False
         return self._transform is None or self._habit.reads_whole
 
     def _position(self, index: Any) -> int:
         position = operator.index(index)
-        length = len(self)
+        length = int(lib.azt_dataset_len(self._handle))
         if position < 0:
             position += length
         if not 0 <= position < length:
@@ -281,6 +300,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         entries = state.pop("_entries")
         self.__dict__.update(state)
         self._client = client_for(self._credential)
+        self._signature = signature_of(self._credential)
         self._habit = Habit()
         self._handle = deserialize_entries(self._client, entries)
 
@@ -294,6 +314,9 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
 
     It can be pickled, and works in workers of any start method. :meth:`state_dict` and :meth:`load_state_dict` continue
     an epoch where it was left, as torchdata's ``StatefulDataLoader`` does by itself.
+
+    Several threads may have an iterator each; an iterator is for one thread at a time. No call holds the GIL while it
+    waits.
 
     Make one with :meth:`from_container_url`, :meth:`from_blob_urls`, :meth:`from_ranges`, :meth:`from_tars` or
     :meth:`from_manifest`, not with the constructor.
@@ -312,6 +335,8 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         self._habit = Habit()
         self._shuffle: tuple[int, int | None] | None = None
         self._shard: tuple[int, int] | None = None
+        # The rank of the process that has pickled it, for a worker, which is in no process group.
+        self._inherited: tuple[int, int] | None = None
         self._epoch = 0
         self._loaded: dict[str, Any] | None = None
         self._current: Iteration[Sample_co] | LazyIteration[Sample_co] | None = None
@@ -397,8 +422,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         :param seed: gives the same order each time, with another order for each epoch (see :meth:`set_epoch`). By default
             the seed comes from torch's random state, so that each epoch has another order.
         """
-        if not isinstance(buffer_size, int) or isinstance(buffer_size, bool):
-            raise TypeError(f"buffer_size must be an integer, not: {type(buffer_size)}")
+        buffer_size = as_integer("buffer_size", buffer_size)
         if buffer_size < 1:
             raise ValueError(f"buffer_size must be at least 1, not: {buffer_size}")
         return self._copy(_shuffle=(buffer_size, None if seed is None else int(seed) % 2**64))
@@ -417,10 +441,15 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the next epoch, which changes the order of ``shuffle(…, seed)``.
 
-        Each iteration adds one by itself. Where a ``DataLoader`` has workers that end with the epoch, they get the number
-        from here: call it before each epoch then.
+        Each iteration adds one by itself. Workers of a ``DataLoader`` copy the number when they start. If they end with
+        the epoch, call ``set_epoch`` before each epoch.
+
+        :raises ValueError: for a negative number.
         """
-        self._epoch = int(epoch)
+        epoch = as_integer("epoch", epoch)
+        if epoch < 0:
+            raise ValueError(f"epoch must not be negative, and is {epoch}")
+        self._epoch = epoch
 
     def _copy(self, **changes: Any) -> Self:
         made = type(self).__new__(type(self))
@@ -435,11 +464,10 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         temporary.
         """
         shard, shards = self._find_shard()
-        loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            self._epoch = loaded["epoch"]
-        seed = loaded["seed"] if loaded is not None else self._draw_seed()
-        place = Place(self._epoch, seed, shard, shards, None if self._shuffle is None else self._shuffle[0])
+        loaded = self._loaded
+        epoch = self._epoch if loaded is None else loaded["epoch"]
+        seed = loaded["seed"] if loaded is not None and loaded["cursor"] is not None else self._draw_seed()
+        place = Place(epoch, seed, shard, shards, None if self._shuffle is None else self._shuffle[0])
         client = client_for(self._credential)
         current: Iteration[Sample_co] | LazyIteration[Sample_co]
         if isinstance(self._source, Source):
@@ -448,12 +476,17 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
             current = LazyIteration(self._source, client, place, self._transform, self._habit)
         if loaded is not None:
             current.resume(loaded["cursor"])
+        # Only now, so that the state is kept if it cannot be resumed yet.
+        self._loaded = None
         self._current = current
-        self._epoch += 1
+        self._epoch = epoch + 1
         return current
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place after the last sample that the newest iterator returned: a dict of numbers and strings."""
+        """Return the place after the last sample that the newest iterator returned: a dict of numbers and strings.
+
+        At the end of an epoch, it is the place after the last sample: the next iterator then returns nothing.
+        """
         if self._current is not None:
             return self._current.state()
         if self._loaded is not None:
@@ -466,17 +499,22 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         :raises ValueError: if it is no such dict. The next iterator raises it if the state is of another listing, of
             other URLs, or of another number of workers or ranks.
         """
-        if not isinstance(state_dict, dict) or state_dict.get("version") != 1 or "cursor" not in state_dict:
+        if not isinstance(state_dict, dict) or state_dict.get("version") != 1 or _STATE_KEYS - state_dict.keys():
             raise ValueError("this is no state of an IterableBlobDataset")
         self._loaded = dict(state_dict)
         self._current = None
 
     def _find_shard(self) -> tuple[int, int]:
-        rank, ranks = self._shard or _distributed_rank()
+        rank, ranks = self._shard or self._find_rank()
         worker = torch.utils.data.get_worker_info()
         if worker is None:
             return rank, ranks
         return rank + ranks * worker.id, ranks * worker.num_workers
+
+    def _find_rank(self) -> tuple[int, int]:
+        if self._inherited is not None and not _is_distributed():
+            return self._inherited
+        return _distributed_rank()
 
     def _draw_seed(self) -> int | None:
         if self._shuffle is None or self._shuffle[1] is not None:
@@ -492,7 +530,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         state["_current"] = None
         state["_loaded"] = self._loaded if self._current is None else None
         state["_habit"] = None
-        state["_shard"] = self._shard or (_distributed_rank() if _is_distributed() else None)
+        state["_inherited"] = _distributed_rank() if _is_distributed() else self._inherited
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 
 class AZStorageTorchError(Exception):
-    """Base class of the exceptions of aztorch. It has the name that it has in ``azstoragetorch``."""
+    """Base class of the exceptions of aztorch. The name is the same as in ``azstoragetorch``."""
 
 
 class StorageError(AZStorageTorchError):
@@ -66,7 +66,7 @@ class FatalBlobIOWriteError(AZStorageTorchError):
 
     def __init__(self, underlying_exception: BaseException | str) -> None:
         text = str(underlying_exception) or type(underlying_exception).__name__
-        # If the response to the commit was lost, the blob may be the new one. The message of the library says so.
+        # If the response to the commit was lost, the blob may be the new one. The message of the library contains this.
         form = self._OUTCOME_UNKNOWN if "outcome is unknown" in text else self._MSG_FORMAT
         # A worker of a DataLoader makes the exception anew from its whole message.
         already = text.startswith("Fatal error occurred") or "\nFatal error occurred" in text
@@ -78,7 +78,7 @@ class BlobExistsWriteError(FatalBlobIOWriteError, FileExistsError):
 
 
 class BlobModifiedWriteError(FatalBlobIOWriteError):
-    """The blob has not the version that ``if_match`` demands, or another writer published first."""
+    """The blob does not have the version of ``if_match``, or another writer published first."""
 
 
 class ClientRequestIdMismatchError(AZStorageTorchError):
@@ -209,7 +209,8 @@ _OTHERS: dict[str, type[Exception]] = {
     "UNSUPPORTED": io.UnsupportedOperation,
     "OUT_OF_MEMORY": MemoryError,
     "LOCAL_IO": OSError,
-    "OUT_OF_RANGE": IndexError,
+    # A range past the end of its blob. No IndexError, which would end `for sample in dataset` silently.
+    "OUT_OF_RANGE": ValueError,
     "BUFFER_TOO_SMALL": BufferError,
     "CANCELLED": OperationCancelledError,
     "FORKED": OperationCancelledError,

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Literal, Union, overload
 
 from aztorch import exceptions
-from aztorch._arguments import as_integer, check_blob_url, complete_url, has_buffer, has_sas, memory_of
-from aztorch._client import Client, check_credential, client_for, is_token
+from aztorch._arguments import as_integer, caller, check_blob_url, complete_url, has_buffer, has_sas, memory_of
+from aztorch._client import Client, check_credential, check_no_nul, client_for, is_token
 from aztorch._library import check, failure, ffi, lib, new, raise_noted, text
 from aztorch._memory import finish_bytes, new_bytes
 from aztorch._progress import ProgressReport
@@ -40,6 +39,7 @@ _MODES = {"rb": lib.AZT_BLOB_MODE_READ, "wb": lib.AZT_BLOB_MODE_WRITE, "xb": lib
 _LINES_SIZE = 256 * 1024
 # The modules of torch that write archives by its writer in C++, which ends the process when a write raises.
 _ARCHIVE_MODULES = ("torch.serialization", "torch.export.", "torch.package.")
+_LONGEST_MODE = 20
 _BUFFER_TYPES = (bytes, bytearray, memoryview)
 
 
@@ -64,8 +64,12 @@ class _HiddenFromOldFormat:
 
     def __get__(self, instance: Any, owner: type) -> Any:
         # C++ has no frame of its own.
-        caller = sys._getframe(1)  # noqa: SLF001
-        if caller.f_code.co_name == "_legacy_load" and caller.f_globals.get("__name__") == "torch.serialization":
+        frame = caller(1)
+        if (
+            frame is not None
+            and frame.f_code.co_name == "_legacy_load"
+            and frame.f_globals.get("__name__") == "torch.serialization"
+        ):
             raise AttributeError("readinto")
         return self._function.__get__(instance, owner)
 
@@ -112,9 +116,17 @@ class BlobIO(_BinaryFile):
         progress: Progress = None,
     ) -> None:
         if not isinstance(mode, str) or mode not in _MODES:
-            raise ValueError(f"Unsupported mode: {mode}. It is one of: {', '.join(_MODES)}")
+            # A longer one may be a URL with a SAS, in the wrong place.
+            shown = mode if not isinstance(mode, str) or len(mode) <= _LONGEST_MODE else "…"
+            raise ValueError(f"Unsupported mode: {shown}. It is one of: {', '.join(_MODES)}")
         check_credential(credential)
         url = complete_url(blob_url)
+        if if_match is not None:
+            if not isinstance(if_match, str):
+                raise TypeError(f"if_match must be a string, not: {type(if_match)}")
+            check_no_nul("if_match", if_match)
+            if not if_match:
+                raise ValueError("if_match must be an ETag, and is empty")
         if mode == "xb" and if_match is not None:
             raise ValueError('if_match is for blobs that exist, and mode "xb" is for new ones')
         check_blob_url(url, reads=mode == "rb")
@@ -140,7 +152,7 @@ class BlobIO(_BinaryFile):
         self._if_match = if_match
         self._entry = entry
         self._reader: Reader | None = None
-        # Of a writer.
+        # These belong to a writer.
         self._client: Client | None = None
         self._handle: Any = None
         self._position = 0
@@ -185,7 +197,8 @@ class BlobIO(_BinaryFile):
     def etag(self) -> str | None:
         """The version: of a reader the one that it reads, of a writer the one that :meth:`close` published.
 
-        A string in quotes, as the service gives it. None before the first read, or before :meth:`close`.
+        A string in quotes, as the service gives it. None before the first read, or before :meth:`close`; also for a blob
+        of a dataset that was fetched as a whole.
         """
         return self._etag or None
 
@@ -478,7 +491,7 @@ class BlobIO(_BinaryFile):
                 raise self._error
             self._call_writer(lib.azt_blob_write, memory, size)
         except BaseException as error:
-            if not _is_torch_archive(sys._getframe(1)):  # noqa: SLF001
+            if not _is_torch_archive(caller(1)):
                 self._error_was_raised = True
                 raise
             self._error = error
@@ -490,7 +503,7 @@ class BlobIO(_BinaryFile):
         return size
 
     def flush(self) -> None:
-        """Wait until everything that was written has arrived at the service. Nothing is published. For a reader: nothing.
+        """Wait until everything that was written has arrived at the service. Nothing is published. For a reader, it does nothing.
 
         :raises ValueError: if the file is closed.
         :raises aztorch.exceptions.FatalBlobIOWriteError: if a write failed.
@@ -526,7 +539,7 @@ class BlobIO(_BinaryFile):
             self._release()
 
     def discard(self) -> None:
-        """Close the file, and publish nothing that was written."""
+        """Close the file, and publish nothing that was written. It never raises, and may be called again."""
         self._release()
 
     def __enter__(self) -> Self:
@@ -572,6 +585,8 @@ class BlobIO(_BinaryFile):
     def _call_writer(self, function: Any, *arguments: Any) -> None:
         error = new("azt_error **")
         try:
+            if self._process != os.getpid():
+                raise exceptions.OperationCancelledError(f"{self.name}: the writer was opened before a fork")
             if self._handle is None:
                 self._open_writer()
             if function(self._handle, *arguments, error):
@@ -605,7 +620,8 @@ class BlobIO(_BinaryFile):
             raise TypeError("cannot pickle a BlobIO that writes")
         self._check_open()
         if self._entry is not None:
-            return _reader_of_entry, (type(self), self._entry, self._position, self._etag)
+            content = self._content if self._has_content else None
+            return _reader_of_entry, (type(self), self._entry, self._position, self._etag, content)
         state = (type(self), self._url, self._credential, self._if_match, self._position, self._etag)
         return _reader, state
 
@@ -623,9 +639,11 @@ def _reader(
     return made
 
 
-def _reader_of_entry(kind: type[BlobIO], entry: Entry, position: int, etag: str) -> BlobIO:
+def _reader_of_entry(kind: type[BlobIO], entry: Entry, position: int, etag: str, content: bytes | None) -> BlobIO:
     made = kind._of_entry(entry)  # noqa: SLF001
     made._position, made._etag = position, etag  # noqa: SLF001
+    if content is not None:
+        made._content, made._has_content = content, True  # noqa: SLF001
     return made
 
 
@@ -637,9 +655,9 @@ def _line_length(content: bytes, start: int, limit: int) -> int:
     return left if limit < 0 else min(left, limit)
 
 
-def _is_torch_archive(caller: Any) -> bool:
+def _is_torch_archive(frame: Any) -> bool:
     # torch's writer of archives is in C++ and has no frame of its own, so the caller is the module that drives it.
-    return str(caller.f_globals.get("__name__")).startswith(_ARCHIVE_MODULES)
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith(_ARCHIVE_MODULES)
 
 
 @overload
@@ -690,6 +708,8 @@ def open(
     """
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a string, not: {type(mode)}")
+    if len(mode) > _LONGEST_MODE:
+        raise ValueError("Unsupported mode. It is r, w or x, and b for bytes")
     binary = "b" in mode
     kind = mode.replace("b", "", 1).replace("t", "", 1)
     if kind not in ("r", "w", "x") or ("b" in mode and "t" in mode):

@@ -638,10 +638,13 @@ def test_keep_last(run: str) -> None:
     # No checkpoints.
     make(run, "logs-1/events", "rank-1/__0.metadata", "rank-1/__0_0.distcp")
     make_complete(run.replace("?", "-2?", 1), "step-1")
-    assert keep_last(run, 5) == 2
-    assert left(run) >= {"step-8", "step-9", "step-10", "step-11"}
-    assert keep_last(run, 2) == 2
-    assert left(run) == {"best", "step-10", "step-10.5", "step-11", "step-12", "logs-1", "rank-1"}
+    make_complete(run, "best-5")
+    assert keep_last(run, 5) == 0
+    assert left(run) >= {"step-1", "step-7", "step-8", "step-9", "step-10", "step-11"}
+    assert keep_last(run, 3) == 1
+    assert left(run) >= {"step-1", "step-7", "step-9", "step-10", "step-11"}
+    assert keep_last(run, 2, incomplete=True) == 3
+    assert left(run) == {"best", "best-5", "step-10", "step-10.5", "step-11", "step-12", "logs-1", "rank-1"}
     assert "step-11/more/config.json" in names(run)
     assert keep_last(run, 2) == 0
     assert latest(run) == below(run, "step-11")
@@ -673,5 +676,6 @@ def test_keep_last_deletes_the_metadata_first(run: str, monkeypatch: pytest.Monk
         with pytest.raises(PermissionError):
             keep_last(run, 1)
     assert "step-1/.metadata" not in names(run)
-    assert keep_last(run, 1) == 1
+    assert keep_last(run, 1) == 0
+    assert keep_last(run, 1, incomplete=True) == 1
     assert left(run) == {"step-2"}

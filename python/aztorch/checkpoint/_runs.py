@@ -33,34 +33,39 @@ def latest(url: str, *, credential: Credential = None) -> str | None:
     return run.child(complete[-1].name).full_url if complete else None
 
 
-def keep_last(url: str, n: int, *, credential: Credential = None) -> int:
-    """Delete all but the newest `n` complete checkpoints of a run. For one rank to call, and not while one is loaded.
+def keep_last(url: str, n: int, *, incomplete: bool = False, credential: Credential = None) -> int:
+    """Delete all but the newest `n` complete checkpoints of a run. One rank calls it, and not while one is loaded.
 
-    Of each one, ``.metadata`` is deleted first, so if this is interrupted, none is there in part. Incomplete ones, of
-    killed saves, are deleted if they are older than all that are kept: newer ones may be being written. Folders that
-    have no data files of a checkpoint are not touched, nor are those that :func:`latest` ignores.
+    Of each one, ``.metadata`` is deleted first, so if this is interrupted, none is there in part. Only folders whose
+    names differ from the newest one's in their numbers are deleted: beside ``step-10``, ``best-5`` stays. Folders that
+    have no data files of a checkpoint stay, too.
 
     :param url: the URL of the run, as for :func:`latest`, which also says what is newer.
     :param n: how many to keep, at least 1.
+    :param incomplete: whether to delete incomplete ones too, which killed saves left, if they are older than all that
+        are kept. Only while nothing is saved: a save that was resumed from an earlier step would lose its files.
     :param credential: as for :class:`aztorch.BlobIO`.
-    :returns: how many checkpoints were deleted, with the incomplete ones.
+    :returns: how many checkpoints were deleted.
     :raises ValueError: if `n` is less than 1, and for a bad URL.
     :raises aztorch.exceptions.StorageError: if the folder cannot be listed, or a file cannot be deleted. A later call
-        goes on.
+        goes on, with `incomplete`.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, not: {n}")
     run = Folder(url, credential)
     found = _checkpoints(run)
-    kept = [index for index, checkpoint in enumerate(found) if checkpoint.complete][-n:]
-    if not kept:
+    newest = next((checkpoint for checkpoint in reversed(found) if checkpoint.complete), None)
+    if newest is None:
         return 0
-    for checkpoint in found[: kept[0]]:
+    found = [checkpoint for checkpoint in found if checkpoint.text == newest.text]
+    kept = [index for index, checkpoint in enumerate(found) if checkpoint.complete][-n:]
+    obsolete = [checkpoint for checkpoint in found[: kept[0]] if checkpoint.complete or incomplete]
+    for checkpoint in obsolete:
         folder = run.child(checkpoint.name)
         if checkpoint.complete:
             folder.delete(METADATA)
         folder.delete_all(name for name in checkpoint.files if name != METADATA)
-    return kept[0]
+    return len(obsolete)
 
 
 class _Checkpoint:
@@ -73,6 +78,11 @@ class _Checkpoint:
     @property
     def complete(self) -> bool:
         return METADATA in self.files
+
+    @property
+    def text(self) -> str:
+        """The name without its numbers."""
+        return _NUMBER.sub("#", self.name)
 
     @property
     def has_number(self) -> bool:

@@ -42,9 +42,9 @@ class BlobStorageWriter(StorageWriter):
     Each rank writes data files of its own, straight from the memory of the tensors. When all ranks are done, the
     coordinator publishes ``.metadata``, as a whole. Until then the checkpoint does not exist.
 
-    **Saving to the same URL again** replaces the checkpoint at this moment: the new data files have new names, so if a
-    rank is killed before, the previous checkpoint is still there and loads. Then the previous data files are deleted,
-    and those that killed saves left. If they cannot be deleted, the logger ``aztorch.checkpoint`` warns. If another
+    **Saving to the same URL again** replaces the checkpoint when ``.metadata`` is published. The new data files have new
+    names, so if a rank is killed before, the previous checkpoint is still there and loads. Then the previous data files
+    are deleted, and the files of saves that were killed. If they cannot be deleted, the logger ``aztorch.checkpoint`` warns. If another
     save to the same URL publishes first, this one fails.
 
     A writer may be used for many saves, one at a time, and pickles, as saves in another process need it
