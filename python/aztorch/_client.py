@@ -216,6 +216,8 @@ class _TokenSource:
             options = {"tenant_id": tenant} if tenant else {}
             access = self._credential.get_token(scope, **options)
             if hasattr(access, "__await__"):
+                # A coroutine that is neither awaited nor closed makes Python warn later, at another place.
+                getattr(access, "close", lambda: None)()
                 raise TypeError(
                     f"{type(self._credential)} is asynchronous: pass the credential of azure.identity, not .aio"
                 )
