@@ -71,8 +71,9 @@ fn check(what: &'static str, most_requests: f64, fault: impl Fn(&Request) -> Opt
         let server = server();
         let needed = run_loads("no fault", &server);
         server.on_request(fault);
-        let made = run_loads(what, &server);
-        assert!(made > needed, "{what}: no fault was met");
+        // No request of a whole run may begin during a short outage.
+        let made = (0..5).map(|_| run_loads(what, &server)).find(|made| *made > needed);
+        let made = made.unwrap_or_else(|| panic!("{what}: no fault was met"));
         assert!(made as f64 <= most_requests * needed as f64, "{what}: {made} requests in place of {needed}");
     });
 }
