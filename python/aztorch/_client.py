@@ -93,8 +93,7 @@ class Client:
         check(lib.azt_client_options_set_user_agent, options, _USER_AGENT)
         if credential is False:
             check(lib.azt_client_options_set_anonymous, options)
-        elif credential is not None and has_signature(credential):
-            signature: str = credential.signature  # type: ignore[union-attr]
+        elif (signature := signature_of(credential)) is not None:
             check_no_nul("a SAS", signature)
             check(lib.azt_client_options_set_sas_token, options, signature.encode())
         elif credential is not None:
@@ -137,9 +136,7 @@ class Client:
         # Its counters stay in the sum of stats().
         if lib is None or not hasattr(self, "handle"):
             return
-        for name, value in self.stats().items():
-            if name not in _MOMENTARY:
-                _past[name] = max(_past[name], value) if name == "memory_peak" else _past[name] + value
+        _add_counters(_past, {**self.stats(), **dict.fromkeys(_MOMENTARY, 0)})
 
 
 _COUNTERS = tuple(name for name, _ in ffi.typeof("azt_stats").fields)
@@ -162,7 +159,8 @@ def client_for(credential: Credential) -> Client:
     _logging.follow()
     key: object = credential
     if credential is not None and credential is not False:
-        key = ("sas", credential.signature) if has_signature(credential) else ("token", id(credential))  # type: ignore[union-attr]
+        signature = signature_of(credential)
+        key = ("token", id(credential)) if signature is None else ("sas", signature)
     with _lock:
         client = _of_credential.get(key)
     if client is None:
@@ -175,6 +173,11 @@ def client_for(credential: Credential) -> Client:
         dropped = [_recent.popitem(last=False) for _ in range(len(_recent) - _KEPT)]
     del dropped
     return client
+
+
+def _add_counters(total: dict[str, int], counters: dict[str, int]) -> None:
+    for name, value in counters.items():
+        total[name] = max(total[name], value) if name == "memory_peak" else total[name] + value
 
 
 def stats() -> dict[str, int]:
@@ -190,8 +193,7 @@ def stats() -> dict[str, int]:
         clients = list(_all)
         total = dict(_past)
     for client in clients:
-        for name, value in client.stats().items():
-            total[name] = max(total[name], value) if name == "memory_peak" else total[name] + value
+        _add_counters(total, client.stats())
     return total
 
 

@@ -6,8 +6,20 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, raise_noted, text
+from aztorch._library import (
+    BUFFER_TOO_SMALL,
+    UNKNOWN_SIZE,
+    check,
+    failure,
+    ffi,
+    fill_buffer,
+    lib,
+    new,
+    raise_noted,
+    text,
+)
 from aztorch._memory import finish_bytes, new_bytes, own_sample, view_sample
+from aztorch._reader import Reader
 
 if TYPE_CHECKING:
     from aztorch._client import Client
@@ -16,6 +28,7 @@ if TYPE_CHECKING:
 # A path that Azure's packages quote the same way as this library.
 _PLAIN = re.compile(r"[A-Za-z]+://[^/]*/[\w.~/-]*", re.ASCII)
 _URL_CAPACITY = 512
+_ENTRIES_CAPACITY = 4096
 
 
 def quote_url(url: str) -> str:
@@ -202,15 +215,11 @@ class SampleEntry(Entry):
         return content
 
     def _read(self) -> bytes:
-        opened = new("azt_blob **")
-        self.client.check(self.open, opened)
-        handle = ffi.gc(opened[0], lib.azt_blob_free)
-        size, read = new("uint64_t *"), new("size_t *")
-        check(lib.azt_blob_size, handle, size)
-        if size[0] == 0:
+        reader = Reader("", None, self, "", None)
+        if reader.size == 0:
             return b""
-        data, memory = new_bytes(size[0])
-        self.client.check(lib.azt_blob_read, handle, memory, size[0], read)
+        data, memory = new_bytes(reader.size)
+        reader.receive(0, memory, reader.size)
         return finish_bytes(data, memory)
 
 
@@ -226,16 +235,8 @@ def reopen_entry(url: str, credential: Any) -> Entry:
 
 def entry_url(handle: Any, index: int) -> str:
     """Return the URL of a dataset's entry, without a query."""
-    capacity = _URL_CAPACITY
-    while True:
-        buffer, size, error = new("char[]", capacity), new("size_t *"), new("azt_error **")
-        status = lib.azt_dataset_url(handle, index, buffer, capacity, size, error)
-        if status == 0:
-            return quote_url(ffi.unpack(buffer, size[0] - 1).decode())
-        if status != BUFFER_TOO_SMALL:
-            raise failure(error)
-        lib.azt_error_free(error[0])
-        capacity = size[0]
+    url = fill_buffer(lib.azt_dataset_url, handle, index, capacity=_URL_CAPACITY)
+    return quote_url(url[:-1].decode())
 
 
 def entry_size(handle: Any, index: int) -> int | None:
@@ -296,18 +297,7 @@ def fetch_entries(client: Client, handle: Any, indices: list[int]) -> list[bytes
 
 def serialize_entries(handle: Any) -> bytes:
     """Return the entries of an `azt_dataset *`, for another process."""
-    capacity = 0
-    while True:
-        buffer = new("char[]", capacity) if capacity else ffi.NULL
-        size, error = new("size_t *"), new("azt_error **")
-        status = lib.azt_dataset_serialize(handle, buffer, capacity, size, error)
-        if status == 0:
-            return bytes(ffi.buffer(buffer, size[0])) if size[0] else b""
-        if status != BUFFER_TOO_SMALL:
-            raise failure(error)
-        lib.azt_error_free(error[0])
-        # A read may fill in the size of an entry meanwhile.
-        capacity = size[0] + 64
+    return fill_buffer(lib.azt_dataset_serialize, handle, capacity=_ENTRIES_CAPACITY)
 
 
 def deserialize_entries(client: Client, entries: bytes) -> Any:

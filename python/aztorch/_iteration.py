@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, cast
 
 from aztorch._blob import Blob
 from aztorch._entry import SampleEntry, quote_url
-from aztorch._library import BUFFER_TOO_SMALL, UNKNOWN_SIZE, check, failure, ffi, lib, new, text
+from aztorch._library import UNKNOWN_SIZE, check, ffi, fill_buffer, lib, new, text
 from aztorch._memory import own_sample, view_sample
 from aztorch._source import ContainerSource, Source, UrlsSource, stream_of
 
@@ -48,6 +48,10 @@ class Place:
     def stream_seed(self) -> int:
         """The seed of the library's stream, another one for each epoch."""
         return ((self.seed or 0) + self.epoch * _SEED_STEP) % 2**64
+
+
+# Enough for the cursor of a container that is not shuffled.
+_CURSOR_CAPACITY = 1024
 
 
 class Iteration(Generic[Sample_co]):
@@ -126,16 +130,8 @@ class Iteration(Generic[Sample_co]):
     def _take_cursor(self) -> bytes | None:
         if self._stream is None:
             return self._cursor
-        capacity = 1024
-        while True:
-            buffer, size, error = new("char[]", capacity), new("size_t *"), new("azt_error **")
-            status = lib.azt_stream_cursor(self._stream, UNKNOWN_SIZE, buffer, capacity, size, error)
-            if status == 0:
-                return bytes(ffi.unpack(buffer, size[0] - 1))
-            if status != BUFFER_TOO_SMALL:
-                raise failure(error)
-            lib.azt_error_free(error[0])
-            capacity = size[0]
+        cursor = fill_buffer(lib.azt_stream_cursor, self._stream, UNKNOWN_SIZE, capacity=_CURSOR_CAPACITY)
+        return cursor[:-1]
 
     def resume(self, cursor: str | None) -> None:
         self._cursor = None if cursor is None else cursor.encode()

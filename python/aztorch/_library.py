@@ -18,7 +18,6 @@ ffi: Any = abi.ffi
 lib: Any = ffi.dlopen(os.path.join(os.path.dirname(__file__), "_native", "libaztorch.so"))
 new: Callable[..., Any] = ffi.new
 
-OK = 0
 CANCELLED: int = lib.AZT_STATUS_CANCELLED
 FORKED: int = lib.AZT_STATUS_FORKED
 BUFFER_TOO_SMALL: int = lib.AZT_STATUS_BUFFER_TOO_SMALL
@@ -69,6 +68,23 @@ def check(function: Any, *arguments: Any) -> None:
     if function(*arguments, error):
         raise failure(error)
     raise_noted()
+
+
+def fill_buffer(function: Any, *arguments: Any, capacity: int) -> bytes:
+    """Call a function of the library that fills a buffer, with a larger one if it asks for that.
+
+    The function's last parameters are the buffer, its capacity and the size that was filled.
+    """
+    while True:
+        buffer, size, error = new("char[]", capacity), new("size_t *"), new("azt_error **")
+        status = function(*arguments, buffer, capacity, size, error)
+        if not status:
+            return bytes(ffi.buffer(buffer, size[0]))
+        if status != BUFFER_TOO_SMALL:
+            raise failure(error)
+        lib.azt_error_free(error[0])
+        # What is filled in may grow until the next call.
+        capacity = size[0] + 64
 
 
 class _OfThread(threading.local):

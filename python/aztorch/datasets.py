@@ -86,9 +86,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
     """
 
     def __init__(self, blobs: _Blobs, transform: Callable[[Blob], Sample_co] | None = None) -> None:
-        if not isinstance(blobs, _Blobs):
-            raise TypeError(f"{type(self).__name__} is made with from_container_url(), from_blob_urls() and others")
-        check_transform(transform)
+        _check_arguments(self, blobs, transform)
         source = blobs.source
         self._source = source if isinstance(source, Source) else UrlsSource(source.urls)
         self._credential = blobs.credential
@@ -152,8 +150,8 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         :param lengths: the size of each part, in bytes.
         :param credential: as for :class:`aztorch.io.BlobIO`.
         :param transform: makes a sample from a :class:`Blob`. By default samples are ``{"url": str, "data": bytes}``.
-        :raises ValueError: for a bad URL, or if the three lengths differ.
-        :raises ValueError: when a part is read that is past the end of its blob.
+        :raises ValueError: for a bad URL, or if the three lengths differ; and when a part is read that is past the end of
+            its blob.
         """
         return cls(_Blobs(ranges_source(blob_urls, offsets, lengths), credential), transform=transform)
 
@@ -231,8 +229,7 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
 
     def __getitems__(self, indices: list[int]) -> list[Sample_co]:
         """Fetch several blobs at once, and return their samples: torch's ``DataLoader`` calls this for a batch."""
-        if type(self).__getitem__ is not BlobDataset.__getitem__:
-            # A subclass may number its samples in another way.
+        if self._is_renumbered():
             return [self[index] for index in indices]
         self._follow_credential()
         positions = [self._position(index) for index in indices]
@@ -268,9 +265,11 @@ class BlobDataset(torch.utils.data.Dataset[Sample_co]):
         return sample
 
     def _fetches_ahead(self) -> bool:
-        if type(self).__getitem__ is not BlobDataset.__getitem__:
-            return False
-        return self._transform is None or self._habit.reads_whole
+        return not self._is_renumbered() and (self._transform is None or self._habit.reads_whole)
+
+    def _is_renumbered(self) -> bool:
+        """Whether a subclass may number its samples in another way."""
+        return type(self).__getitem__ is not BlobDataset.__getitem__
 
     def _position(self, index: Any) -> int:
         position = operator.index(index)
@@ -323,9 +322,7 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
     """
 
     def __init__(self, blobs: _Blobs, transform: Callable[[Blob], Sample_co] | None = None) -> None:
-        if not isinstance(blobs, _Blobs):
-            raise TypeError(f"{type(self).__name__} is made with from_container_url(), from_blob_urls() and others")
-        check_transform(transform)
+        _check_arguments(self, blobs, transform)
         self._source = blobs.source
         if isinstance(self._source, (ContainerSource, UrlsSource)):
             # Raises for a bad URL. Nothing is sent.
@@ -538,8 +535,9 @@ class IterableBlobDataset(torch.utils.data.IterableDataset[Sample_co]):
         self.__dict__.update(state, _habit=Habit())
 
 
-def check_transform(transform: object) -> None:
-    """Raise TypeError if a transform cannot be called."""
+def _check_arguments(dataset: object, blobs: object, transform: object) -> None:
+    if not isinstance(blobs, _Blobs):
+        raise TypeError(f"{type(dataset).__name__} is made with from_container_url(), from_blob_urls() and others")
     if transform is not None and not callable(transform):
         raise TypeError(f"transform must be callable, not: {type(transform)}")
 

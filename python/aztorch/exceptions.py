@@ -135,18 +135,54 @@ if TYPE_CHECKING:
 
 # The failures of the service: the type of Python's own and the types of azure-core that each also has. Of the latter it
 # is the first that the installed version knows.
-_KINDS: dict[str, tuple[type[Exception] | None, tuple[str, ...]]] = {
-    "BlobNotFoundError": (FileNotFoundError, ("ResourceNotFoundError",)),
-    "BlobExistsError": (FileExistsError, ("ResourceExistsError",)),
-    "BlobModifiedError": (None, ("ResourceModifiedError",)),
-    "AuthenticationError": (PermissionError, ("ClientAuthenticationError",)),
-    "PermissionDeniedError": (PermissionError, ("HttpResponseError",)),
-    "RequestRejectedError": (None, ("HttpResponseError",)),
-    "ThrottledError": (None, ("HttpResponseError",)),
-    "ServiceUnavailableError": (ConnectionError, ("HttpResponseError",)),
-    "ServiceConnectionError": (ConnectionError, ("ServiceRequestError",)),
-    "CallTimeoutError": (TimeoutError, ("ServiceResponseTimeoutError", "ServiceResponseError")),
-    "CorruptDataError": (None, ("IncompleteReadError", "HttpResponseError")),
+_KINDS: dict[str, tuple[type[Exception] | None, tuple[str, ...], str]] = {
+    "BlobNotFoundError": (FileNotFoundError, ("ResourceNotFoundError",), "The blob or the container does not exist."),
+    "BlobExistsError": (FileExistsError, ("ResourceExistsError",), "The blob or the container exists already."),
+    "BlobModifiedError": (
+        None,
+        ("ResourceModifiedError",),
+        "The blob was replaced while it was read, or another writer published first.",
+    ),
+    "AuthenticationError": (
+        PermissionError,
+        ("ClientAuthenticationError",),
+        "There is no credential, or the service does not accept it (HTTP 401, or 403 with the code AuthenticationFailed).",
+    ),
+    "PermissionDeniedError": (
+        PermissionError,
+        ("HttpResponseError",),
+        "The credential does not permit the operation (HTTP 403).",
+    ),
+    "RequestRejectedError": (
+        None,
+        ("HttpResponseError",),
+        "The service refused the request with another HTTP 4xx status.",
+    ),
+    "ThrottledError": (
+        None,
+        ("HttpResponseError",),
+        "The service still asked the client to slow down (HTTP 429, 503) after all retries.",
+    ),
+    "ServiceUnavailableError": (
+        ConnectionError,
+        ("HttpResponseError",),
+        "The service answered with HTTP 408 or 5xx after all retries.",
+    ),
+    "ServiceConnectionError": (
+        ConnectionError,
+        ("ServiceRequestError",),
+        "No connection could be made, or it broke, after all retries.",
+    ),
+    "CallTimeoutError": (
+        TimeoutError,
+        ("ServiceResponseTimeoutError", "ServiceResponseError"),
+        "No response arrived before the deadline.",
+    ),
+    "CorruptDataError": (
+        None,
+        ("IncompleteReadError", "HttpResponseError"),
+        "Received data has a wrong length or checksum, or an archive or a manifest is damaged.",
+    ),
 }
 
 
@@ -154,12 +190,12 @@ def __getattr__(name: str) -> Any:
     # Made when needed, since importing azure-core takes longer than all of this package.
     if name not in _KINDS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    own, azure_names = _KINDS[name]
+    own, azure_names, documentation = _KINDS[name]
     bases: list[type] = [StorageError]
     azure = _azure_exceptions()
     bases += [getattr(azure, found) for found in azure_names if hasattr(azure, found)][:1]
     bases += [own] if own is not None else []
-    made = type(name, tuple(bases), {"__module__": __name__, "__doc__": _DOCUMENTATION[name]})
+    made = type(name, tuple(bases), {"__module__": __name__, "__doc__": documentation})
     # Another thread may have made it meanwhile.
     return globals().setdefault(name, made)
 
@@ -175,21 +211,6 @@ def _azure_exceptions() -> object:
 def __dir__() -> list[str]:
     return sorted({*globals(), *_KINDS})
 
-
-_DOCUMENTATION = {
-    "BlobNotFoundError": "The blob or the container does not exist.",
-    "BlobExistsError": "The blob or the container exists already.",
-    "BlobModifiedError": "The blob was replaced while it was read, or another writer published first.",
-    "AuthenticationError": "There is no credential, or the service does not accept it (HTTP 401, or 403 with the code "
-    "AuthenticationFailed).",
-    "PermissionDeniedError": "The credential does not permit the operation (HTTP 403).",
-    "RequestRejectedError": "The service refused the request with another HTTP 4xx status.",
-    "ThrottledError": "The service still asked the client to slow down (HTTP 429, 503) after all retries.",
-    "ServiceUnavailableError": "The service answered with HTTP 408 or 5xx after all retries.",
-    "ServiceConnectionError": "No connection could be made, or it broke, after all retries.",
-    "CallTimeoutError": "No response arrived before the deadline.",
-    "CorruptDataError": "Received data has a wrong length or checksum, or an archive or a manifest is damaged.",
-}
 
 # The names of the statuses of the C API, without AZT_STATUS_.
 _OF_SERVICE = {

@@ -13,8 +13,9 @@ from aztorch import exceptions
 from aztorch._arguments import check_blob_url, complete_url
 from aztorch._client import check_credential, client_for
 from aztorch._entry import entry_url
-from aztorch._library import failure, ffi, lib, new, text
+from aztorch._library import lib, text
 from aztorch._operations import remove
+from aztorch._source import ContainerSource, UrlsSource
 from aztorch.checkpoint import _threads
 from aztorch.checkpoint._format import METADATA
 from aztorch.io import BlobIO
@@ -86,22 +87,14 @@ class Folder:
 
     def names(self) -> list[str]:
         """Return the names of all blobs below the folder, without the name of the folder, in the service's order."""
-        client = client_for(self.credential)
         container_url, prefix = self._container()
-        listed, error = new("azt_dataset **"), new("azt_error **")
-        if lib.azt_dataset_list(client.handle, container_url.encode(), prefix.encode(), listed, error):
-            raise failure(error, client.cause())
-        dataset = ffi.gc(listed[0], lib.azt_dataset_free)
+        dataset = ContainerSource(container_url, prefix).make_dataset(client_for(self.credential))
         count = lib.azt_dataset_len(dataset)
         return [text(lib.azt_dataset_blob_name(dataset, index))[len(prefix) :] for index in range(count)]
 
     def _container(self) -> tuple[str, str]:
         """Return the URL of the container with the query, and what the names of the folder's blobs begin with."""
-        url = new("char[]", self.blob_url(METADATA).encode())
-        made, error = new("azt_dataset **"), new("azt_error **")
-        if lib.azt_dataset_from_urls(client_for(False).handle, new("char *[]", [url]), 1, made, error):
-            raise failure(error)
-        dataset = ffi.gc(made[0], lib.azt_dataset_free)
+        dataset = UrlsSource([self.blob_url(METADATA)]).make_dataset(client_for(False))
         name = text(lib.azt_dataset_blob_name(dataset, 0))
         container_url = entry_url(dataset, 0).rsplit("/", name.count("/") + 1)[0]
         return self._with_query(container_url), name[: -len(METADATA)]

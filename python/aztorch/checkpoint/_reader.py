@@ -204,9 +204,8 @@ class _File:
                     raise exceptions.OperationCancelledError("another file of the checkpoint could not be read")
                 client = self._client = client_for(self._folder.credential)
                 url = self._folder.blob_url(self.name).encode()
-                opened, error = new("azt_blob **"), new("azt_error **")
-                if lib.azt_blob_open(client.handle, url, lib.AZT_BLOB_MODE_READ, opened, error):
-                    raise failure(error, client.cause())
+                opened = new("azt_blob **")
+                client.check(lib.azt_blob_open, client.handle, url, lib.AZT_BLOB_MODE_READ, opened)
                 self._handle = ffi.gc(opened[0], lib.azt_blob_free)
                 if self._cancelled:
                     lib.azt_blob_cancel(self._handle)

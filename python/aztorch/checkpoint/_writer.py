@@ -44,8 +44,8 @@ class BlobStorageWriter(StorageWriter):
 
     **Saving to the same URL again** replaces the checkpoint when ``.metadata`` is published. The new data files have new
     names, so if a rank is killed before, the previous checkpoint is still there and loads. Then the previous data files
-    are deleted, and the files of saves that were killed. If they cannot be deleted, the logger ``aztorch.checkpoint`` warns. If another
-    save to the same URL publishes first, this one fails.
+    are deleted, and the files of saves that were killed. If they cannot be deleted, the logger ``aztorch.checkpoint``
+    warns. If another save to the same URL publishes first, this one fails.
 
     A writer may be used for many saves, one at a time, and pickles, as saves in another process need it
     (``AsyncCheckpointerType.PROCESS``).
